@@ -1,7 +1,8 @@
 """The exceptions of `generator`, one tree.
 
-    GeneratorError
-    └── BackendFailed     the model could not make the clip; the job fails, the grant's use is given back
+GeneratorError
+├── BackendFailed     the model could not make the clip; the job fails, the grant's use is given back
+└── StampFailed       the clip could not be marked, signed or read back; it is never released
 """
 
 from ledger.reasons import Reason
@@ -16,4 +17,8 @@ class GeneratorError(Exception):
 
 
 class BackendFailed(GeneratorError):  # noqa: N818 — names the state
+    pass
+
+
+class StampFailed(GeneratorError):  # noqa: N818
     pass

@@ -1,0 +1,147 @@
+"""Who is asking: apps, operators and auditors by API key, people by a session their device opened.
+
+Keys and session tokens are 256 random bits, stored as SHA-256: a stolen database opens nothing. A session cookie
+is HttpOnly and SameSite=Strict, and a request that changes anything must come from our own pages (`Origin`).
+"""
+
+import hashlib
+import secrets
+from typing import Any, Literal
+
+from litestar import Request
+
+from gateway.problems import problem
+from gateway.service import Service
+from ledger.consent.statement import SESSION_TAG, DeviceSignature, encode_key, verify
+from ledger.errors import InvalidStatement
+from ledger.ids import AppId, PersonId, new_id
+from ledger.store.tables import ApiKey, App, LoginNonce, Operator, Person, PersonSession
+from ledger.store.transaction import Transaction
+
+Role = Literal["app", "operator", "auditor"]
+COOKIE = "countersign_session"
+NONCE_LIFE_S = 300
+
+
+def create_key(service: Service, role: Role, name: str, *, public_key: str = "") -> tuple[str, str]:
+    """A new API key, shown once, and the id of its holder. An operator also registers the key they sign with."""
+    at = service.clock()
+    secret = f"cs_{role}_{secrets.token_urlsafe(32)}"
+
+    def operation(tx: Transaction) -> str:
+        holder = name
+        match role:
+            case "app":
+                holder = new_id("app")
+                tx.new_subject(holder)
+                tx.session.add(App(id=holder, name=name, created_at=int(at.timestamp())))
+            case "operator":
+                tx.session.merge(Operator(id=name, public_key=public_key))
+            case "auditor":
+                pass
+        tx.session.add(
+            ApiKey(
+                hash=_hash(secret), role=role, holder=holder, hint=secret[-6:], created_at=int(at.timestamp())
+            )
+        )
+        return holder
+
+    return secret, service.ledger.transact(operation)
+
+
+def revoke_key(service: Service, hint: str) -> int:
+    """Revoke the keys ending in `hint`. Returns how many."""
+    at = int(service.clock().timestamp())
+    return service.ledger.transact(lambda tx: tx.revoke_keys(hint, at))
+
+
+def holder(request: Request[Any, Any, Any], service: Service, role: Role) -> str:
+    """Whose API key this is. Raises a 401 problem for no key, a wrong one, a revoked one, or another role's."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and secret:
+        with service.ledger.reading() as tx:
+            row = tx.session.get(ApiKey, _hash(secret))
+        if row is not None and row.revoked_at is None and row.role == role:
+            return row.holder
+    raise problem(
+        401, "access.key", f"this needs the API key of an {role}", f"send `Authorization: Bearer cs_{role}_…`"
+    )
+
+
+def app_of(request: Request[Any, Any, Any], service: Service) -> AppId:
+    return AppId(holder(request, service, "app"))
+
+
+def login_nonce(service: Service, person_id: str) -> str:
+    """A challenge for a person's device. Given for unknown ids too: it does not tell who is enrolled."""
+    at = int(service.clock().timestamp())
+    nonce = encode_key(secrets.token_bytes(32))
+
+    def operation(tx: Transaction) -> None:
+        tx.forget_nonces_before(at)
+        tx.session.add(LoginNonce(nonce=nonce, person_id=person_id, expires_at=at + NONCE_LIFE_S))
+
+    service.ledger.transact(operation)
+    return nonce
+
+
+def login(service: Service, person_id: str, nonce: str, evidence: DeviceSignature) -> str:
+    """Open a session for the person whose device signed the nonce. Returns the cookie's value."""
+    at = int(service.clock().timestamp())
+    token = secrets.token_urlsafe(32)
+
+    def operation(tx: Transaction) -> bool:
+        asked, person = tx.session.get(LoginNonce, nonce), tx.session.get(Person, person_id)
+        if asked is None or person is None or asked.person_id != person_id or asked.expires_at <= at:
+            return False
+        # Used up whether or not the signature holds, so this returns instead of raising: one challenge, one try.
+        tx.session.delete(asked)
+        try:
+            verify(SESSION_TAG, session_statement(person_id, nonce), evidence, expected_key=person.device_key)
+        except InvalidStatement:
+            return False
+        expires = at + service.settings.session_hours * 3600
+        tx.session.add(PersonSession(hash=_hash(token), person_id=person_id, expires_at=expires))
+        return True
+
+    if not service.ledger.transact(operation):
+        raise problem(
+            401, "session.refused", "the sign-in did not work", "ask for a new challenge and sign that"
+        )
+    return token
+
+
+def session_statement(person_id: str, nonce: str) -> bytes:
+    """What the device signs to open a session (tag ``countersign/session/v1``)."""
+    return f"{person_id}\n{nonce}".encode()
+
+
+def logout(service: Service, token: str) -> None:
+    def operation(tx: Transaction) -> None:
+        row = tx.session.get(PersonSession, _hash(token))
+        if row is not None:
+            tx.session.delete(row)
+
+    service.ledger.transact(operation)
+
+
+def person_of(request: Request[Any, Any, Any], service: Service) -> PersonId:
+    """Whose session this is. Raises a 401 problem; 403 for a change asked for by another site's page."""
+    origin = request.headers.get("origin")
+    if request.method not in {"GET", "HEAD"} and origin is not None and origin != service.settings.url:
+        raise problem(
+            403,
+            "access.origin",
+            "this request comes from another site's page",
+            "use this service's own pages",
+        )
+    token = request.cookies.get(COOKIE, "")
+    with service.ledger.reading() as tx:
+        row = tx.session.get(PersonSession, _hash(token)) if token else None
+    if row is None or row.expires_at <= int(service.clock().timestamp()):
+        raise problem(401, "access.session", "you are not signed in", "sign in with your device")
+    return PersonId(row.person_id)
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,103 @@
+"""The Litestar application: routes, one error handler, security headers."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from litestar import Litestar, Response, get
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.static_files import create_static_files_router
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import owners, public, videos
+from gateway.problems import on_error
+from gateway.service import Service, running_jobs
+
+PAGES = Path(__file__).parent / "pages"
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": CSP,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+def create_app(service: Service) -> Litestar:
+    """The app over an open service. Its lifespan runs the job queue."""
+
+    @asynccontextmanager
+    async def jobs(_app: Litestar) -> AsyncIterator[None]:
+        with running_jobs(service):
+            yield
+
+    async def the_service() -> Service:
+        return service
+
+    return Litestar(
+        route_handlers=[
+            videos.create_video,
+            videos.list_videos,
+            videos.get_video,
+            videos.delete_video,
+            videos.video_content,
+            owners.enrol,
+            owners.session_challenge,
+            owners.open_session,
+            owners.close_session,
+            owners.preview_grant,
+            owners.create_grant,
+            owners.list_grants,
+            owners.revoke_grant,
+            owners.my_uses,
+            public.verify,
+            public.clip_status,
+            public.audit_uses,
+            public.checkpoint,
+            public.log_keys,
+            public.root_certificate,
+            public.health,
+            public.ready,
+            home,
+            create_static_files_router(path="/assets", directories=[PAGES], include_in_schema=False),
+        ],
+        dependencies={"service": Provide(the_service)},
+        exception_handlers={Exception: on_error},
+        middleware=[_headers],
+        lifespan=[jobs],
+        request_max_body_size=service.settings.max_upload_mb << 20,
+        openapi_config=OpenAPIConfig(title="Countersign", version="0.1.0", path="/docs"),
+        state=State({"service": service}),
+    )
+
+
+@get("/", include_in_schema=False, sync_to_thread=True)
+def home() -> Response[bytes]:
+    """The page where anyone checks a clip."""
+    return Response((PAGES / "index.html").read_bytes(), media_type="text/html; charset=utf-8")
+
+
+def _headers(app: ASGIApp) -> ASGIApp:
+    """A request id and the security headers, on every answer, errors too."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        extra = {"x-request-id": f"req_{secrets.token_hex(12)}", **HEADERS}
+        if str(scope.get("path", "")).startswith("/docs"):
+            del extra["content-security-policy"]
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                raw: list[Any] = list(message["headers"])
+                message["headers"] = raw + [(key.encode(), value.encode()) for key, value in extra.items()]
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return wrapped

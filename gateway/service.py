@@ -1,0 +1,102 @@
+"""The composition root: everything the service is made of, opened in the order it depends on.
+
+A start either yields a service that can do its whole work, or fails with the reason: keys that are damaged, a
+log that contradicts what was signed, an object store that overwrites, a signer whose canary is not found out.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gateway.settings import Settings
+from generator.pipeline import Pipeline
+from generator.reference import ReferenceRenderer
+from generator.stamp import Stamper
+from ledger.keys import Keyring
+from ledger.log.note import SignerKey
+from ledger.log.sequencer import Ledger
+from ledger.provenance import media, tsa
+from ledger.provenance.manifest import Signer, canary
+from ledger.provenance.pki import Authority
+from ledger.provenance.verdict import Verifier
+from ledger.store.database import Database
+from ledger.store.objects import Objects
+from ledger.store.transaction import LogKeys
+from safety.chain import Sealer
+from safety.engine import Engine
+from safety.gate import Gate
+
+DEFAULT_MODEL = "countersign-reference"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    settings: Settings
+    clock: Callable[[], datetime]
+    keyring: Keyring
+    ledger: Ledger
+    gate: Gate
+    objects: Objects
+    verifier: Verifier
+    anchors_pem: bytes
+    pipeline: Pipeline
+
+    @property
+    def models(self) -> list[str]:
+        return sorted(self.pipeline.backends)
+
+
+@contextmanager
+def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> Iterator[Service]:
+    """Open everything but the job queue, which only a serving process runs (:func:`running_jobs`)."""
+    home = settings.home
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with ExitStack() as stack:
+        keyring = Keyring.open(home / "keys")
+        authority = Authority.open(home / "pki", at=clock())
+        database = Database(settings.database)
+        database.migrate()
+        signer_key = SignerKey.from_seed(settings.origin, keyring.log.private_bytes_raw())
+        keys = LogKeys(settings.origin, keyring.service, keyring.master)
+        ledger = Ledger(database, keys, signer_key, home / "log")
+        stack.callback(ledger.close)
+        tsa_url = settings.tsa_url or stack.enter_context(tsa.serve(authority, clock))
+        anchors = authority.root_pem
+        gate = Gate(ledger, Engine.load(settings.policies), Sealer(keyring.permit))
+        limits = media.Limits()
+        objects = Objects.local(home / "objects")
+        renderer = ReferenceRenderer()
+        stamper = Stamper(
+            keyring.watermark, Signer(authority, tsa_url), anchors, settings.origin, settings.url
+        )
+        yield Service(
+            settings=settings,
+            clock=clock,
+            keyring=keyring,
+            ledger=ledger,
+            gate=gate,
+            objects=objects,
+            verifier=Verifier(ledger, anchors, keyring.watermark, limits),
+            anchors_pem=anchors,
+            pipeline=Pipeline(gate, {renderer.name: renderer}, stamper, objects, home / "work", clock),
+        )
+
+
+@contextmanager
+def running_jobs(service: Service) -> Iterator[None]:
+    """Run the job queue, once the signer has shown that it marks what it should and notices what it must."""
+    with TemporaryDirectory(prefix="canary-") as directory:
+        stamper = service.pipeline.stamper
+        canary(stamper.signer, stamper.anchors_pem, Path(directory), at=service.clock())
+    service.pipeline.launch(service.settings.jobs_database, concurrency=service.settings.renders_at_once)
+    try:
+        yield
+    finally:
+        service.pipeline.close()

@@ -1,0 +1,41 @@
+"""Settings, from the environment (`COUNTERSIGN_…`) and nowhere else.
+
+The defaults run everything on this machine with no account and no network.
+"""
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="COUNTERSIGN_", frozen=True)
+
+    home: Path = Path("var/countersign")
+    """Keys, database, clips and the signed checkpoint. Back it up whole, or not at all."""
+    database_url: str = ""
+    """Empty: SQLite inside `home`. `postgresql+psycopg://…` at scale."""
+    host: str = "127.0.0.1"
+    port: int = 8460
+    base_url: str = ""
+    """How others reach this service; goes into manifests. Empty: `http://host:port`."""
+    origin: str = "countersign.local/log"
+    """The log's name, for ever: it is in every checkpoint."""
+    policies: Path = Path(__file__).resolve().parent.parent / "policies"
+    tsa_url: str = ""
+    """An RFC 3161 authority. Empty: the embedded development one."""
+    max_upload_mb: int = 200
+    renders_at_once: int = 1
+    session_hours: int = 12
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'ledger.db'}"
+
+    @property
+    def jobs_database(self) -> str:
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'jobs.db'}"
+
+    @property
+    def url(self) -> str:
+        return self.base_url or f"http://{self.host}:{self.port}"

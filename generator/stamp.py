@@ -1,0 +1,138 @@
+"""Stamp and release: nothing leaves unmarked, and nothing leaves after consent is gone.
+
+`stamp` makes the canonical file, hides the clip's 64-bit number in its pixels, signs it under C2PA, and then
+reads manifest and mark back from the finished bytes. `release` folds consent once more at its own place in the
+log and publishes in the same transaction as the entry that says so.
+"""
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from generator.errors import StampFailed
+from ledger.errors import LedgerError
+from ledger.ids import LeafIndex
+from ledger.provenance import media, watermark
+from ledger.provenance.manifest import Claim, Signer, read
+from ledger.store.objects import Objects
+from ledger.store.transaction import Transaction
+from safety.chain import Cleared, Permit, Stamped, stamped
+from safety.gate import Denied, Gate
+
+REFERENCE = "countersign-reference"
+CONSENT_SCHEMA = "countersign/consent/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The clip is out. `index` is its release entry's place in the log."""
+
+    index: LeafIndex
+    object_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stamper:
+    """What marking needs: the watermark's key, the claim signer, the trust anchor, where status is asked."""
+
+    watermark_key: bytes
+    signer: Signer
+    anchors_pem: bytes
+    origin: str
+    base_url: str
+
+    def stamp(self, clear: Cleared, directory: Path, *, at: datetime) -> Stamped:
+        """Mark and sign a cleared clip. Raises StampFailed unless the finished bytes say all they must."""
+        marked, finished = directory / "marked.mp4", directory / "stamped.mp4"
+        payload = payload_for(self.watermark_key, clear.permit.video_id)
+        try:
+            width, height = (int(side) for side in clear.permit.size.split("x"))
+            embed = watermark.Embedder(self.watermark_key, payload, width=width, height=height)
+            media.restamp(clear.path, marked, embed)
+            signed = self.signer.sign(marked, finished, self._claim(clear, payload, at))
+            self._read_back(finished, clear.permit, payload)
+        except LedgerError as error:
+            raise StampFailed(error.reason.id, str(error), error.reason.remedy) from error
+        finally:
+            marked.unlink(missing_ok=True)
+        return stamped(clear, finished, manifest_id=signed.manifest_id, payload=payload.hex())
+
+    def _claim(self, clear: Cleared, payload: bytes, at: datetime) -> Claim:
+        permit = clear.permit
+        return Claim(
+            video_id=permit.video,
+            title=f"{permit.video_id}.mp4",
+            at=at,
+            backend=clear.backend,
+            backend_version=clear.backend_version,
+            is_reference=clear.backend == REFERENCE,
+            watermark=payload.hex(),
+            consent=consent_assertion(permit, self.origin, self.base_url),
+            cameo_consents=tuple(use.grant_id for use in permit.uses),
+        )
+
+    def _read_back(self, path: Path, permit: Permit, payload: bytes) -> None:
+        found = read(path, self.anchors_pem)
+        if not (found.manifest_trusted and found.asset_bound):
+            raise StampFailed(
+                "stamp.manifest", f"the finished clip's manifest reads `{found.state}`", "render again"
+            )
+        if found.consent != consent_assertion(permit, self.origin, self.base_url):
+            raise StampFailed(
+                "stamp.consent",
+                "the finished clip's manifest does not say whose consent it has",
+                "render again",
+            )
+        mark = watermark.detect((frame for _, frame in media.frames(path)), self.watermark_key)
+        if not isinstance(mark, watermark.Detected) or mark.payload != payload:
+            raise StampFailed(
+                "stamp.watermark",
+                "the mark cannot be read back from the finished clip",
+                "ask for a longer or larger clip",
+            )
+
+
+def payload_for(key: bytes, video_id: str) -> bytes:
+    """The clip's 64-bit number. Derived, so that a stamp repeated after a crash hides the same one."""
+    return hmac.digest(key, b"countersign/payload/v1\x00" + video_id.encode(), "sha256")[
+        : watermark.PAYLOAD_BYTES
+    ]
+
+
+def consent_assertion(permit: Permit, origin: str, base_url: str) -> dict[str, object]:
+    """`org.countersign.consent`: under which grants, decided where in which log, and where to ask about *now*."""
+    return {
+        "schema": CONSENT_SCHEMA,
+        "video_id": permit.video_id,
+        "grants": [use.grant_id for use in permit.uses],
+        "decision_index": permit.decision_index,
+        "log_origin": origin,
+        "policy_set": permit.policy_set,
+        "status_url": f"{base_url}/v1/clips/{permit.video_id}",
+    }
+
+
+def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Released | Denied:
+    """Publish, if everyone shown still agrees. Idempotent: a clip has one release entry, whatever crashes."""
+    permit = clip.permit
+    # The object is durable before the transaction that names it; until then nothing can reach it.
+    key = objects.put(clip.path)
+
+    def operation(tx: Transaction) -> Released | Denied:
+        done = tx.find("release", permit.video_id)
+        if done is not None:
+            return Released(LeafIndex(done.index), key)
+        denied = gate.may_release(tx, permit, at=at)
+        if denied is not None:
+            return denied
+        record = {
+            "sha256": clip.sha256,
+            "manifest_id": clip.manifest_id,
+            "payload": clip.payload,
+            "backend": clip.backend,
+            "checks": list(clip.checks),
+        }
+        return Released(tx.finish_job(permit.video, record, key, at=at), key)
+
+    return gate.ledger.transact(operation)

@@ -1,0 +1,47 @@
+"""Canonical JSON (RFC 8785) and the challenge a person signs.
+
+One byte string per statement: what is shown, hashed, signed and stored is the same bytes. Numbers are
+integers within ±2^53, so no float ever decides whether a signature holds.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import rfc8785
+
+from ledger.errors import InvalidStatement
+from ledger.ids import Digest
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """RFC 8785 bytes of a JSON object. Raises InvalidStatement for what JSON cannot carry exactly."""
+    try:
+        return rfc8785.dumps(dict(value))
+    except (rfc8785.CanonicalizationError, RecursionError) as error:
+        raise InvalidStatement("statement.not_canonical", "the statement is not plain JSON") from error
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """The object in `data`, which must be exactly its own canonical form: no second reading is possible."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidStatement("statement.not_json", "the statement is not valid JSON") from error
+    if not isinstance(value, dict) or canonical(value) != data:
+        raise InvalidStatement("statement.not_canonical", "the statement is not in RFC 8785 canonical form")
+    return value
+
+
+def sha256(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).digest())
+
+
+def challenge(tag: str, statement: bytes) -> Digest:
+    """What a device or passkey signs: SHA-256(tag ‖ 0x00 ‖ canonical JSON).
+
+    The tag (``countersign/grant/v1``) keeps a signature over one kind of statement from being replayed
+    as another.
+    """
+    return sha256(tag.encode() + b"\x00" + statement)

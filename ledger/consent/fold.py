@@ -1,0 +1,139 @@
+"""Standing consent: a pure fold over the ledger's entries about one likeness.
+
+*Log order decides, never clocks.* A revocation counts from its place in the log on, whatever any clock said;
+only a grant's own start and expiry are compared with `at`. Replaying the same entries always gives the same
+answer, so an auditor can redo every decision.
+
+| kind         | effect                                                                 |
+|--------------|------------------------------------------------------------------------|
+| `enrolment`  | the likeness exists; who it belongs to, when they were born            |
+| `grant`      | permission, until revoked; the first entry with an id is the only one  |
+| `revocation` | ends the grant it names, for good                                      |
+| `decision`   | an allowed one reserves one use of each grant it names                 |
+| `returned`   | gives a reserved use back: the job made nothing that was released      |
+| `approval`   | the owner's word on one draft                                          |
+| `erasure`    | the likeness is gone                                                   |
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import Any
+
+from ledger.consent.grant import Grant, RevocationEffect, parse_grant
+from ledger.ids import CameoId, GrantId, LeafIndex, VideoId
+
+ADULT_YEARS = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One ledger entry about one person: its place in the log, its kind, its decrypted body."""
+
+    index: LeafIndex
+    kind: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantStanding:
+    grant: Grant
+    index: LeafIndex
+    uses: frozenset[VideoId] = frozenset()
+    revoked_at: str | None = None
+    revoked_index: LeafIndex | None = None
+    effect: RevocationEffect | None = None
+
+    @property
+    def uses_left(self) -> int:
+        return max(0, self.grant.max_uses - len(self.uses))
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether clips already made under this grant must no longer be shown."""
+        return self.effect == "withdraw_all"
+
+    def live(self, at: datetime) -> bool:
+        return self.revoked_index is None and self.grant.starts <= at < self.grant.expires
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one person's likeness allows, as of the last entry folded."""
+
+    cameo_id: CameoId | None = None
+    born_on: date | None = None
+    erased: bool = False
+    grants: Mapping[GrantId, GrantStanding] = field(default_factory=dict)
+    approvals: Mapping[VideoId, bool] = field(default_factory=dict)
+
+    @property
+    def active(self) -> bool:
+        return self.cameo_id is not None and not self.erased
+
+    def minor(self, at: datetime) -> bool:
+        """Whether the person is under 18 at `at`. Unknown age is a minor's age."""
+        if self.born_on is None:
+            return True
+        today, born = at.date(), self.born_on
+        return today.year - born.year - ((today.month, today.day) < (born.month, born.day)) < ADULT_YEARS
+
+
+def fold(entries: Iterable[Entry]) -> Standing:
+    """Replay entries in log order. Entries about things never granted change nothing."""
+    standing, last = Standing(), -1
+    for entry in entries:
+        if entry.index <= last:
+            raise ValueError(f"entry {entry.index} is out of log order")
+        last = entry.index
+        standing = _step(standing, entry)
+    return standing
+
+
+def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: PLR0911 — one arm for each kind
+    body = entry.body
+    match entry.kind:
+        case "enrolment":
+            born = body["enrolment"]["born_on"]
+            return replace(
+                standing,
+                cameo_id=CameoId(body["cameo_id"]),
+                born_on=date.fromisoformat(born) if born else None,
+            )
+        case "grant":
+            grant = parse_grant(body["grant"])
+            if grant.id in standing.grants:
+                return standing
+            return _with(standing, GrantStanding(grant, entry.index))
+        case "revocation":
+            held = standing.grants.get(GrantId(body["grant_id"]))
+            if held is None or held.revoked_index is not None:
+                return standing
+            revoked = replace(held, revoked_index=entry.index, revoked_at=body["at"], effect=body["effect"])
+            return _with(standing, revoked)
+        case "decision" if body["allowed"]:
+            return _use(standing, body, reserve=True)
+        case "returned":
+            return _use(standing, body, reserve=False)
+        case "approval":
+            return replace(
+                standing, approvals={**standing.approvals, VideoId(body["video_id"]): body["approved"]}
+            )
+        case "erasure":
+            return replace(standing, erased=True)
+        case _:
+            return standing
+
+
+def _use(standing: Standing, body: Mapping[str, Any], *, reserve: bool) -> Standing:
+    video = VideoId(body["video_id"])
+    for grant_id in body["grant_ids"]:
+        held = standing.grants.get(GrantId(grant_id))
+        if held is not None:
+            uses = held.uses | {video} if reserve else held.uses - {video}
+            standing = _with(standing, replace(held, uses=uses))
+    return standing
+
+
+def _with(standing: Standing, held: GrantStanding) -> Standing:
+    return replace(standing, grants={**standing.grants, held.grant.id: held})

@@ -1,0 +1,212 @@
+"""The grant: what a person allows, exactly, in the bytes they sign.
+
+`schema: "countersign/grant/v1"`, RFC 8785 JSON. Every field is present in the signed bytes, so nothing is
+ever inferred from silence; the defaults offered by a preview are the narrowest. Purposes are terms of the
+W3C Data Privacy Vocabulary (DPV). A grant expires within ten years.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from ledger.canonical import canonical
+from ledger.errors import InvalidStatement
+from ledger.ids import CameoId, GrantId, Prefix, is_id
+
+SCHEMA = "countersign/grant/v1"
+LONGEST = timedelta(days=3653)
+LONGEST_MINOR = timedelta(days=366)
+CLOCK_SKEW = timedelta(minutes=5)
+SIGNING_WINDOW = timedelta(hours=24)
+
+Modality = Literal["face", "voice"]
+Action = Literal["generate", "remix", "edit", "extend"]
+Purpose = Literal["dpv:NonCommercialPurpose", "dpv:CommercialPurpose", "dpv:Advertising"]
+Context = Literal["political", "sexual", "violent", "romantic", "advertising"]
+Audience = Literal["requester", "everyone"]
+RevocationEffect = Literal["stop_new", "withdraw_all"]
+Approval = Literal["none", "before_release"]
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Moment = Annotated[datetime, PlainSerializer(_stamp, return_type=str)]
+"""An aware time, whole seconds, written `2026-03-01T00:00:00Z`."""
+
+
+class Strict(BaseModel):
+    """Frozen, no coercion, unknown fields refused: what comes from outside is parsed as it is written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Grantee(Strict):
+    """Who may use the likeness: one app, one person, the owner's approved group, or everyone."""
+
+    type: Literal["app", "person", "group", "everyone"]
+    id: Annotated[str, Field(max_length=64)]
+
+    @model_validator(mode="after")
+    def _names_what_it_says(self) -> "Grantee":
+        named = {"app": is_id(self.id, "app"), "person": is_id(self.id, "person")}
+        if not named.get(self.type, self.id == {"group": "mutuals", "everyone": "*"}.get(self.type)):
+            raise ValueError(f"`{self.id[:40]}` does not name a {self.type}")
+        return self
+
+
+class Notice(Strict):
+    """The text the person was shown, by hash and version."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    version: Annotated[str, Field(min_length=1, max_length=32)]
+
+
+class Grant(Strict):
+    schema_: Annotated[Literal["countersign/grant/v1"], Field(alias="schema")]
+    grant_id: str
+    cameo_id: str
+    grantor: str
+    grantee: Grantee
+    modalities: Annotated[tuple[Modality, ...], Field(min_length=1)]
+    purposes: Annotated[tuple[Purpose, ...], Field(min_length=1)]
+    allowed_contexts: tuple[Context, ...]
+    forbidden_contexts: tuple[Context, ...]
+    actions: Annotated[tuple[Action, ...], Field(min_length=1)]
+    audience: Audience
+    max_uses: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+    issued: Moment
+    starts: Moment
+    expires: Moment
+    jurisdictions: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")], ...], Field(min_length=1)
+    ]
+    approval: Approval
+    revocation_effect: RevocationEffect
+    notice: Notice
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
+
+    @field_validator("grant_id", "cameo_id", "grantor")
+    @classmethod
+    def _well_formed_id(cls, value: str, info: Any) -> str:
+        prefixes: dict[str, Prefix] = {"grant_id": "grant", "cameo_id": "cameo", "grantor": "person"}
+        if not is_id(value, prefixes[info.field_name]):
+            raise ValueError(f"`{value[:40]}` is not a {info.field_name.replace('_', ' ')}")
+        return value
+
+    @field_validator("issued", "starts", "expires", mode="before")
+    @classmethod
+    def _utc_seconds(cls, value: object) -> object:
+        # One spelling only: the canonical bytes must not depend on who parsed them.
+        moment = datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        if _stamp(moment) != value:
+            raise ValueError(f"`{str(value)[:40]}` is not a UTC time such as `2026-03-01T00:00:00Z`")
+        return moment
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> "Grant":
+        if self.expires <= self.starts:
+            raise ValueError("`expires` is not after `starts`")
+        if self.expires - self.starts > LONGEST:
+            raise ValueError("`expires` is more than ten years after `starts`")
+        if overlap := set(self.allowed_contexts) & set(self.forbidden_contexts):
+            raise ValueError(f"`{min(overlap)}` is both allowed and forbidden")
+        return self
+
+    @property
+    def id(self) -> GrantId:
+        return GrantId(self.grant_id)
+
+    @property
+    def cameo(self) -> CameoId:
+        return CameoId(self.cameo_id)
+
+    def signed_bytes(self) -> bytes:
+        """The canonical bytes the grantor signs."""
+        return canonical(self.model_dump(mode="json", by_alias=True))
+
+
+def parse_grant(value: object) -> Grant:
+    """A grant from outside. Raises InvalidStatement naming the field that is wrong."""
+    try:
+        return Grant.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "grant"
+        problem = first["msg"].removeprefix("Value error, ")
+        sentence = f"the grant's field `{where[:80]}` is wrong: {problem[:1].lower()}{problem[1:]}"
+        raise InvalidStatement("grant.malformed", sentence, "ask for a new preview and sign that") from error
+
+
+def check_signable(grant: Grant, *, at: datetime) -> None:
+    """Refuse a grant that is stale, future-dated or over before it begins. Raises InvalidStatement."""
+    again = "ask for a new preview and sign that"
+    if grant.issued > at + CLOCK_SKEW:
+        raise InvalidStatement(
+            "grant.clock",
+            f"the grant is dated `{_stamp(grant.issued)}`, ahead of this service's clock (`{_stamp(at)}`)",
+            "set the device's clock, then " + again,
+        )
+    if grant.issued < at - SIGNING_WINDOW:
+        raise InvalidStatement(
+            "grant.stale", f"the grant was prepared at `{_stamp(grant.issued)}`, over a day ago", again
+        )
+    if grant.expires <= at:
+        raise InvalidStatement("grant.expired", f"the grant expired at `{_stamp(grant.expires)}`", again)
+
+
+_WORDS = {
+    "generate": "make",
+    "remix": "remix",
+    "edit": "edit",
+    "extend": "extend",
+    "dpv:NonCommercialPurpose": "not for business",
+    "dpv:CommercialPurpose": "for business",
+    "dpv:Advertising": "for advertising",
+}
+
+
+def sentence(grant: Grant, grantee_name: str) -> str:
+    """What the grant says, for the person signing it, generated from the very fields that are signed."""
+    many = "1 video" if grant.max_uses == 1 else f"up to {grant.max_uses} videos"
+    verbs = _list([_WORDS[action] for action in grant.actions])
+    face, voice = ("face" in grant.modalities), ("voice" in grant.modalities)
+    likeness = (
+        "your face and your voice"
+        if face and voice
+        else "your face, not your voice"
+        if face
+        else "your voice, not your face"
+    )
+    purpose = _list([_WORDS[p] for p in grant.purposes], last="or")
+    shown = "anyone may watch them" if grant.audience == "everyone" else "only they may watch them"
+    parts = [
+        f"{grantee_name} may {verbs} {many} with {likeness}",
+        f"from {grant.starts:%-d %B %Y} until {grant.expires:%-d %B %Y %H:%M} UTC",
+        purpose,
+        shown,
+    ]
+    if grant.forbidden_contexts:
+        parts.append(f"nothing {_list(list(grant.forbidden_contexts), last='or')}")
+    if grant.approval == "before_release":
+        parts.append("you approve each one before it goes out")
+    after = (
+        "and everything made with it is withdrawn"
+        if grant.revocation_effect == "withdraw_all"
+        else "what is already out stays"
+    )
+    return f"{', '.join(parts)}. You can take this back at any moment: nothing new is made from then on, {after}."
+
+
+def _list(words: list[str], last: str = "and") -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

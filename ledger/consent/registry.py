@@ -1,0 +1,83 @@
+"""Writing consent: a grant that verifies, a revocation that is instant.
+
+Both are entries in the one log; what stands afterwards is for :mod:`ledger.consent.fold` to say. A grant is
+kept whole, with its evidence, so that anyone the owner shows it to can check the signature offline.
+"""
+
+from datetime import datetime
+
+from ledger.consent.grant import Grant, RevocationEffect, check_signable, parse_grant
+from ledger.consent.statement import GRANT_TAG, DeviceSignature, verify
+from ledger.errors import InvalidStatement, NotFound
+from ledger.ids import GrantId, LeafIndex, PersonId
+from ledger.log.sequencer import Ledger
+from ledger.store.tables import App, Person
+from ledger.store.transaction import About, Transaction
+
+
+def record_grant(
+    ledger: Ledger, owner: PersonId, value: object, evidence: DeviceSignature, *, at: datetime
+) -> tuple[Grant, LeafIndex]:
+    """Add a grant the owner signed. Raises InvalidStatement; then nothing is written."""
+    grant = parse_grant(value)
+    check_signable(grant, at=at)
+
+    def operation(tx: Transaction) -> LeafIndex:
+        person = tx.session.get(Person, owner)
+        # 1. The grantor is the person asking, and the likeness is theirs.
+        if person is None or grant.grantor != owner or tx.owner(grant.cameo) != owner:
+            raise InvalidStatement(
+                "grant.not_yours",
+                "the grant is about a likeness that is not yours",
+                "grant your own likeness",
+            )
+        # 2. Their enrolled device signed exactly these bytes.
+        verify(GRANT_TAG, grant.signed_bytes(), evidence, expected_key=person.device_key)
+        # 3. It is new: a grant that was revoked can not be brought back by sending it again.
+        if tx.find("grant", grant.id) is not None:
+            raise InvalidStatement(
+                "grant.replayed", "this grant was already recorded", "ask for a new preview"
+            )
+        standing = tx.standing(owner)
+        if standing.minor(at):
+            raise InvalidStatement(
+                "grant.minor",
+                "a likeness of someone under 18, or of unknown age, needs a guardian's co-signature",
+                "have the age verified, or ask a guardian",
+            )
+        # 4. Whoever may use it exists.
+        if grant.grantee.type == "app" and tx.session.get(App, grant.grantee.id) is None:
+            raise InvalidStatement(
+                "grant.unknown_grantee", f"there is no app `{grant.grantee.id}`", "check the app's id"
+            )
+        body = {
+            "grant": grant.model_dump(mode="json", by_alias=True),
+            "evidence": evidence.model_dump(mode="json"),
+        }
+        return tx.append("grant", grant.id, [About(owner, "grantor", body)], at=at)
+
+    return grant, ledger.transact(operation)
+
+
+def revoke(
+    ledger: Ledger, owner: PersonId, grant_id: GrantId, effect: RevocationEffect | None, *, at: datetime
+) -> LeafIndex:
+    """End a grant, from this place in the log on. Needs no signature and cannot be undone; repeating it is harmless.
+
+    `effect` widens or keeps what the grant says: `withdraw_all` may always be chosen, `stop_new` cannot undo it.
+    Raises NotFound for a grant that is not this owner's.
+    """
+
+    def operation(tx: Transaction) -> LeafIndex:
+        held = tx.standing(owner).grants.get(grant_id)
+        if held is None:
+            raise NotFound(
+                "grant.unknown", f"you have no grant `{grant_id[:40]}`", "look at your list of grants"
+            )
+        if held.revoked_index is not None:
+            return held.revoked_index
+        strongest = "withdraw_all" if "withdraw_all" in {effect, held.grant.revocation_effect} else "stop_new"
+        body = {"grant_id": grant_id, "cameo_id": held.grant.cameo_id, "effect": strongest}
+        return tx.append("revocation", grant_id, [About(owner, "grantor", body)], at=at)
+
+    return ledger.transact(operation)

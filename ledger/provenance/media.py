@@ -1,0 +1,521 @@
+"""Clips as files: what is accepted, what the frames are, and the one form we sign.
+
+Guarantees:
+- :func:`probe` decodes every frame, so a clip that passed it plays to its end. A file that ends early, lies
+  about its length or hides behind another extension is refused with one of the reasons
+  `media.empty | not_video | truncated | too_large | too_long | codec | unreadable`.
+- Only the MP4/MOV and Matroska/WebM demuxers ever see a caller's bytes, chosen by magic number. A playlist
+  (HLS, DASH, concat) would make the demuxer open files and addresses of the caller's choosing.
+- :func:`frames` and :func:`restamp` turn pixels upright and into RGB by the colour space the clip declares;
+  what is undeclared is BT.709 from 720 lines up and BT.601 below, as players assume.
+- :func:`restamp` writes the canonical form: H.264 4:2:0 8 bit BT.709, AAC, MP4 with `moov` first, no metadata
+  from the source, the same bytes for the same input on the same build of the codecs. One frame at a time is in memory.
+
+Left to others: high dynamic range is converted without tone mapping; captions, extra tracks and chapters are
+dropped.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, Self
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from ledger.errors import MediaError
+
+Transform = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+"""frame: uint8 [h, w, 3], RGB, 0-255, and its index → a frame of the same shape."""
+
+VIDEO_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "vp8", "mpeg4", "prores"})
+
+_MATROSKA: Final = b"\x1aE\xdf\xa3"
+_MP4_FIRST_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
+_MAX_BOXES: Final = 100_000
+_DURATION_SLACK_S: Final = 0.5
+_ENCODER_THREADS: Final = "2"
+"""Fixed: x264 makes other bytes with other thread counts, and the canonical form must not depend on the machine."""
+_AAC_RATES: Final = frozenset({16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000})
+_SCALING: Final = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+    | Interpolation.BITEXACT
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one upload may cost. `max_pixels` is width x height of one frame."""
+
+    max_bytes: int = 256 * 1024 * 1024
+    max_seconds: float = 120.0
+    max_pixels: int = 3840 * 2160
+    max_fps: int = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What decoding the whole clip showed. width, height: as displayed, after rotation."""
+
+    width: int
+    height: int
+    fps: Fraction
+    frames: int
+    seconds: float
+    video_codec: str
+    audio_codec: str | None
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One top-level ISO base media box: `kind` and the bytes [start, end) it occupies, header included."""
+
+    kind: bytes
+    start: int
+    end: int
+
+
+# --- accepting -------------------------------------------------------------------------------------------------
+
+
+def probe(path: Path, limits: Limits) -> Probe:
+    """Decode `path` to its end within `limits`, or raise MediaError."""
+    size = _size(path)
+    if size == 0:
+        raise MediaError("media.empty", "the file is empty", "send the clip again")
+    if size > limits.max_bytes:
+        raise _too_large(f"the file has `{size}` bytes and `{limits.max_bytes}` are allowed")
+    _require_whole(path, size)
+    with _open(path) as container:
+        video, audio = _video(container), _audio(container)
+        declared = (container.duration or 0) / av.time_base
+        if declared > limits.max_seconds:
+            raise _too_long(declared, limits)
+        if video.width * video.height > limits.max_pixels:
+            raise _too_large(_pixels(video.width, video.height, limits))
+        video.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+        tally = _decode_all(container, video, audio, limits)
+        fps = video.average_rate or Fraction(tally.frames).limit_denominator(1001)
+        seconds = tally.last_s - tally.first_s + float(1 / fps)
+        if declared - tally.end_s > _DURATION_SLACK_S:
+            raise _truncated(f"the file declares `{declared:.2f}` seconds and holds `{tally.end_s:.2f}`")
+        return Probe(
+            width=tally.width,
+            height=tally.height,
+            fps=fps,
+            frames=tally.frames,
+            seconds=seconds,
+            video_codec=_codec(video),
+            audio_codec=None if audio is None else _codec(audio),
+            bytes=size,
+        )
+
+
+@dataclass(slots=True)
+class _Tally:
+    width: int = 0
+    height: int = 0
+    frames: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    end_s: float = 0.0
+
+
+def _decode_all(
+    container: InputContainer, video: VideoStream, audio: AudioStream | None, limits: Limits
+) -> _Tally:
+    tally = _Tally()
+    for packet in container.demux(*filter(None, (video, audio))):
+        if packet.is_corrupt:
+            raise _truncated("the file ends in the middle of a frame")
+        if packet.pts is not None:
+            tally.end_s = max(tally.end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        for frame in packet.decode():
+            if not isinstance(frame, VideoFrame):
+                continue
+            _check_frame(frame, tally, limits)
+            if not tally.frames:
+                turned = frame.rotation % 180 != 0
+                tally.width, tally.height = (
+                    (frame.height, frame.width) if turned else (frame.width, frame.height)
+                )
+                tally.first_s = frame.time or 0.0
+            tally.frames += 1
+            tally.last_s = frame.time if frame.time is not None else tally.last_s
+    if not tally.frames:
+        raise MediaError(
+            "media.not_video", "the file holds no picture that can be decoded", "send a video clip"
+        )
+    return tally
+
+
+def _check_frame(frame: VideoFrame, tally: _Tally, limits: Limits) -> None:
+    """The header's promises, held against each frame: a clip may change size or run on behind its header."""
+    if frame.width * frame.height > limits.max_pixels:
+        raise _too_large(_pixels(frame.width, frame.height, limits))
+    seconds = (frame.time or 0.0) - tally.first_s
+    if seconds > limits.max_seconds or tally.frames >= limits.max_seconds * limits.max_fps:
+        raise _too_long(max(seconds, tally.frames / limits.max_fps), limits)
+
+
+def _require_whole(path: Path, size: int) -> None:
+    """Hold the container's own sizes against the file's: the demuxer plays a shortened file without a word."""
+    if _demuxer(path) == "mov":
+        boxes(path)
+        return
+    with path.open("rb") as file:
+        head = file.read(4096)
+    _, header_bytes, at = _ebml_element(head, 0)
+    kind, segment_bytes, at = _ebml_element(head, at + (header_bytes or 0))
+    if kind == b"\x18\x53\x80\x67" and segment_bytes is not None and at + segment_bytes > size:
+        raise _truncated(f"`{at + segment_bytes - size}` bytes are missing at the end")
+
+
+def _ebml_element(data: bytes, at: int) -> tuple[bytes, int | None, int]:
+    """(id, size or None when unknown, where the content starts) of the EBML element at `at` (RFC 8794 §5, §6)."""
+    if at + 16 > len(data):
+        raise _truncated("the file ends inside its header")
+    id_bytes = 9 - data[at].bit_length()
+    size_at = at + min(id_bytes, 4)
+    size_bytes = 9 - data[size_at].bit_length()
+    if size_bytes > 8:
+        raise _truncated("the header is damaged")
+    bits = 7 * size_bytes
+    value = int.from_bytes(data[size_at : size_at + size_bytes], "big") & ((1 << bits) - 1)
+    return data[at:size_at], None if value == (1 << bits) - 1 else value, size_at + size_bytes
+
+
+# --- boxes -----------------------------------------------------------------------------------------------------
+
+
+def boxes(path: Path) -> tuple[Box, ...]:
+    """The top-level boxes (ISO/IEC 14496-12 §4.2). Raises MediaError unless they fill the file exactly."""
+    size, at = _size(path), 0
+    found: list[Box] = []
+    with path.open("rb") as file:
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            length, kind, header = int.from_bytes(head[:4], "big"), head[4:8], 8
+            if length == 1:
+                length, header = int.from_bytes(head[8:16], "big"), 16
+            elif length == 0:
+                length = size - at
+            if length < header or at + length > size or len(found) == _MAX_BOXES:
+                raise _truncated(f"the box at byte `{at}` does not fit the file")
+            found.append(Box(kind, at, at + length))
+            at += length
+    return tuple(found)
+
+
+def stray_samples(path: Path) -> int:
+    """How many samples of an MP4 do not lie wholly inside a top-level `mdat`.
+
+    A manifest may leave `free` and other boxes unhashed. Media parked there could be exchanged under a hard
+    binding that still matches, so every sample of every track counts, hidden by an edit list or not, and a
+    position the demuxer cannot name is stray. Raises MediaError when the file cannot be read as MP4.
+    """
+    if _demuxer(path) != "mov":
+        raise _not_video()
+    inside = [(box.start, box.end) for box in boxes(path) if box.kind == b"mdat"]
+    stray = 0
+    with _open(path, {"ignore_editlist": "1"}) as container:
+        for packet in container.demux():
+            if packet.size == 0 and packet.dts is None:
+                continue  # the end-of-stream mark
+            start = -1 if packet.pos is None else packet.pos
+            stray += not any(low <= start and start + packet.size <= high for low, high in inside)
+    return stray
+
+
+# --- frames ----------------------------------------------------------------------------------------------------
+
+
+def frames(path: Path, *, every_s: float | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """(seconds from the first frame, uint8 [h, w, 3] RGB 0-255) in order; with `every_s`, at most one per period."""
+    with _open(path) as container:
+        first_s: float | None = None
+        due_s = 0.0
+        for frame in container.decode(_video(container)):
+            time_s = frame.time or 0.0
+            first_s = time_s if first_s is None else first_s
+            seconds = time_s - first_s
+            if every_s is not None:
+                if seconds + 1e-6 < due_s:
+                    continue
+                due_s = (seconds // every_s + 1) * every_s
+            yield seconds, _rgb(frame)
+
+
+def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Upright pixels with even sides: 4:2:0 cannot carry an odd one."""
+    space = frame.colorspace
+    if space not in set(Colorspace):
+        space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+    picture = frame.reformat(
+        format="rgb24", src_colorspace=space, dst_color_range=ColorRange.JPEG, interpolation=_SCALING
+    ).to_ndarray()
+    upright = np.rot90(picture.astype(np.uint8, copy=False), frame.rotation // 90)
+    height, width = (side - side % 2 for side in upright.shape[:2])
+    return np.ascontiguousarray(upright[:height, :width])
+
+
+def _yuv(picture: NDArray[np.uint8]) -> VideoFrame:
+    frame = VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+        interpolation=_SCALING,
+    )
+    frame.colorspace = Colorspace.ITU709
+    frame.color_range = ColorRange.MPEG
+    frame.color_primaries = ColorPrimaries.BT709
+    frame.color_trc = ColorTrc.BT709
+    return frame
+
+
+# --- writing ---------------------------------------------------------------------------------------------------
+
+
+def restamp(src: Path, dst: Path, transform: Transform, *, crf: int = 18) -> None:
+    """Write `src`, each frame passed through `transform`, to `dst` in the canonical form; `dst` whole or not at all."""
+    with _open(src) as source, _create(dst) as target:
+        picture = _Picture.add(target, src, _video(source), transform, crf)
+        sound = _Sound.add(target, _audio(source))
+        tracks: dict[int, _Picture | _Sound] = {picture.source.index: picture}
+        if sound is not None:
+            tracks[sound.source.index] = sound
+        for packet in source.demux([track.source for track in tracks.values()]):
+            tracks[packet.stream.index].take(target, packet)
+        for track in tracks.values():
+            track.finish(target)
+
+
+def remux(src: Path, dst: Path) -> None:
+    """Copy picture and sound packet by packet to a fresh MP4: what is left of a clip once a platform strips it."""
+    with _open(src) as source, _create(dst) as target:
+        tracks = {
+            stream.index: target.add_stream_from_template(stream)
+            for stream in (_video(source), _audio(source))
+            if stream is not None
+        }
+        for packet in source.demux(*(source.streams[index] for index in tracks)):
+            if packet.dts is not None:
+                packet.stream = tracks[packet.stream.index]
+                target.mux(packet)
+
+
+def write_pattern(dst: Path, *, width: int = 64, height: int = 64, count: int = 5, fps: int = 24) -> None:
+    """A small moving picture drawn on the spot, without sound: something real to sign when the service starts."""
+    rows, columns = np.mgrid[:height, :width]
+    with _create(dst) as target:
+        stream = target.add_stream("libx264", rate=fps, options={"threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(count):
+            drawn = np.stack([rows * 7 + index * 9, columns * 5, rows * columns + index], axis=-1)
+            target.mux(stream.encode(_yuv((drawn % 256).astype(np.uint8))))
+        target.mux(stream.encode())
+
+
+@dataclass(slots=True)
+class _Picture:
+    """The picture on its way from one file to the other."""
+
+    source: VideoStream
+    out: VideoStream
+    transform: Transform
+    index: int = 0
+    last_pts: int = -(1 << 62)
+
+    @classmethod
+    def add(
+        cls, target: OutputContainer, src: Path, source: VideoStream, transform: Transform, crf: int
+    ) -> Self:
+        height, width, _ = _first(src).shape
+        rate = source.average_rate or Fraction(25)
+        options = {"crf": str(crf), "preset": "medium", "threads": _ENCODER_THREADS}
+        out = target.add_stream("libx264", rate=rate, options=options)
+        out.width, out.height, out.pix_fmt = width, height, "yuv420p"
+        context = out.codec_context
+        context.time_base = source.time_base or 1 / rate
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        return cls(source, out, transform)
+
+    def take(self, target: OutputContainer, packet: "av.Packet[Any]") -> None:
+        for frame in self.source.decode(packet):
+            rgb = _rgb(frame)
+            marked = self.transform(rgb, self.index)
+            if marked.shape != rgb.shape:
+                raise ValueError(f"the transform changed the frame from {rgb.shape} to {marked.shape}")
+            out = _yuv(marked)
+            # Two frames on one instant would stop the encoder; the second moves by one tick.
+            self.last_pts = max(self.index if frame.pts is None else frame.pts, self.last_pts + 1)
+            out.pts = self.last_pts
+            if self.source.time_base is not None:
+                out.time_base = self.source.time_base
+            target.mux(self.out.encode(out))
+            self.index += 1
+
+    def finish(self, target: OutputContainer) -> None:
+        target.mux(self.out.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    """The sound: AAC packet by packet, anything else decoded and encoded again."""
+
+    source: AudioStream
+    out: AudioStream
+    copied: bool
+
+    @classmethod
+    def add(cls, target: OutputContainer, source: AudioStream | None) -> Self | None:
+        if source is None:
+            return None
+        if _codec(source) == "aac":
+            return cls(source, target.add_stream_from_template(source), copied=True)
+        rate = source.rate if source.rate in _AAC_RATES else 48_000
+        layout = "mono" if source.channels == 1 else "stereo"
+        return cls(source, target.add_stream("aac", rate=rate, layout=layout), copied=False)
+
+    def take(self, target: OutputContainer, packet: "av.Packet[Any]") -> None:
+        if not self.copied:
+            for frame in self.source.decode(packet):
+                target.mux(self.out.encode(frame))
+        elif packet.dts is not None:
+            packet.stream = self.out
+            target.mux(packet)
+
+    def finish(self, target: OutputContainer) -> None:
+        if not self.copied:
+            target.mux(self.out.encode())
+
+
+def _first(path: Path) -> NDArray[np.uint8]:
+    for _, picture in frames(path):
+        return picture
+    raise _not_video()
+
+
+# --- opening ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _open(path: Path, options: dict[str, str] | None = None) -> Iterator[InputContainer]:
+    demuxer = _demuxer(path)
+    try:
+        with av.open(
+            f"file:{path.absolute()}",
+            format=demuxer,
+            options={"protocol_whitelist": "file"} | (options or {}),
+            metadata_errors="replace",
+        ) as container:
+            yield container
+    except av.FFmpegError as error:
+        raise _truncated("the file is damaged or ends early") from error
+
+
+@contextmanager
+def _create(dst: Path) -> Iterator[OutputContainer]:
+    descriptor, name = tempfile.mkstemp(prefix=f".{dst.name}.", suffix=".mp4", dir=dst.parent)
+    os.close(descriptor)
+    draft = Path(name)
+    try:
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        with av.open(str(draft), "w", format="mp4", options=options) as container:
+            yield container
+        draft.replace(dst)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _demuxer(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise _unreadable(path) from error
+    if head[:4] == _MATROSKA:
+        return "matroska"
+    if head[4:] in _MP4_FIRST_BOXES:
+        return "mov"
+    raise _not_video()
+
+
+def _video(container: InputContainer) -> VideoStream:
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream):
+        raise _not_video()
+    if stream.codec_context is None or _codec(stream) not in VIDEO_CODECS:
+        raise MediaError(
+            "media.codec",
+            "the picture is in a format that is not accepted",
+            f"send one of `{'`, `'.join(sorted(VIDEO_CODECS))}`",
+        )
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def _audio(container: InputContainer) -> AudioStream | None:
+    stream = container.streams.best("audio")
+    return stream if isinstance(stream, AudioStream) and stream.codec_context is not None else None
+
+
+def _codec(stream: VideoStream | AudioStream) -> str:
+    return str(stream.codec_context.codec.canonical_name)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: Path) -> MediaError:
+    return MediaError("media.unreadable", f"`{path.name}` cannot be read", "check that the file exists")
+
+
+def _not_video() -> MediaError:
+    return MediaError(
+        "media.not_video", "the file is not an MP4, MOV, WebM or Matroska video", "send a video clip"
+    )
+
+
+def _truncated(sentence: str) -> MediaError:
+    return MediaError(
+        "media.truncated", sentence, "export or download the clip again and send the whole file"
+    )
+
+
+def _pixels(width: int, height: int, limits: Limits) -> str:
+    return f"a frame has `{width}`x`{height}` pixels and `{limits.max_pixels}` in all are allowed"
+
+
+def _too_large(sentence: str) -> MediaError:
+    return MediaError("media.too_large", sentence, "send a smaller clip")
+
+
+def _too_long(seconds: float, limits: Limits) -> MediaError:
+    return MediaError(
+        "media.too_long",
+        f"the clip runs `{seconds:.1f}` seconds and `{limits.max_seconds:g}` are allowed, "
+        f"at up to `{limits.max_fps}` frames a second",
+        "send a shorter clip",
+    )

@@ -1,0 +1,235 @@
+"""What can be said about a clip: three findings, then the ledger's word. Never one bit, never "true".
+
+| finding            | says                                                                             |
+|--------------------|----------------------------------------------------------------------------------|
+| `manifest_trusted` | a C2PA manifest is present, and its signer chains to our anchor                  |
+| `asset_bound`      | the bytes are the ones that manifest was signed over                             |
+| `recovered_via`    | how the ledger's record was found: `embedded`, `watermark` or `none`             |
+
+Then `released`, `consent_then` and `consent_now`. A mark alone shows that the pixels carry a number; it does
+not show that the rest of the picture is what we released, and the verdict says so. When manifest and mark
+point to different clips, neither is believed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlmodel import select
+
+from ledger.consent.fold import GrantStanding
+from ledger.errors import LedgerError
+from ledger.ids import PersonId, VideoId
+from ledger.log.sequencer import Ledger
+from ledger.provenance import media, watermark
+from ledger.provenance.manifest import ManifestFinding, read
+from ledger.store.tables import Video
+from ledger.store.transaction import Transaction
+
+Via = Literal["embedded", "watermark", "none"]
+ConsentNow = Literal["standing", "expired", "revoked", "withdrawn", "erased", "nobody_shown", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipStanding:
+    """What the ledger says about one clip, without naming anyone in it."""
+
+    video_id: str
+    released: bool
+    released_at: str | None
+    decision_index: int | None
+    release_index: int | None
+    people: int
+    consent_then: bool
+    consent_now: ConsentNow
+    consent_changed_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    summary: str
+    manifest_trusted: bool
+    asset_bound: bool
+    recovered_via: Via
+    released: bool
+    consent_then: bool
+    consent_now: ConsentNow
+    consent_changed_at: str | None
+    video_id: str | None
+    signer: str | None
+    signed_at: str | None
+    manifest_state: str
+    watermark: str | None
+    log: dict[str, Any] | None
+    notes: tuple[str, ...]
+    contradictions: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"schema": "countersign/verdict/v1", **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """Reads a file and asks the ledger. Keeps nothing."""
+
+    ledger: Ledger
+    anchors_pem: bytes
+    watermark_key: bytes
+    limits: media.Limits
+
+    def verify(self, path: Path, *, at: datetime) -> Verdict:
+        """The verdict on a file. Raises MediaError for what is not a video we can decode."""
+        # 1. It is a video, whole and within limits.
+        media.probe(path, self.limits)
+        # 2. What the file says about itself.
+        found = read(path, self.anchors_pem)
+        embedded = found.manifest_trusted and found.asset_bound
+        # 3. What the pixels say. A trusted, bound manifest already fixes every pixel, mark included.
+        mark = None if embedded else self._mark(path)
+        # 4. What the ledger says about the clip either of them names.
+        payload = found.soft_binding if embedded else mark
+        with self.ledger.reading() as tx:
+            standing = _clip_by_payload(tx, payload, at=at) if payload else None
+        return _compile(found, mark, standing, self.ledger.origin, embedded=embedded)
+
+    def _mark(self, path: Path) -> str | None:
+        found = watermark.detect((frame for _, frame in media.frames(path)), self.watermark_key)
+        return found.payload.hex() if isinstance(found, watermark.Detected) else None
+
+
+def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStanding | None:
+    """The ledger's word on a released clip; None for one it never released."""
+    video = tx.session.get(Video, video_id)
+    release = tx.find("release", video_id)
+    if video is None or release is None:
+        return None
+    decision = tx.find("decision", video_id)
+    uses = tx.uses(VideoId(video.id))
+    now, changed = _consent_now(tx, uses, at)
+    return ClipStanding(
+        video_id=video_id,
+        released=True,
+        released_at=_iso(release.at),
+        decision_index=decision.index if decision else None,
+        release_index=release.index,
+        people=len(uses),
+        consent_then=decision is not None,
+        consent_now=now,
+        consent_changed_at=changed,
+    )
+
+
+def _clip_by_payload(tx: Transaction, payload: str, *, at: datetime) -> ClipStanding | None:
+    video_id = tx.session.exec(select(Video.id).where(Video.payload == bytes.fromhex(payload))).first()
+    return clip_standing(tx, video_id, at=at) if video_id else None
+
+
+def _consent_now(tx: Transaction, uses: Sequence[Any], at: datetime) -> tuple[ConsentNow, str | None]:
+    """The worst of everyone shown: one person's withdrawal is the clip's."""
+    if not uses:
+        return "nobody_shown", None
+    answers = [_one(tx, PersonId(use.person_id), use.grant_id, at) for use in uses]
+    order: tuple[ConsentNow, ...] = ("unknown", "erased", "withdrawn", "revoked", "expired", "standing")
+    return min(answers, key=lambda answer: order.index(answer[0]))
+
+
+def _one(tx: Transaction, person_id: PersonId, grant_id: str, at: datetime) -> tuple[ConsentNow, str | None]:
+    try:
+        standing = tx.standing(person_id)
+    except LedgerError:
+        return "erased", None
+    held: GrantStanding | None = next(
+        (g for g in standing.grants.values() if g.grant.grant_id == grant_id), None
+    )
+    if held is None:
+        return "unknown", None
+    if held.revoked_index is not None:
+        return ("withdrawn" if held.withdrawn else "revoked"), held.revoked_at
+    if held.grant.expires <= at:
+        return "expired", held.grant.expires.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return "standing", None
+
+
+def _compile(
+    found: ManifestFinding, mark: str | None, standing: ClipStanding | None, origin: str, *, embedded: bool
+) -> Verdict:
+    via: Via = "none" if standing is None else "embedded" if embedded else "watermark"
+    notes, contradictions = _notes(found, mark, standing, via)
+    return Verdict(
+        summary=_summary(found, standing, via, contradictions),
+        manifest_trusted=found.manifest_trusted,
+        asset_bound=found.asset_bound,
+        recovered_via=via,
+        released=standing is not None and not contradictions,
+        consent_then=standing is not None and standing.consent_then and not contradictions,
+        consent_now="unknown" if standing is None or contradictions else standing.consent_now,
+        consent_changed_at=standing.consent_changed_at if standing else None,
+        video_id=standing.video_id if standing else None,
+        signer=found.signer,
+        signed_at=found.signed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if found.signed_at else None,
+        manifest_state=found.state,
+        watermark=mark or (found.soft_binding if embedded else None),
+        log=None
+        if standing is None
+        else {"origin": origin, "decision": standing.decision_index, "release": standing.release_index},
+        notes=notes,
+        contradictions=contradictions,
+    )
+
+
+def _notes(
+    found: ManifestFinding, mark: str | None, standing: ClipStanding | None, via: Via
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    notes, contradictions = [], []
+    if found.state != "none" and not found.manifest_trusted:
+        notes.append(f"the manifest is not one we trust (`{found.state}`), so nothing it says is believed")
+    if found.manifest_trusted and not found.asset_bound:
+        notes.append(
+            "the manifest was signed by us over other bytes: this file was altered, or it was copied here"
+        )
+    if via == "watermark":
+        notes.append(
+            "the mark shows where the pixels come from; it does not show that nothing was added to them"
+        )
+    if mark and standing is None:
+        notes.append("a mark was found, but the ledger knows no released clip by it")
+    claimed = found.consent.get("video_id") if found.manifest_trusted and found.consent else None
+    if claimed and standing and claimed != standing.video_id:
+        contradictions.append(
+            "the manifest names one clip and the mark another: at least one was copied here"
+        )
+    return tuple(notes), tuple(contradictions)
+
+
+def _summary(
+    found: ManifestFinding, standing: ClipStanding | None, via: Via, contradictions: Sequence[str]
+) -> str:
+    if contradictions:
+        return "This file contradicts itself; nothing it says about its origin can be relied on."
+    if standing is None:
+        if found.state in {"valid", "trusted"}:
+            return "This file is signed, but it is not a clip this ledger released."
+        return "No evidence of where this file comes from was found. That does not mean it is real, or that it is not."
+    how = (
+        "Its signed manifest is intact"
+        if via == "embedded"
+        else "Its manifest is gone or broken; the mark in its pixels was found"
+    )
+    return f"{how}: an AI-generated clip, released {standing.released_at}. {_CONSENT_WORDS[standing.consent_now].format(at=standing.consent_changed_at)}"
+
+
+_CONSENT_WORDS: dict[ConsentNow, str] = {
+    "standing": "Everyone shown agreed, and still does.",
+    "expired": "Everyone shown agreed then; the grant ended on {at}.",
+    "revoked": "Everyone shown agreed then; consent for anything new was withdrawn on {at}.",
+    "withdrawn": "Everyone shown agreed then; consent was withdrawn on {at}, and the clip should no longer be shown.",
+    "erased": "Everyone shown agreed then; someone has since had their likeness erased.",
+    "nobody_shown": "It shows nobody's enrolled likeness.",
+    "unknown": "What consent it had cannot be told.",
+}
+
+
+def _iso(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,87 @@
+"""Finished clips, by content: local files here, S3 through the same interface.
+
+A key is the SHA-256 of the bytes. A put never overwrites, which is probed at start: a store that silently
+replaces objects could swap a released clip.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, ObjectStore
+
+from ledger.errors import NotFound, Unavailable
+
+_PROBE = "probe/create-only"
+_CHUNK = 1 << 20
+
+
+class Objects:
+    def __init__(self, store: ObjectStore, *, root: Path | None = None) -> None:
+        self._store = store
+        self._root = root
+        self._refuse_overwriting_store()
+
+    @classmethod
+    def local(cls, directory: Path) -> "Objects":
+        directory.mkdir(parents=True, exist_ok=True)
+        return cls(LocalStore(directory), root=directory)
+
+    def put(self, path: Path) -> str:
+        """Store a file under its digest. Returns the key; a file that is already there costs nothing."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        key = f"clips/{digest[:2]}/{digest}"
+        try:
+            obstore.put(self._store, key, path, mode="create")
+        except AlreadyExistsError:
+            pass  # same digest, same bytes
+        except BaseError as error:
+            raise Unavailable(
+                "objects.unavailable", "the clip could not be stored", "try again later"
+            ) from error
+        self._make_durable(key)
+        return key
+
+    def size(self, key: str) -> int:
+        try:
+            return int(obstore.head(self._store, key)["size"])
+        except FileNotFoundError as error:
+            raise NotFound("objects.missing", "the clip's file is gone", "render it again") from error
+
+    def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        """Bytes [start, end) in pieces of at most 1 MiB."""
+        for offset in range(start, end, _CHUNK):
+            yield bytes(obstore.get_range(self._store, key, start=offset, end=min(end, offset + _CHUNK)))
+
+    def delete(self, key: str) -> None:
+        obstore.delete(self._store, key)
+
+    def _make_durable(self, key: str) -> None:
+        """The local store does not fsync; the release transaction that follows must never outlive its file."""
+        if self._root is None:
+            return
+        for path in (self._root / key, (self._root / key).parent):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _refuse_overwriting_store(self) -> None:
+        try:
+            obstore.put(self._store, _PROBE, b"1", mode="create")
+        except AlreadyExistsError:
+            return  # an earlier start left it, and it was not replaced
+        try:
+            obstore.put(self._store, _PROBE, b"2", mode="create")
+        except AlreadyExistsError:
+            return
+        raise Unavailable(
+            "objects.overwrites",
+            "the object store replaces objects although it was told to create only",
+            "use a store that honours conditional writes",
+        )

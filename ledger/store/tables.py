@@ -1,0 +1,166 @@
+"""The tables. Rows are the truth; tree nodes, checkpoint and pages are derived from them.
+
+Times are Unix seconds. Enumerations are strings, so a migration never has to alter a database type. What is
+about a person is sealed under that person's key (`ledger.keys`); no table model ever leaves the store.
+"""
+
+from sqlalchemy import BigInteger, Index, LargeBinary, MetaData, Text, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+SQLModel.metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Head(SQLModel, table=True):
+    """One row: the log's size. Locking it is what makes the order of entries."""
+
+    id: int = Field(default=1, primary_key=True)
+    size: int = Field(sa_type=BigInteger)
+
+
+class LogEntry(SQLModel, table=True):
+    """One leaf. `(kind, ref)` is unique: one decision and one release per video, one entry per grant."""
+
+    __tablename__ = "log_entry"
+    __table_args__ = (UniqueConstraint("kind", "ref"),)
+
+    index: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    kind: str = Field(max_length=32)
+    ref: str = Field(max_length=96)
+    at: int = Field(sa_type=BigInteger)
+    leaf: bytes = Field(sa_type=LargeBinary)
+    commitments: bytes = Field(sa_type=LargeBinary)
+
+
+class LogNode(SQLModel, table=True):
+    """The hash of a complete subtree of 2^level leaves. Level 0 is the leaf hashes. Never updated."""
+
+    __tablename__ = "log_node"
+
+    level: int = Field(primary_key=True)
+    position: int = Field(primary_key=True, sa_type=BigInteger)
+    hash: bytes = Field(sa_type=LargeBinary)
+
+
+class Subject(SQLModel, table=True):
+    """The n-th thing recorded about one person or app: commitment opening and body, sealed under their key."""
+
+    __tablename__ = "subject"
+    __table_args__ = (Index(None, "entry_index"),)
+
+    subject_id: str = Field(primary_key=True, max_length=64)
+    n: int = Field(primary_key=True, sa_type=BigInteger)
+    entry_index: int = Field(sa_type=BigInteger, foreign_key="log_entry.index")
+    kind: str = Field(max_length=32)
+    role: str = Field(max_length=32)
+    sealed: bytes = Field(sa_type=LargeBinary)
+
+
+class SubjectKey(SQLModel, table=True):
+    """A person's or app's own key, wrapped. Null after erasure: then nothing sealed under it opens again."""
+
+    __tablename__ = "subject_key"
+
+    subject_id: str = Field(primary_key=True, max_length=64)
+    wrapped: bytes | None = Field(sa_type=LargeBinary)
+    next_n: int = Field(default=0, sa_type=BigInteger)
+
+
+class Person(SQLModel, table=True):
+    id: str = Field(primary_key=True, max_length=64)
+    display_name: str = Field(max_length=80)
+    device_key: str = Field(max_length=64, unique=True)
+    created_at: int = Field(sa_type=BigInteger)
+
+
+class Cameo(SQLModel, table=True):
+    id: str = Field(primary_key=True, max_length=64)
+    person_id: str = Field(max_length=64, foreign_key="person.id", unique=True)
+    likeness: bytes = Field(sa_type=LargeBinary)
+    """Face templates, sealed under the person's key."""
+    portrait: bytes = Field(sa_type=LargeBinary)
+    """The enrolled picture and the place of the face in it, sealed under the person's key."""
+
+
+class Operator(SQLModel, table=True):
+    id: str = Field(primary_key=True, max_length=64)
+    public_key: str = Field(max_length=64, unique=True)
+
+
+class App(SQLModel, table=True):
+    id: str = Field(primary_key=True, max_length=64)
+    name: str = Field(max_length=80)
+    suspended: bool = False
+    created_at: int = Field(sa_type=BigInteger)
+
+
+class ApiKey(SQLModel, table=True):
+    """SHA-256 of a 256-bit random key. `role` is app, operator or auditor; `holder` whom it speaks for."""
+
+    __tablename__ = "api_key"
+
+    hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
+    role: str = Field(max_length=16)
+    holder: str = Field(max_length=64)
+    hint: str = Field(max_length=16)
+    created_at: int = Field(sa_type=BigInteger)
+    revoked_at: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class LoginNonce(SQLModel, table=True):
+    """A challenge waiting for a device's signature. Deleted when it is used, dead when it expires."""
+
+    __tablename__ = "login_nonce"
+
+    nonce: str = Field(primary_key=True, max_length=64)
+    person_id: str = Field(max_length=64)
+    expires_at: int = Field(sa_type=BigInteger)
+
+
+class PersonSession(SQLModel, table=True):
+    __tablename__ = "person_session"
+
+    hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
+    person_id: str = Field(max_length=64, foreign_key="person.id")
+    expires_at: int = Field(sa_type=BigInteger)
+
+
+class Video(SQLModel, table=True):
+    """One job of one app, and the clip it made. `object_key` is set by the release transaction, never before."""
+
+    __table_args__ = (Index(None, "app_id", "created_at", "id"),)
+
+    id: str = Field(primary_key=True, max_length=64)
+    app_id: str = Field(max_length=64, foreign_key="app.id")
+    model: str = Field(max_length=64)
+    prompt: str = Field(sa_type=Text)
+    size: str = Field(max_length=16)
+    seconds: int
+    status: str = Field(max_length=16)
+    progress: int = 0
+    created_at: int = Field(sa_type=BigInteger)
+    completed_at: int | None = Field(default=None, sa_type=BigInteger)
+    error_code: str | None = Field(default=None, max_length=64)
+    error_message: str | None = Field(default=None, sa_type=Text)
+    permit: str | None = Field(default=None, sa_type=Text)
+    payload: bytes | None = Field(default=None, sa_type=LargeBinary, unique=True)
+    object_key: str | None = Field(default=None, max_length=128)
+    manifest_id: str | None = Field(default=None, max_length=128, index=True)
+    deleted_at: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class VideoGrant(SQLModel, table=True):
+    """Whose likeness a video uses, and under which grant."""
+
+    __tablename__ = "video_grant"
+
+    video_id: str = Field(primary_key=True, max_length=64, foreign_key="video.id")
+    grant_id: str = Field(primary_key=True, max_length=64, index=True)
+    cameo_id: str = Field(max_length=64, index=True)
+    person_id: str = Field(max_length=64)

@@ -1,0 +1,131 @@
+"""Enrolling a likeness through the vouched path: an operator saw the person, and signs that.
+
+A photograph proves nothing about who sends it, so no remote path activates a likeness from one. The operator's
+statement names the picture by hash, the person's device key and their date of birth (unknown is a minor), and is
+kept whole in the person's own log.
+"""
+
+import hashlib
+import io
+from contextlib import suppress
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ledger.consent.grant import CLOCK_SKEW, SIGNING_WINDOW
+from ledger.consent.statement import ENROLMENT_TAG, DeviceSignature, decode_bytes, parse_enrolment, verify
+from ledger.errors import InvalidStatement, MediaError
+from ledger.ids import CameoId, PersonId, new_id
+from ledger.log.sequencer import Ledger
+from ledger.provenance import media
+from ledger.store.tables import Operator, Person
+from ledger.store.transaction import About, Transaction
+from safety.faces import enrol_portrait
+from safety.errors import Refused
+from safety.likeness import StoredLikeness, store_likeness
+
+MAX_PIXELS = 40_000_000
+FRAMES = 12
+POSES = 5
+
+
+def enrol_vouched(
+    ledger: Ledger, value: object, evidence: DeviceSignature, picture: Path, *, at: datetime
+) -> tuple[PersonId, CameoId]:
+    """Enrol the person an operator vouches for. `picture`: an image, or a short video of them.
+
+    Raises InvalidStatement, MediaError or SafetyError; then nothing is written.
+    """
+    enrolment = parse_enrolment(value)
+    if hashlib.sha256(picture.read_bytes()).hexdigest() != enrolment.portrait_sha256:
+        raise InvalidStatement(
+            "enrolment.other_picture", "the picture is not the one the operator signed for"
+        )
+    if not at - SIGNING_WINDOW <= enrolment.issued <= at + CLOCK_SKEW:
+        raise InvalidStatement(
+            "enrolment.clock",
+            "the enrolment was signed over a day ago, or in the future",
+            "sign it again now",
+        )
+    decode_bytes(enrolment.device_key, 32)
+    images = _usable(pictures(picture))
+    enrolled = enrol_portrait(images)
+    likeness = StoredLikeness(enrolled.likeness, images[enrolled.best], enrolled.face)
+
+    def operation(tx: Transaction) -> tuple[PersonId, CameoId]:
+        operator = tx.session.get(Operator, enrolment.operator)
+        if operator is None:
+            raise InvalidStatement(
+                "enrolment.unknown_operator", f"there is no operator `{enrolment.operator}`"
+            )
+        verify(ENROLMENT_TAG, enrolment.signed_bytes(), evidence, expected_key=operator.public_key)
+        if tx.person_by_device(enrolment.device_key) is not None:
+            raise InvalidStatement(
+                "enrolment.device_taken", "this device already belongs to an enrolled person"
+            )
+        person_id, cameo_id = PersonId(new_id("person")), CameoId(new_id("cameo"))
+        tx.new_subject(person_id)
+        tx.session.add(
+            Person(
+                id=person_id,
+                display_name=enrolment.display_name,
+                device_key=enrolment.device_key,
+                created_at=int(at.timestamp()),
+            )
+        )
+        tx.session.flush()
+        store_likeness(tx, cameo_id, person_id, likeness)
+        body = {
+            "cameo_id": cameo_id,
+            "enrolment": enrolment.model_dump(mode="json", by_alias=True),
+            "evidence": evidence.model_dump(mode="json"),
+        }
+        tx.append("enrolment", cameo_id, [About(person_id, "owner", body)], at=at)
+        return person_id, cameo_id
+
+    return ledger.transact(operation)
+
+
+def _usable(images: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.uint8]]:
+    """Of a video's frames, those that show the person well enough. An image stays as it is, to be judged."""
+    if len(images) == 1:
+        return images
+    usable = []
+    for image in images:
+        with suppress(Refused):
+            enrol_portrait(image)
+            usable.append(image)
+    return usable[:POSES] or images[:1]
+
+
+def pictures(path: Path) -> Sequence[NDArray[np.uint8]]:
+    """What a file shows: one image, or a few frames of a video. uint8 [h, w, 3] RGB. Raises MediaError."""
+    try:
+        return [decode_picture(path.read_bytes())]
+    except MediaError as error:
+        if error.reason.id != "media.not_picture":
+            raise
+    probe = media.probe(path, media.Limits())
+    step = max(0.1, float(probe.seconds) / FRAMES)
+    return [frame for _, frame in media.frames(path, every_s=step)][:FRAMES]
+
+
+def decode_picture(data: bytes) -> NDArray[np.uint8]:
+    """An image file's pixels: uint8 [h, w, 3] RGB. Raises MediaError."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise MediaError(
+                    "media.too_large", "the picture has over 40 million pixels", "send a smaller one"
+                )
+            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    except UnidentifiedImageError as error:
+        raise MediaError(
+            "media.not_picture", "the file is not a picture we can read", "send a JPEG or PNG"
+        ) from error
+    except (OSError, Image.DecompressionBombError) as error:
+        raise MediaError("media.damaged_picture", "the picture is damaged", "send it again") from error

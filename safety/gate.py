@@ -1,0 +1,408 @@
+"""The gate: every question about a real person's likeness is asked here, and nowhere else.
+
+`decide` gathers the facts (prompt scores, faces in the reference picture, standing consent folded at this
+moment of the log), asks the policies, and records the answer *before* any model is called, in the same
+transaction that reserves one use of each grant. `clear` looks at what the model made. `may_release` and
+`may_download` fold consent again at their own moment: a revocation that came in between wins.
+
+Every answer is a value: a token, or a :class:`Denied` with at least one reason. What cannot be checked is
+denied: a missing classifier, an unreadable policy, an unreachable ledger.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.canonical import sha256
+from ledger.consent.fold import GrantStanding, Standing
+from ledger.consent.grant import Audience, Grant, Modality, Purpose
+from ledger.errors import LedgerError
+from ledger.ids import AppId, CameoId, PersonId, VideoId
+from ledger.log.sequencer import Ledger
+from ledger.provenance import media
+from ledger.reasons import Reason
+from ledger.store.tables import App, Video, VideoGrant
+from ledger.store.transaction import About, Transaction
+from safety import faces
+from safety.chain import Allowed, Cleared, Permit, RawClip, Sealer, Use, cleared
+from safety.engine import (
+    CameoFacts,
+    ClipFacts,
+    Engine,
+    GrantFacts,
+    OutputFacts,
+    RequesterFacts,
+    RequestFacts,
+    Ruling,
+    Scores,
+)
+from safety.errors import SafetyError
+from safety.likeness import likeness_of
+from safety.prompt import CATEGORIES, Screening, screen
+
+PERMIT_LIFE = timedelta(hours=24)
+FRAMES_EVERY_S = 0.4
+CHECKS = ("faces", "prompt")
+"""What `clear` looks at. Frames are not yet classified for nudity or violence: every release entry says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What an app asks for. `size`: "1280x720". `reference`: uint8 [h, w, 3] RGB, a picture to start from."""
+
+    video_id: VideoId
+    app_id: AppId
+    model: str
+    prompt: str
+    seconds: int
+    size: str
+    purpose: Purpose
+    audience: Audience
+    modalities: frozenset[Modality]
+    cameo_ids: tuple[CameoId, ...]
+    reference: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A refusal. `kind` tells an app whether to change the words (content) or to ask the person (consent)."""
+
+    reasons: tuple[Reason, ...]
+    kind: Literal["content", "consent", "output"]
+
+    def __post_init__(self) -> None:
+        if not self.reasons:
+            raise ValueError("a refusal carries at least one reason")
+
+
+@dataclass(frozen=True, slots=True)
+class _Consent:
+    """The answer for one person asked about: under which grant, or why not."""
+
+    cameo_id: CameoId
+    owner: PersonId | None
+    grant_id: str | None
+    ruling: Ruling
+
+
+class Gate:
+    """Thread-safe. One per service."""
+
+    def __init__(self, ledger: Ledger, engine: Engine, sealer: Sealer) -> None:
+        self.ledger = ledger
+        self.engine = engine
+        self.sealer = sealer
+
+    # -- before the model -------------------------------------------------------------------------------
+
+    def decide(self, request: GenerationRequest, *, at: datetime) -> Allowed | Denied:
+        """The decision, recorded. Allowed also opens the job and reserves one use of each grant.
+
+        Raises SafetyError for a prompt nothing can read (empty, too long): then nothing is written.
+        """
+        screening = screen(request.prompt)
+        strangers = self._strangers(request)
+        facts = _request_facts(request, screening, strangers)
+        return self.ledger.transact(lambda tx: self._decide_in(tx, request, facts, screening.version, at))
+
+    def _decide_in(
+        self, tx: Transaction, request: GenerationRequest, facts: RequestFacts, screened_by: str, at: datetime
+    ) -> Allowed | Denied:
+        requester = _requester(tx, request.app_id)
+        general = self.engine.generate(requester, facts)
+        answers = [self._consent(tx, requester, facts, cameo_id, at) for cameo_id in request.cameo_ids]
+        # INVARIANT: everyone named must agree; one refusal refuses the clip.
+        refusals = [
+            ruling for ruling in (general, *(answer.ruling for answer in answers)) if not ruling.allowed
+        ]
+        reasons = _unique(reason for ruling in refusals for reason in ruling.reasons)
+        record = {
+            "video_id": request.video_id,
+            "allowed": not refusals,
+            "action": facts.action,
+            "purpose": request.purpose,
+            "prompt": request.prompt,
+            "app_id": request.app_id,
+            "policy_set": self.engine.policy_set_hash,
+            "policy_ids": sorted(
+                {policy for ruling in refusals or [general] for policy in ruling.policy_ids}
+            ),
+            "reasons": [reason.as_json() for reason in reasons],
+            "screening": screened_by,
+            "scores": dict(facts.scores),
+        }
+        index = tx.append("decision", request.video_id, _about(record, request.app_id, answers), at=at)
+        if refusals:
+            return Denied(reasons, _kind(general))
+        permit = Permit(
+            video_id=request.video_id,
+            app_id=request.app_id,
+            decision_index=index,
+            model=request.model,
+            prompt_sha256=sha256(request.prompt.encode()).hex(),
+            purpose=request.purpose,
+            audience=request.audience,
+            modalities=tuple(sorted(request.modalities)),
+            contexts=tuple(sorted(facts.contexts)),
+            size=request.size,
+            seconds=request.seconds,
+            uses=tuple(
+                Use(person_id=answer.owner or "", cameo_id=answer.cameo_id, grant_id=answer.grant_id or "")
+                for answer in answers
+            ),
+            scores=dict(facts.scores),
+            policy_set=self.engine.policy_set_hash,
+            issued=at.replace(microsecond=0),
+            expires=(at + PERMIT_LIFE).replace(microsecond=0),
+        )
+        sealed = self.sealer.grant(permit)
+        _open_job(tx, request, sealed, permit.uses, at)
+        return self.sealer.open(sealed, Allowed, at=at)
+
+    def _consent(
+        self, tx: Transaction, requester: RequesterFacts, facts: RequestFacts, cameo_id: CameoId, at: datetime
+    ) -> _Consent:
+        """The first of the person's grants that allows this, or the refusal that came closest to allowing it."""
+        owner = tx.owner(cameo_id)
+        standing = tx.standing(owner) if owner is not None else Standing()
+
+        def ask(held: GrantStanding | None) -> Ruling:
+            about = _cameo_facts(standing, cameo_id, held, requester.app_id, facts.job_id, at)
+            return self.engine.use_likeness(requester, about, facts)
+
+        refused: list[Ruling] = []
+        for held in standing.grants.values():
+            if held.grant.cameo_id == cameo_id and _is_for(held.grant, requester.app_id):
+                ruling = ask(held)
+                if ruling.allowed:
+                    return _Consent(cameo_id, owner, held.grant.grant_id, ruling)
+                refused.append(ruling)
+        closest = min(refused, key=lambda ruling: len(ruling.reasons)) if refused else ask(None)
+        return _Consent(cameo_id, owner, None, closest)
+
+    def _strangers(self, request: GenerationRequest) -> int | None:
+        """Recognisable faces in the reference picture that belong to nobody named. None: could not look."""
+        if request.reference is None:
+            return 0
+        try:
+            known = self._templates(request.cameo_ids)
+            found = faces.find_faces(request.reference)
+            return sum(
+                1 for face in found if face.recognisable and faces.match(face, tuple(known.values())) is None
+            )
+        except (SafetyError, LedgerError):
+            return None
+
+    def _templates(self, cameo_ids: Iterable[CameoId]) -> dict[CameoId, faces.Likeness]:
+        with self.ledger.reading() as tx:
+            return {
+                cameo_id: likeness_of(tx, cameo_id).templates for cameo_id in cameo_ids if tx.owner(cameo_id)
+            }
+
+    # -- after the model --------------------------------------------------------------------------------
+
+    def clear(self, raw: RawClip) -> Cleared | Denied:
+        """Look at the frames: only people who agreed, nothing the policies forbid."""
+        facts = self._look(raw)
+        ruling = self.engine.clear(_permit_facts(raw.permit), facts)
+        return cleared(raw, checks=CHECKS) if ruling.allowed else Denied(ruling.reasons, "output")
+
+    def _look(self, raw: RawClip) -> OutputFacts:
+        ungranted, seen, looked = 0, 0, True
+        try:
+            granted = self._templates(use.ids[1] for use in raw.permit.uses)
+            check = faces.check_output(media.frames(raw.path, every_s=FRAMES_EVERY_S), granted)
+            ungranted = len(check.ungranted)
+            seen = sum(1 for count in check.granted_seen.values() if count)
+        except (SafetyError, LedgerError):
+            looked = False
+        return OutputFacts(
+            unreadable=not looked,
+            faces_checked=looked,
+            classifiers_ok=looked,
+            granted_faces_seen=seen,
+            ungranted_faces=ungranted,
+            # Every recognisable face is a granted adult's or already counted above; nobody's age is guessed.
+            apparent_minors=0,
+            do_not_generate_matches=0,
+            scores=_scores(raw.permit.scores),
+        )
+
+    # -- consent, folded again --------------------------------------------------------------------------
+
+    def may_release(self, tx: Transaction, permit: Permit, *, at: datetime) -> Denied | None:
+        """None when everyone shown still agrees at this place in the log."""
+        requester = _requester(tx, AppId(permit.app_id))
+        facts = _permit_facts(permit)
+        refusals: list[Reason] = []
+        for use in permit.uses:
+            person_id, cameo_id, grant_id = use.ids
+            standing = tx.standing(person_id)
+            held = standing.grants.get(grant_id)
+            about = _cameo_facts(standing, cameo_id, held, requester.app_id, permit.video, at)
+            refusals += self.engine.release(requester, about, facts).reasons
+        return Denied(_unique(refusals), "consent") if refusals else None
+
+    def may_download(self, tx: Transaction, video: Video, viewer: AppId, *, at: datetime) -> Denied | None:
+        """None unless the clip is not out, not for this viewer, or withdrawn by someone it shows."""
+        uses = tx.uses(VideoId(video.id))
+        clip = ClipFacts(
+            clip_id=VideoId(video.id),
+            depicted=len(uses),
+            released=video.object_key is not None,
+            quarantined=False,
+            taken_down=False,
+            viewer_is_requester=video.app_id == viewer,
+            ledger_ok=True,
+        )
+        rulings = [] if uses else [self.engine.download(None, clip)]
+        for use in uses:
+            standing = tx.standing(PersonId(use.person_id))
+            held = next(
+                (held for held in standing.grants.values() if held.grant.grant_id == use.grant_id), None
+            )
+            about = _cameo_facts(standing, CameoId(use.cameo_id), held, AppId(video.app_id), clip.clip_id, at)
+            rulings.append(self.engine.download(about, clip))
+        reasons = _unique(reason for ruling in rulings for reason in ruling.reasons)
+        return Denied(reasons, "consent") if reasons else None
+
+
+# Facts ------------------------------------------------------------------------------------------------
+
+
+def _requester(tx: Transaction, app_id: AppId) -> RequesterFacts:
+    app = tx.session.get(App, app_id)
+    return RequesterFacts(app_id=app_id, suspended=app is None or app.suspended)
+
+
+def _request_facts(request: GenerationRequest, screening: Screening, strangers: int | None) -> RequestFacts:
+    return RequestFacts(
+        job_id=request.video_id,
+        action="generate",
+        purpose=request.purpose,
+        audience=request.audience,
+        modalities=request.modalities,
+        contexts=screening.contexts,
+        scores=_scores(screening.scores),
+        classifiers_ok=strangers is not None,
+        depicted=len(request.cameo_ids),
+        unknown_faces=strangers or 0,
+        ledger_ok=True,
+    )
+
+
+def _permit_facts(permit: Permit) -> RequestFacts:
+    """The facts the permit was decided on, for the questions that come after."""
+    return RequestFacts(
+        job_id=permit.video,
+        action="generate",
+        purpose=permit.purpose,
+        audience=permit.audience,
+        modalities=frozenset(permit.modalities),
+        contexts=frozenset(permit.contexts),
+        scores=_scores(permit.scores),
+        classifiers_ok=True,
+        depicted=len(permit.uses),
+        unknown_faces=0,
+        ledger_ok=True,
+    )
+
+
+def _cameo_facts(
+    standing: Standing,
+    cameo_id: CameoId,
+    held: GrantStanding | None,
+    app_id: AppId,
+    video_id: VideoId,
+    at: datetime,
+) -> CameoFacts:
+    return CameoFacts(
+        cameo_id=cameo_id,
+        active=standing.active and standing.cameo_id == cameo_id,
+        erased=standing.erased,
+        minor=standing.minor(at),
+        guardian_consent=False,
+        blocks_requester=False,
+        grant=None if held is None else _grant_facts(held, standing, app_id, video_id, at),
+    )
+
+
+def _grant_facts(
+    held: GrantStanding, standing: Standing, app_id: AppId, video_id: VideoId, at: datetime
+) -> GrantFacts:
+    grant = held.grant
+    return GrantFacts(
+        grant_id=grant.id,
+        for_requester=_is_for(grant, app_id),
+        offered_to_everyone=grant.grantee.type == "everyone",
+        started=grant.starts <= at,
+        expired=grant.expires <= at,
+        revoked=held.revoked_index is not None,
+        withdrawn=held.withdrawn,
+        modalities=frozenset(grant.modalities),
+        purposes=frozenset(grant.purposes),
+        actions=frozenset(grant.actions),
+        allowed_contexts=frozenset(grant.allowed_contexts),
+        forbidden_contexts=frozenset(grant.forbidden_contexts),
+        audience=grant.audience,
+        uses_left=held.uses_left,
+        approval=grant.approval,
+        approved=standing.approvals.get(video_id, False),
+    )
+
+
+def _is_for(grant: Grant, app_id: AppId) -> bool:
+    """Groups and persons are not resolved yet: such a grant is nobody's, which denies."""
+    return grant.grantee.type == "everyone" or (grant.grantee.type == "app" and grant.grantee.id == app_id)
+
+
+def _scores(scores: Scores) -> Scores:
+    return {category: scores[category] for category in CATEGORIES}
+
+
+# The record -------------------------------------------------------------------------------------------
+
+
+def _about(record: dict[str, object], app_id: AppId, answers: Sequence[_Consent]) -> list[About]:
+    """The requester sees every grant used; each person depicted sees their own and nobody else's."""
+    allowed = bool(record["allowed"])
+
+    def body(grants: list[str | None]) -> dict[str, object]:
+        return {**record, "grant_ids": [grant for grant in grants if grant is not None] if allowed else []}
+
+    about = [About(app_id, "requester", body([answer.grant_id for answer in answers]))]
+    return about + [
+        About(answer.owner, "depicted", body([answer.grant_id]))
+        for answer in answers
+        if answer.owner is not None
+    ]
+
+
+def _open_job(
+    tx: Transaction, request: GenerationRequest, sealed: str, uses: Sequence[Use], at: datetime
+) -> None:
+    video = Video(
+        id=request.video_id,
+        app_id=request.app_id,
+        model=request.model,
+        prompt=request.prompt,
+        size=request.size,
+        seconds=request.seconds,
+        status="queued",
+        created_at=int(at.timestamp()),
+        permit=sealed,
+    )
+    tx.open_job(video, [VideoGrant(video_id=request.video_id, **use.model_dump()) for use in uses])
+
+
+def _kind(general: Ruling) -> Literal["content", "consent"]:
+    content = {policy for policy in general.policy_ids if policy.startswith("prohibited.")}
+    return "content" if content - {"prohibited.unknown_face"} else "consent"
+
+
+def _unique(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    return tuple(dict.fromkeys(reasons))

@@ -1,0 +1,58 @@
+"""One enrolled person's likeness, as the gate matches it and the model draws it.
+
+Templates and portrait are stored sealed under the person's key; erasing the key erases the face.
+"""
+
+import io
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ledger.errors import NotFound
+from ledger.ids import CameoId, PersonId
+from ledger.keys import seal, unseal
+from ledger.store.tables import Cameo
+from ledger.store.transaction import Transaction
+from safety.faces import Likeness
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLikeness:
+    """templates: what a face is matched against. portrait: uint8 [h, w, 3] RGB. face: (top, right, bottom, left)."""
+
+    templates: Likeness = field(repr=False)
+    portrait: NDArray[np.uint8] = field(repr=False)
+    face: tuple[int, int, int, int]
+
+
+def likeness_of(tx: Transaction, cameo_id: CameoId) -> StoredLikeness:
+    """The likeness behind a cameo. Raises NotFound when there is none, or it was erased."""
+    cameo = tx.session.get(Cameo, cameo_id)
+    if cameo is None:
+        raise NotFound(
+            "cameo.unknown", f"there is no likeness `{cameo_id[:40]}`", "ask its owner for the right id"
+        )
+    key = tx.subject_key(cameo.person_id)
+    templates = unseal(key, cameo.likeness, context=f"likeness/{cameo_id}")
+    head, _, picture = unseal(key, cameo.portrait, context=f"portrait/{cameo_id}").partition(b"\n")
+    top, right, bottom, left = json.loads(head)
+    portrait = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"), dtype=np.uint8)
+    return StoredLikeness(Likeness.from_bytes(templates), portrait, (top, right, bottom, left))
+
+
+def store_likeness(tx: Transaction, cameo_id: CameoId, owner: PersonId, likeness: StoredLikeness) -> None:
+    key = tx.subject_key(owner)
+    picture = io.BytesIO()
+    Image.fromarray(likeness.portrait).save(picture, "PNG")
+    head = json.dumps(likeness.face).encode()
+    tx.session.add(
+        Cameo(
+            id=cameo_id,
+            person_id=owner,
+            likeness=seal(key, likeness.templates.to_bytes(), context=f"likeness/{cameo_id}"),
+            portrait=seal(key, head + b"\n" + picture.getvalue(), context=f"portrait/{cameo_id}"),
+        )
+    )
