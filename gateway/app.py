@@ -1,13 +1,10 @@
 """The Litestar application: routes, one error handler, security headers."""
 
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from litestar import Litestar, Response, get
-from litestar.datastructures import State
+from litestar import Litestar, Response, Router, get
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.static_files import create_static_files_router
@@ -15,7 +12,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import owners, public, videos
 from gateway.problems import on_error
-from gateway.service import Service, running_jobs
+from gateway.service import Service
 
 PAGES = Path(__file__).parent / "pages"
 CSP = (
@@ -31,17 +28,14 @@ HEADERS = {
 
 
 def create_app(service: Service) -> Litestar:
-    """The app over an open service. Its lifespan runs the job queue."""
-
-    @asynccontextmanager
-    async def jobs(_app: Litestar) -> AsyncIterator[None]:
-        with running_jobs(service):
-            yield
+    """The app over an open service whose jobs are running."""
 
     async def the_service() -> Service:
         return service
 
-    return Litestar(
+    # One router: handlers that share a path and are registered apart are wrapped for their thread twice.
+    routes = Router(
+        path="/",
         route_handlers=[
             videos.create_video,
             videos.list_videos,
@@ -66,15 +60,16 @@ def create_app(service: Service) -> Litestar:
             public.health,
             public.ready,
             home,
-            create_static_files_router(path="/assets", directories=[PAGES], include_in_schema=False),
         ],
+    )
+    assets = create_static_files_router(path="/assets", directories=[PAGES], include_in_schema=False)
+    return Litestar(
+        route_handlers=[routes, assets],
         dependencies={"service": Provide(the_service)},
         exception_handlers={Exception: on_error},
         middleware=[_headers],
-        lifespan=[jobs],
         request_max_body_size=service.settings.max_upload_mb << 20,
         openapi_config=OpenAPIConfig(title="Countersign", version="0.1.0", path="/docs"),
-        state=State({"service": service}),
     )
 
 

@@ -165,7 +165,10 @@ def revoke(hint: str) -> None:
 @click.option(
     "--video", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Your own footage."
 )
-def demo(video: Path | None) -> None:
+@click.option(
+    "--stay/--no-stay", default=True, help="Leave the service running for 15 minutes, to look around."
+)
+def demo(video: Path | None, stay: bool) -> None:
     """Play a clip's whole life against a running service, and say what happens."""
     from gateway.demo import play  # noqa: PLC0415 — needs the development dependencies
 

@@ -100,7 +100,9 @@ def play(video: Path | None, *, stay: bool) -> None:
         _leave(web, clip, before)
     click.echo(f"\nIt took {time.monotonic() - started:.0f} s. Look at {OUT}/contact-sheet.png; play {clip}.")
     if stay:
-        click.echo(f"Open {settings.url}/ in a browser and drop {clip} on it (the service stays for {STAY_S // 60} minutes).")
+        click.echo(
+            f"Open {settings.url}/ in a browser and drop {clip} on it (the service stays for {STAY_S // 60} minutes)."
+        )
     click.echo("DEMO OK")
 
 
@@ -108,7 +110,13 @@ def play(video: Path | None, *, stay: bool) -> None:
 
 
 def _enrol(
-    web: httpx.Client, settings: Settings, cast: Cast, picture: Path, name: str, device: Ed25519PrivateKey, operator: Ed25519PrivateKey
+    web: httpx.Client,
+    settings: Settings,
+    cast: Cast,
+    picture: Path,
+    name: str,
+    device: Ed25519PrivateKey,
+    operator: Ed25519PrivateKey,
 ) -> None:
     content = picture.read_bytes()
     digest = sha256(content).hex()
@@ -176,12 +184,21 @@ def _make(app: openai.OpenAI, cast: Cast) -> tuple[Path, str]:
     clip = OUT / "clip.mp4"
     app.videos.download_content(video.id).write_to_file(clip)
     probe = media.probe(clip, media.Limits())
-    _say("released", f"checked, watermarked, signed, read back: {clip}, {probe.width}x{probe.height}, {float(probe.seconds):.1f} s")
+    _say(
+        "released",
+        f"checked, watermarked, signed, read back: {clip}, {probe.width}x{probe.height}, {float(probe.seconds):.1f} s",
+    )
     return clip, video.id
 
 
 def _refused(
-    what: str, app: openai.OpenAI, cast: Cast, prompt: str, *, picture: bytes | None = None, cameo: bool = True
+    what: str,
+    app: openai.OpenAI,
+    cast: Cast,
+    prompt: str,
+    *,
+    picture: bytes | None = None,
+    cameo: bool = True,
 ) -> None:
     try:
         _create(app, cast, prompt, picture=picture, cameo=cameo)
@@ -190,7 +207,9 @@ def _refused(
             raise DemoFailed(f"{what}: answered {error.status_code} {error.message}") from error
         body: Any = error.body
         why = "; ".join(reason["reason"] for reason in body["reasons"])
-        asked = f"“{prompt}”" if prompt != PROMPT else "the same again" if what == "revoked" else "the app asks"
+        asked = (
+            f"“{prompt}”" if prompt != PROMPT else "the same again" if what == "revoked" else "the app asks"
+        )
         asked = "Grace Hopper's picture as a start" if picture else asked
         _say("refused", f"{asked}: {why}")
         return
@@ -208,7 +227,10 @@ def _verify(web: httpx.Client, what: str, clip: Path, *, consent: str, via: str)
 def _revoke(web: httpx.Client, grant_id: str, name: str) -> None:
     started = time.monotonic()
     _ok(web.post(f"/v1/grants/{grant_id}/revoke"))
-    _say("revoked", f"{name} takes it back: one request, no signature, in force {1000 * (time.monotonic() - started):.0f} ms later")
+    _say(
+        "revoked",
+        f"{name} takes it back: one request, no signature, in force {1000 * (time.monotonic() - started):.0f} ms later",
+    )
 
 
 def _download_refused(app: openai.OpenAI, video_id: str) -> None:
@@ -255,7 +277,9 @@ def _contact_sheet(clip: Path, caption: str) -> None:
 # The cast and the stage -------------------------------------------------------------------------------
 
 
-def _create(app: openai.OpenAI, cast: Cast, prompt: str, *, picture: bytes | None = None, cameo: bool = True) -> Any:
+def _create(
+    app: openai.OpenAI, cast: Cast, prompt: str, *, picture: bytes | None = None, cameo: bool = True
+) -> Any:
     extra = {"characters": [{"id": cast.cameo_id}]} if cameo else {}
     more = {"input_reference": ("hopper.jpg", picture, "image/jpeg")} if picture else {}
     with warnings.catch_warnings():
@@ -276,7 +300,9 @@ def _cast(settings: Settings, operator: Ed25519PrivateKey) -> Cast:
         return Cast(**json.loads(saved.read_text()))
     with open_service(settings) as service:
         app_key, app_id = create_key(service, "app", "Film Club")
-        operator_key, _ = create_key(service, "operator", "dana", public_key=encode_key(operator.public_key()))
+        operator_key, _ = create_key(
+            service, "operator", "dana", public_key=encode_key(operator.public_key())
+        )
         auditor_key, _ = create_key(service, "auditor", "press council")
     cast = Cast(app_id, app_key, operator_key, auditor_key, {})
     _save(settings, cast)
@@ -324,7 +350,9 @@ def _service(settings: Settings, *, stay: bool) -> Iterator[None]:
     if stay:
         command += ["--stop-after", str(STAY_S)]
     with (OUT / "service.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 — our own command
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )  # noqa: S603 — our own command
     (OUT / "service.pid").write_text(str(process.pid))
     done = False
     try:
@@ -347,7 +375,9 @@ def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> N
         except httpx.TransportError:
             pass
         time.sleep(0.2)
-    raise DemoFailed(f"the service did not start; see {OUT}/service.log:\n{(OUT / 'service.log').read_text()[-2000:]}")
+    raise DemoFailed(
+        f"the service did not start; see {OUT}/service.log:\n{(OUT / 'service.log').read_text()[-2000:]}"
+    )
 
 
 def _stop_earlier() -> None:
@@ -377,7 +407,9 @@ def _free_port(wanted: int) -> int:
 
 def _ok(answer: httpx.Response) -> dict[str, Any]:
     if answer.is_error:
-        raise DemoFailed(f"{answer.request.method} {answer.request.url.path} answered {answer.status_code}: {answer.text}")
+        raise DemoFailed(
+            f"{answer.request.method} {answer.request.url.path} answered {answer.status_code}: {answer.text}"
+        )
     body: dict[str, Any] = answer.json()
     return body
 

@@ -8,14 +8,14 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from gateway.app import create_app
-from gateway.service import open_service
+from gateway.service import open_service, running_jobs
 from gateway.settings import Settings
 
 
 def run(settings: Settings, *, stop_after_s: float | None = None) -> None:
     """Serve until SIGINT or SIGTERM. Jobs in flight resume at the next start."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    with open_service(settings) as service:
+    with open_service(settings) as service, running_jobs(service):
         app = create_app(service)
 
         async def serve() -> None:

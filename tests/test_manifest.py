@@ -299,8 +299,19 @@ class TestAltered:
         finding = bench.read_bytes(content.replace(b"decision_1", b"decision_2"))
         assert finding.state == "invalid"
         assert not finding.manifest_trusted
+        assert finding.asset_bound
         assert finding.consent is None
         assert "assertion.hashedURI.mismatch" in finding.failures
+
+    def test_an_altered_binding_binds_nothing(self, bench: Bench) -> None:
+        finding = bench.read_bytes(bench.signed.read_bytes().replace(b"jumbf manifest", b"jumbf Manifest"))
+        assert not finding.manifest_trusted
+        assert not finding.asset_bound
+
+    def test_a_manifest_beyond_reading_is_not_called_absent(self, bench: Bench) -> None:
+        content, box = bytearray(bench.signed.read_bytes()), inside(bench.signed, b"uuid")
+        content[box.start + 60 : box.start + 90] = bytes(30)
+        assert bench.read_bytes(bytes(content)) == ManifestFinding("invalid")
 
     def test_another_manifests_box_does_not_fit(self, bench: Bench, tmp_path: Path) -> None:
         media.write_pattern(tmp_path / "other.mp4", count=9)
@@ -390,6 +401,7 @@ class TestTrust:
                 manifest.read(bench.signed, anchors)
             assert caught.value.reason.id == "provenance.anchors"
 
+    @pytest.mark.slow
     def test_a_time_stamp_outlives_the_certificates(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

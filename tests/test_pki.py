@@ -241,8 +241,8 @@ class TestTimeStamps:
         assert tsa.respond(request, at=AT, authority=authority)[0] == 0x30
 
     def test_serial_numbers_do_not_repeat(self, authority: Authority) -> None:
-        replies = [tsa.respond(query(), at=AT, authority=authority) for _ in range(20)]
-        assert len({decode_timestamp_response(reply).tst_info.serial_number for reply in replies}) == 20
+        replies = [tsa.respond(query(), at=AT, authority=authority) for _ in range(8)]
+        assert len({decode_timestamp_response(reply).tst_info.serial_number for reply in replies}) == 8
 
 
 class TestServer:

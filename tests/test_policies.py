@@ -233,7 +233,7 @@ def test_random_facts_reach_every_field() -> None:
     assert len(_PATHS) > 50
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(question=st.sampled_from(sorted(ARGUMENTS)), facts=_changed())
 def test_cedar_and_the_oracle_agree_on_random_facts(question: str, facts: Facts) -> None:
     ruling, forbids = ask(ENGINE, question, facts), oracle(question, facts)
@@ -241,7 +241,7 @@ def test_cedar_and_the_oracle_agree_on_random_facts(question: str, facts: Facts)
     assert set(ruling.policy_ids) == (forbids or {f"permit.{question}"})
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(question=st.sampled_from(["use_likeness", "release"]), facts=_changed())
 def test_law_nobody_is_shown_without_standing_consent(question: str, facts: Facts) -> None:
     """A likeness is used only under a live grant to this app; a minor's only with all that protects them."""
@@ -260,7 +260,7 @@ def test_law_nobody_is_shown_without_standing_consent(question: str, facts: Fact
         assert request.modalities == {"face"}
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(facts=_changed())
 def test_law_nothing_is_told_about_a_grant_that_is_not_the_requesters(facts: Facts) -> None:
     cameo = facts["cameo"]

@@ -21,7 +21,6 @@ _FAR_SHARE = 0.4
 """How much of the camera's move the background answers with."""
 
 _RELIEF = 0.022
-_CELL = 16
 _LUMA = torch.tensor((0.2126, 0.7152, 0.0722))
 
 
@@ -179,9 +178,9 @@ class Camera:
     def _exposed(self, frame: torch.Tensor, index: int) -> NDArray[np.uint8]:
         """RGB to Y'CbCr with grain (BT.709-6 §3.2–3.4)."""
         high, wide = self.height, self.width
-        luma = torch.mv(frame.view(3, -1).T, _LUMA).view(high, wide)
+        luma = torch.tensordot(_LUMA, frame, 1)
         half = functional.avg_pool2d(frame, 2)
-        half_luma = torch.mv(half.view(3, -1).T, _LUMA).view(high // 2, wide // 2)
+        half_luma = torch.tensordot(_LUMA, half, 1)
         row, column = self._grain_at[index % len(self._grain_at)]
         luma = luma.mul_(219).add_(self._grain[row : row + high, column : column + wide]).add_(16.5).clamp_(16, 235.9)
         blue = ((half[2] - half_luma) * (224 / 1.8556)).add_(128.5).clamp_(16, 240.9)
@@ -192,47 +191,43 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class _Lamps:
-    """Two coloured lights that wander around the people, and the lens's vignette; computed coarse, used smooth."""
+    """Two coloured lights that wander around the people, and the lens's vignette.
 
-    x: Picture
-    y: Picture
-    vignette: Picture
-    colours: tuple[Picture, Picture]
+    Every part is a product of a function of x and one of y, so that a frame's light is one small matrix product.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    colours: torch.Tensor
+    reach: float
     strength: float
     flicker: float
     phase: float
-    size: tuple[int, int]
 
     @classmethod
     def of(cls, scene: Scene, width: int, height: int, rng: np.random.Generator) -> "_Lamps":
-        rows, columns = height // _CELL + 2, width // _CELL + 2
-        y, x = np.mgrid[:rows, :columns].astype(np.float32)
-        x = ((x + 0.5) / columns - 0.5) * np.float32(width / height)
-        y = (y + 0.5) / np.float32(rows) - np.float32(0.5)
-        corner = (x / (0.5 * width / height)) ** 2 + (y / 0.5) ** 2
         lively = scene.hour in {Hour.NEON, Hour.DEEP} or Weather.EMBERS in scene.weather
-        first, second = (np.array(lamp, np.float32)[:, None, None] for lamp in scene.palette.rim)
         return cls(
-            x=x,
-            y=y,
-            vignette=np.asarray(1 - 0.17 * corner.clip(0, 2.2) ** 1.2, np.float32),
-            colours=(first, second),
+            x=((torch.arange(width) + 0.5) - width / 2) / height,
+            y=(torch.arange(height) + 0.5) / height - 0.5,
+            colours=torch.tensor(scene.palette.rim),
+            reach=0.3 * width / height,
             strength=0.4 if lively else 0.2,
             flicker=0.05 if Weather.EMBERS in scene.weather else 0.0,
             phase=float(rng.random()) * 2 * math.pi,
-            size=(height, width),
         )
 
     def light(self, time_s: float) -> torch.Tensor:
         """[3, h, w], about 1."""
         turn = self.phase + 0.55 * time_s
-        reach = 0.3 * self.size[1] / self.size[0]
-        gain = np.ones((3, *self.x.shape), np.float32) * np.float32(1 - 0.3 * self.strength)
-        for sign, colour in zip((1, -1), self.colours, strict=True):
-            x, y = sign * reach * (1 + 0.5 * math.sin(turn * sign)), -0.12 + 0.16 * math.cos(turn * 0.8 + sign)
-            pool = np.exp(-(((self.x - x) / (1.3 * reach)) ** 2) - ((self.y - y) / 0.5) ** 2)
-            gain += np.float32(self.strength) * pool * colour
         wobble = math.sin(9.1 * time_s) + 0.6 * math.sin(15.7 * time_s + 1) + 0.4 * math.sin(23.9 * time_s + 2)
-        gain *= self.vignette * np.float32(1 + self.flicker * 0.5 * wobble)
-        coarse = torch.from_numpy(gain)[None]
-        return functional.interpolate(coarse, size=self.size, mode="bilinear", align_corners=False)[0]
+        steady = 1 + 0.5 * self.flicker * wobble
+        across, down = [torch.ones_like(self.x)], [torch.full((3, len(self.y)), 1 - 0.3 * self.strength)]
+        for sign, colour in zip((1, -1), self.colours, strict=True):
+            x = sign * self.reach * (1 + 0.5 * math.sin(turn * sign))
+            y = 0.16 * math.cos(turn * 0.8 + sign) - 0.12
+            across.append(torch.exp(-(((self.x - x) / (1.3 * self.reach)) ** 2)))
+            down.append(self.strength * colour[:, None] * torch.exp(-(((self.y - y) / 0.5) ** 2)))
+        across_lens = 1 - 0.16 * (self.x / self.x[-1]).abs() ** 2.5
+        down_lens = (1 - 0.13 * (2 * self.y).abs() ** 2.5) * steady
+        return torch.matmul(torch.stack(down, -1) * down_lens[:, None], torch.stack(across) * across_lens)

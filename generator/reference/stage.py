@@ -21,8 +21,8 @@ from generator.reference.scene import Hour, Palette, Picture, Place, Scene, pain
 OVERSCAN = 1.18
 """Planes are this many frames wide and high. INVARIANT: no camera move looks past a plane."""
 
-_FACE_OF_HEIGHT, _FACE_OF_PANEL = 0.38, 0.55
-_EYE_LINE = 0.43
+_FACE_OF_HEIGHT, _FACE_OF_PANEL = 0.36, 0.55
+_EYE_LINE = 0.465
 _MATTE_FACE_PX, _MATTE_PX = 60, 50_000
 
 

@@ -39,7 +39,7 @@ class _Kind:
 
 _WHITE = (0.95, 0.97, 1.0)
 _KINDS: dict[Weather, _Kind] = {
-    Weather.RAIN: _Kind("streak", 300, (0.03, 0.055), (-0.2, 1.75), 0.0, 0.0, 0.3, ((0.78, 0.85, 0.95),), behind=0.6),
+    Weather.RAIN: _Kind("streak", 240, (0.03, 0.06), (-0.2, 1.75), 0.0, 0.0, 0.46, ((0.82, 0.88, 0.97),), behind=0.55),
     Weather.SNOW: _Kind("flake", 330, (0.0022, 0.0055), (0.045, 0.15), 0.02, 0.3, 0.85, (_WHITE,), behind=0.65),
     Weather.DUST: _Kind(
         "mote", 110, (0.0016, 0.0036), (0.014, -0.009), 0.02, 0.11, 0.6, ((1.0, 0.9, 0.72),), glow=True, twinkle_hz=0.25

@@ -269,14 +269,14 @@ def read(path: Path, anchors_pem: bytes) -> ManifestFinding:
         return ManifestFinding("invalid" if _mentions_manifest(path) else "none")
     if report is None:
         return ManifestFinding("none")
-    results = report.get("validation_results", {}).get("activeManifest", {})
-    succeeded, failed = _codes(results, "success"), _codes(results, "failure")
+    results = (report.get("validation_results") or {}).get("activeManifest") or {}
+    succeeded = frozenset(entry["code"] for entry in results.get("success", ()))
     state = _STATES.get(report.get("validation_state", ""), "invalid")
     manifest_id = report.get("active_manifest")
     manifest = report.get("manifests", {}).get(manifest_id, {})
     bound = (
         "assertion.bmffHash.match" in succeeded
-        and not any(code.startswith("assertion.") for code in failed)
+        and not any(_concerns_binding(entry) for entry in results.get("failure", ()))
         and _samples_are_hashed(path)
     )
     finding = ManifestFinding(
@@ -315,6 +315,7 @@ def _with_statements(
     assertions = {entry["label"]: entry["data"] for entry in manifest.get("assertions", ())}
     binding = assertions.get("c2pa.soft-binding", {})
     blocks: list[dict[str, Any]] = binding.get("blocks", []) if binding.get("alg") == WATERMARK_ALG else []
+    consent = assertions.get(CONSENT)
     return ManifestFinding(
         finding.state,
         finding.manifest_trusted,
@@ -322,14 +323,17 @@ def _with_statements(
         finding.manifest_id,
         signer=signature.get("common_name"),
         signed_at=datetime.fromisoformat(signature["time"]) if stamped else None,
-        consent=assertions.get(CONSENT),
-        soft_binding=blocks[0]["value"] if len(blocks) == 1 else None,
+        consent=consent if isinstance(consent, dict) else None,
+        soft_binding=blocks[0].get("value") if len(blocks) == 1 else None,
         failures=finding.failures,
     )
 
 
-def _codes(results: Mapping[str, Any], outcome: str) -> frozenset[str]:
-    return frozenset(entry["code"] for entry in results.get(outcome, ()))
+def _concerns_binding(failure: Mapping[str, Any]) -> bool:
+    """A binding that is altered itself, or one of several, binds nothing even where a hash matches."""
+    return failure["code"].startswith(
+        ("assertion.bmffHash.", "assertion.multipleHardBindings")
+    ) or "/c2pa.hash." in failure.get("url", "")
 
 
 def _all_failures(node: Any) -> Iterator[str]:

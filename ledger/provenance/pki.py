@@ -93,7 +93,7 @@ class Authority:
             raise ProvenanceError(
                 "pki.unreadable",
                 f"the development authority in `{directory}` cannot be read or written: {error.strerror}",
-                "give the service's user read and write access to that directory",
+                "let the service's user read and write there; the directory must not be a mount point itself",
             ) from error
 
     @classmethod
