@@ -37,8 +37,8 @@ setup: $(READY) $(TOOLS) ## Only the set-up
 
 lock: ## Pin everything, with hashes, from what the environment now holds
 	@$(BIN)/pip install -q uv
-	@$(BIN)/pip freeze --exclude-editable --exclude torch --exclude uv --exclude countersign > var/lock.in
-	@$(BIN)/uv pip compile -q --no-deps --generate-hashes --no-annotate --no-header --default-index "$$($(BIN)/pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)" var/lock.in -o requirements.lock
+	@$(BIN)/pip freeze --exclude-editable --exclude torch --exclude uv > var/lock.in
+	@$(BIN)/uv pip compile -q --no-deps --generate-hashes --no-annotate --no-header var/lock.in -o requirements.lock
 
 clean: ## Remove the environment and everything the service stored
 	rm -rf $(VENV) var .hypothesis .mypy_cache .ruff_cache .pytest_cache

@@ -36,8 +36,9 @@ VERSION: Final = "prompt-rules/1"
 MAX_CHARS: Final = 4_000
 Category = Literal["sexual", "minors", "violence", "hate", "self_harm", "illicit", "obfuscated"]
 CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
-CONTEXT_FLOOR: Final = 300
-"""A grant may forbid a whole context, so a context is named well below the score that calls it harmful."""
+SEXUAL_CONTEXT, VIOLENT_CONTEXT = 300, 200
+"""A grant may forbid a whole context, so a context is named well below the score that calls it harmful: one
+swimsuit, one battle."""
 
 _MAX_FOLDED: Final = MAX_CHARS + MAX_CHARS // 2
 
@@ -48,12 +49,9 @@ _GROUPS: Final = (
     "africans/indians/christians/hindus/latinos/gypsies/queers/homosexuals/transsexuals/minorities"
 )
 _KINDS: Final = "black/jewish/muslim/gay/lesbian/trans/transgender/disabled/immigrant/asian/arab/african/indian/chinese/mexican"
-_OF_A_KIND: Final = f"{_KINDS} people/person/men/man/women/woman/lives/folk/you"
-_INSULTS: Final = (
-    "vermin/scum/filth/filthy/trash/parasites/cockroaches/disgusting/inferior/subhuman/worthless/idiots/revolting/"
-    "repulsive/despicable/uncivilised/uncivilized"
-)
-_LIKENED_TO: Final = f"{_INSULTS}/animals/pest/pests/rats/insects/disease/apes/monkeys/pigs/plague/cancer/stupid/dumb/vile/dirty"
+_OF_A_KIND: Final = f"{_KINDS} people/person/men/man/women/woman/lives/folk"
+_INSULTS: Final = "vermin/scum/parasites/cockroaches/inferior/subhuman/worthless/idiots/revolting/repulsive/despicable/uncivilised/uncivilized"
+_LIKENED_TO: Final = f"{_INSULTS}/filth/filthy/trash/disgusting/animals/pest/pests/rats/insects/disease/apes/monkeys/pigs/plague/cancer/stupid/dumb/vile/dirty"
 _PEOPLE: Final = "him/her/them/people/everyone/someone/man/woman/men/women/person/child/children/kid/kids/family/victim*/crowd"
 
 _TABLE: Final = f"""
@@ -90,13 +88,12 @@ sexual 450: sensual*, voyeuristic*, straddl*, grinding against, make/making out 
     love scene, pole danc*, erog*, baiser, sexe, braless, pin up, pinup, boudoir, courtesan*, concubine*,
     bare skin, harem, venus .. bath*, bathing women, panting, whimper*, inside her/him/me, fuck*,
     tongue/hands/lips/mouth/fingers .. body/breasts/neck/thighs/skin
-sexual 300: pleasure*, desire*, insatiable, steamy, swollen, crave*, climax*, orgiast*, tempt*, sultry,
-    plaything, shirtless man, bikini*, swimsuit*, lust*, caress*, thighs, thigh, penetrat*, thrust*,
-    passionately, curvy, voluptuous, ecstasy, naughty, hips, curves, shirtless, bare chested,
-    each other s company, intimate, intimately, kissing her/his neck, bodies entwined, alluring, groan*,
-    beg/begs/begging for more, stockings, garter*, corset*
-sexual 180: sweat*, uninhibited, undeniable, hunger for, abandon, bedroom, tantali*, bedsheets, on bed,
-    in bed, on the bed, her/his/my body, wet, tight, teas*, hungry for
+sexual 300: lust*, caress*, bikini*, swimsuit*, shirtless, bare chested, voluptuous, crave*, insatiable, steamy,
+    kissing her/his neck, bodies entwined, sultry, beg/begs/begging for more, groan*, penetrat*, orgiast*, plaything
+sexual 250: pleasure*, desire*, swollen, climax*, temptress, thigh/thighs, thrust/thrusts/thrusting, passionately,
+    curvy, ecstasy, naughty, hips, curves, each other s company, intimate/intimately, alluring, stockings, garter*, corset*
+sexual 180: sweat/sweaty/sweating, uninhibited, undeniable, hunger/hungry for, abandon, bedroom, tantali*, bedsheets,
+    on bed, in bed, on the bed, her/his/my body, wet, tight, teasing/teases
 
 # a child is depicted
 minors 900: toddler*, preteen*, pre teen*, tween/tweens, schoolgirl*, schoolboy*,
@@ -109,7 +106,7 @@ minors 900: toddler*, preteen*, pre teen*, tween/tweens, schoolgirl*, schoolboy*
 minors 800: child, children, childs, childlike, kid, kids, kiddie*, baby, babies, teen, teens, teenage*,
     teenager*, adolescent*, juvenile*, youngster*, minors, high schooler*,
     high school .. girl*/boy*/student*/cheerleader*/couple, boy/girl scout*, cub scout*,
-    first/second/third/fourth/fifth/sixth/seventh/eighth/ninth/tenth grader*/grade, nino, nina, ninos, ninas,
+    first/second/third/fourth/fifth/sixth/seventh/eighth/ninth/tenth grader*/grade, un/una/el/la/mi/pequeno/pequena nino/nina, ninos, ninas,
     nene, nenes, adolescente*, enfant*, kinder, kindern, kindes, madchen, jugendlich*,
     ein/das/dem/kleines kind, bambin*, ragazzin*, neonat*, crianca*, menino*, menina*, bimbo/bimba/bimbi,
     garotinha*, petite/petites/jeune/jeunes fille*/garcon*, kleiner/kleine junge*, saugling*, ninez, orphan*,
@@ -120,7 +117,7 @@ minors 650: my/your/his/her/our/their/a/an son/daughter/grandson/granddaughter/s
     little/kid/baby sister/brother, boys and girls, girls and boys, is a minor, barely legal,
     under/below eighteen/seventeen/sixteen/fifteen/thirteen, not yet eighteen, years young,
     son/daughter/nephew/niece aged, playground/classroom full, pupils in class*
-minors 450: girls school, high school*, school uniform*, chica, chico, chicas, muchach*, garota*, garcon*,
+minors 450: girls school, high school*, school uniform*, nino/nina, chica/chicas/chico, muchach*, garota*, garcon*,
     mineure*, jeune, junge, madel, ragazza, ragazze, figlia, figlio, filha, filho, hija, hijo, young teen*,
     young looking, childish body, pigtails, childlike body, nursery, playpen, playground, cradle, pacifier,
     diaper*
@@ -145,16 +142,15 @@ violence 700: gore, gory, entrails, intestine*, viscera, flay*, impale*, impalin
 violence 550: stab, stabs, stabbed, stabbing, murdering, slaughter*, corpse*, rape/raped/raping/rapes,
     rapist*, hanged, domestic violence, abuse/abusing .. child*/woman*/women/wife, bloodied, burn victim*,
     melting/rotting face/arm/flesh/skin, punch*/kick* .. face, gunned down, war crime*, mangled,
-    shredded/torn/ripped .. face/flesh/skin/body/limbs, death camp*, guts, cadaver*, open wound*, lying dead,
+    shredded/torn/ripped .. face/flesh/skin/body/limbs, death camp*, cadaver*, open wound*, lying dead,
     blood .. dripping/coming/mouth/face/hands, chok* .. each/him/her/man/woman/person
 violence 400: kill, kills, killing, killed, murder, murders, murdered, assassinat*, terroris*, bleeding,
     bloody, blood, assault*, autopsy, kidnap*, brutal, brutally, brutality, abuse*, violent*, violence,
     wound*, dead man/woman/person, victim*, rotting, decay*, decompos*, beaten, beating, serial killer*,
     threaten* .. gun/knife, screaming in pain/agony, maim*
-violence 300: war, wars, warfare, battle, battles, battlefield*, fight, fights, fighting, fought, combat,
-    gun, guns, gunfight*, gunfire, shootout*, rifle*, pistol*, knife, knives, weapon*, bomb*, grenade*,
-    explosion*, explode*, attack*, killer*, murderer*, punch*, duel, sword fight*, zombie*, machete*,
-    chainsaw*, soldier* .. firing, shooting, hostage*, riot, riots, executioner*
+violence 200: war/wars/warfare/battle/battles/battlefield*/fight/fights/fighting/fought/combat/duel/riot/riots, sword fight*,
+    gun/guns/rifle*/pistol*/knife/knives/weapon*/machete*/chainsaw*/gunfight*/gunfire/shootout*/shooting,
+    bomb*/grenade*/explosion*/explode*, attack*/killer*/murderer*/executioner*, punch*, zombie*, hostage*, guts
 
 # hate
 hate 950: nigger*, nigga*, kike*, faggot*, tranny, trannies, wetback*, gook*, raghead*, towelhead*, spic,
@@ -167,7 +163,7 @@ hate 750: hate/hates/despise*/loathe*/detest*/hatred/contempt .. {_GROUPS},
     {_INSULTS} {_GROUPS}, {_INSULTS} {_KINDS}, exterminat*/rid .. {_GROUPS}, exterminat*/rid .. {_OF_A_KIND},
     {_GROUPS} .. deserve/should/must .. die/hang/burn/burned/hanged/deported/exterminated/disappear,
     {_OF_A_KIND} .. deserve/should/must .. die/hang/burn/burned/hanged/deported/exterminated/disappear,
-    {_GROUPS} .. no place/rights/value, {_OF_A_KIND} .. no place/rights/value, lives .. worth nothing,
+    {_GROUPS}/people have/has no place/rights/value, lives .. worth nothing,
     {_GROUPS} .. not/nothing human/deserve/worth, {_OF_A_KIND} .. not/nothing human/deserve/worth, subhuman*,
     untermensch*, master/inferior race, ku klux klan, kkk, blackface, retard/retards/retarded, black slave*,
     swastika*, dyke, dykes
@@ -200,9 +196,9 @@ illicit 650: meth, methamphetamine*, cocaine, heroin, fentanyl, crack pipe, drug
     fake/forged/counterfeit* passport*/money/id/ids/bills/document*, counterfeit*, money launder*,
     hack* into, smok* .. weed/joint/blunt/bong, ecstasy pill*, lsd tab*, cyanide,
     robbing .. bank/people/store/woman/man
-illicit 400: cannabis, marijuana, dmt, bong, weed, drugs, drug, narcotic*, opium, robber*, robs, burglar*,
-    shoplift*, smuggl*, scam*, malware, bribe*, cartel, gangster*, mafia, lsd, hashish, syringe*, arson*,
-    blackmail*, extort*, trespass*, loot*, theft, criminal*
+illicit 400: cannabis, marijuana, dmt, bong, weed, drug/drugs, narcotic*, opium, lsd, hashish, malware, extort*, shoplift*
+illicit 200: robber*/robs, burglar*, smuggl*, scam/scams/scammer*, bribe*, cartel, gangster*, mafia, syringe*, arson*,
+    blackmail*, trespass*, loot*, theft, criminal*
 """
 
 _CJK: Final = (
@@ -229,7 +225,7 @@ romantic 0: kiss*, passion, passionate*, making out, romantic*, romance*, lover,
     love scene*, wedding*, bride*, groom, honeymoon*, boyfriend*, girlfriend*, fiance*, valentine*, embrac*,
     flirt*, cuddl*, propos* to, marry, marries, date night, candlelit, sweetheart*, beso*
 advertising 0: advert*, ad, ads, commercial, commercials, endors*, sponsor*, buy now, buy our, promo*,
-    brand*, billboard*, testimonial*, influencer*, limited offer, marketing, slogan*, discount*,
+    brand/brands/branded, billboard*, testimonial*, influencer*, limited offer, marketing, slogan*, discount*,
     recommend* .. product*, product placement, werbung, publicidad
 """
 
@@ -247,7 +243,7 @@ harmless 0: kill the lights/light/engine/music/sound, killer whale*, lady killer
     fight/fights/fighting off/for/against/back sleep/tears/cancer/hunger,
     naked eye*/flame*/truth/tree*/branches/bulb*, naked mole rat*, nude lipstick/heels/tone*/shade*, hip hop,
     rose hips, breast cancer/pocket*/stroke/plate*, chicken/turkey/duck breast*, sexual reproduction,
-    same/opposite/biological sex, dick van/tracy/grayson/cheney, k dick, moby dick, cock a doodle,
+    same/opposite/biological sex, dick van/tracy/grayson/cheney, k dick, moby dick, cum laude, cock a doodle,
     cock crow/crows, pussy willow*, strip mall, comic strip*, rape seed/oil, wild abandon, make love not war,
     kick ass,
     wet paint/street*/road*/pavement/asphalt/ground/floor/leaves/grass/stone*/sand/hair/snow/plate/cobble*/rock*/nose,
@@ -392,7 +388,7 @@ def _join_letters(text: str) -> str:
         mixed = any(blank) and not all(blank)
         out = pieces[0]
         for gap, is_blank, letter in zip(gaps, blank, pieces[2::2], strict=True):
-            out += (" " if (is_blank if mixed else len(gap) > shortest) else "") + letter
+            out += (gap if (is_blank if mixed else len(gap) > shortest) else "") + letter
         return " ".join(
             f"{word} {inner}" if (inner := _words_inside(word)) != word else word for word in out.split()
         )
@@ -503,7 +499,7 @@ class _Entry:
         return None if rest is None else (at, *rest)
 
 
-_HEADED: Final = re.compile(r"(\w+) (\d+): ")
+_HEADED: Final = re.compile(r"(\w+) (\d+):")
 
 
 def _phrases(tables: str) -> Iterator[tuple[str, int, str]]:
@@ -554,6 +550,8 @@ def _place(words: str) -> _Word | None:
     if words == "..":
         return None
     alternatives = [_fold(word) for word in words.split("/")]
+    if any(len(word.rstrip("*")) < 3 for word in alternatives if word.endswith("*")) or ":" in words:
+        raise ValueError(words)
     return _Word(
         frozenset(word for word in alternatives if not word.endswith("*")),
         tuple(word[:-1] for word in alternatives if word.endswith("*")),
@@ -674,9 +672,9 @@ def screen(text: str) -> Screening:
     scores["obfuscated"] = max(obfuscated, 700 if leap >= 300 else 0)
     _weigh_together(scores)
     contexts = {context for reading in readings for context in reading.contexts}
-    if scores["sexual"] >= CONTEXT_FLOOR:
+    if scores["sexual"] >= SEXUAL_CONTEXT:
         contexts.add("sexual")
-    if scores["violence"] >= CONTEXT_FLOOR:
+    if scores["violence"] >= VIOLENT_CONTEXT:
         contexts.add("violent")
     matched = tuple(dict.fromkeys(match for reading in readings for match in reading.matched))
     return Screening(VERSION, MappingProxyType(scores), frozenset(contexts), normalised, matched)

@@ -16,7 +16,7 @@ import pytest
 from asn1crypto import tsp
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rfc3161_client import TimestampRequestBuilder, VerifierBuilder, decode_timestamp_response
 
@@ -230,6 +230,7 @@ class TestTimeStamps:
         reply = tsa.respond(query(), at=AT + timedelta(days=4000), authority=authority)
         assert b"time not available" in reply
 
+    @settings(max_examples=60, deadline=None)
     @given(st.binary(max_size=200) | st.integers(0, 8 * 60 - 1))
     def test_any_bytes_get_an_answer(self, authority: Authority, damage: bytes | int) -> None:
         request = damage

@@ -67,6 +67,10 @@ BENIGN = [
     "a farmer and his wife harvest olives at sunset",
     "an orchestra conductor in tails, spotlight, cheering hall",
     "a cat asleep on a pile of comic strips",
+    "Nino and Nina scamper over teaspoons; a sweater, a brandy",
+    "mountain road curves, rocket thrusters firing",
+    "knights with swords fight a battle in a long war",
+    "gangsters of the mafia rob a bank in a heist film",
     "Медленный полёт над заснеженным лесом на рассвете",
     "un paseo en barco por el río al atardecer",
     "ein Kamel läuft durch die Wüste, Weitwinkel",
@@ -310,7 +314,8 @@ def test_contexts_are_named_below_the_harmful_line() -> None:
     assert screen("vote for me, says the senator").contexts == {"political"}
     assert screen("an advert for soap").contexts == {"advertising"}
     assert "sexual" in screen("a woman in a bikini").contexts
-    assert screen("a quiet lake").contexts == frozenset()
+    for plain in ("a quiet lake", "mountain road curves, rocket thrusters firing", "a glass of brandy"):
+        assert screen(plain).contexts == frozenset()
 
 
 def test_what_matched_can_be_shown() -> None:

@@ -12,7 +12,7 @@ The only module that knows c2pa. It guarantees:
   :func:`canary` proves at start that they took effect.
 
 What a matching hard binding covers: every byte of the file but `ftyp`, `mfra` and the manifest's own box
-(C2PA 2.4 §A.5.3), and in that box the signature covers all but COSE's unprotected header: padding, the
+(C2PA 2.4 §18.6), and in that box the signature covers all but COSE's unprotected header: padding, the
 time-stamp token, and the box's own framing. Altering those can lose the time-stamp, never change a statement.
 
 What a trusted manifest does not say: that the clip is true, that consent stands now, or that a parent it

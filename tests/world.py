@@ -1,0 +1,155 @@
+"""A small world for tests: a real ledger on a real database, people with device keys, apps, a gate.
+
+Likenesses here are random templates, so nothing waits for a face detector; what needs real faces enrols them
+through `safety.enrolment`.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger.consent.grant import SCHEMA, parse_grant
+from ledger.consent.registry import record_grant, revoke
+from ledger.consent.statement import GRANT_TAG, encode_key, sign
+from ledger.ids import AppId, CameoId, GrantId, PersonId, VideoId, new_id
+from ledger.keys import Keyring
+from ledger.log.note import SignerKey
+from ledger.log.sequencer import Ledger
+from ledger.store.database import Database
+from ledger.store.tables import App, Person
+from ledger.store.transaction import About, LogKeys, Transaction
+from safety.chain import Sealer
+from safety.engine import Engine
+from safety.faces import Likeness
+from safety.gate import Gate, GenerationRequest
+from safety.likeness import StoredLikeness, store_likeness
+
+ORIGIN = "test.example/log"
+START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+POLICIES = Path(__file__).resolve().parent.parent / "policies"
+
+
+def open_ledger(home: Path, *, database_url: str = "") -> tuple[Ledger, Keyring]:
+    """A ledger in `home`, migrated and recovered. Close it."""
+    keyring = Keyring.open(home / "keys")
+    database = Database(database_url or f"sqlite:///{home / 'ledger.db'}")
+    database.migrate()
+    signer = SignerKey.from_seed(ORIGIN, keyring.log.private_bytes_raw())
+    return Ledger(database, LogKeys(ORIGIN, keyring.service, keyring.master), signer, home / "log"), keyring
+
+
+@dataclass(frozen=True)
+class Someone:
+    person_id: PersonId
+    cameo_id: CameoId
+    device: Ed25519PrivateKey
+
+
+@dataclass
+class World:
+    """`at` is the only clock: move it with :meth:`wait`."""
+
+    ledger: Ledger
+    keyring: Keyring
+    home: Path
+    at: datetime = START
+    gate: Gate = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gate = Gate(self.ledger, Engine.load(POLICIES), Sealer(self.keyring.permit))
+
+    def wait(self, **span: float) -> None:
+        self.at += timedelta(**span)
+
+    def app(self, name: str = "Film Club") -> AppId:
+        app_id = AppId(new_id("app"))
+
+        def operation(tx: Transaction) -> None:
+            tx.new_subject(app_id)
+            tx.session.add(App(id=app_id, name=name, created_at=int(self.at.timestamp())))
+
+        self.ledger.transact(operation)
+        return app_id
+
+    def enrol(self, born_on: date | None = date(1980, 1, 1), *, likeness: StoredLikeness | None = None) -> Someone:
+        someone = Someone(PersonId(new_id("person")), CameoId(new_id("cameo")), Ed25519PrivateKey.generate())
+        face = likeness or StoredLikeness(
+            Likeness(np.random.default_rng(7).normal(0, 0.1, (1, 128))),
+            np.zeros((64, 64, 3), np.uint8),
+            (8, 56, 56, 8),
+        )
+
+        def operation(tx: Transaction) -> None:
+            tx.new_subject(someone.person_id)
+            key = encode_key(someone.device.public_key())
+            tx.session.add(
+                Person(id=someone.person_id, display_name="Someone", device_key=key, created_at=int(self.at.timestamp()))
+            )
+            tx.session.flush()
+            store_likeness(tx, someone.cameo_id, someone.person_id, face)
+            body = {
+                "cameo_id": someone.cameo_id,
+                "enrolment": {"born_on": born_on.isoformat() if born_on else None},
+            }
+            tx.append("enrolment", someone.cameo_id, [About(someone.person_id, "owner", body)], at=self.at)
+
+        self.ledger.transact(operation)
+        return someone
+
+    def draft(self, someone: Someone, app_id: AppId, **changes: Any) -> dict[str, Any]:
+        """A grant's fields, narrow but usable; `changes` replace them."""
+        return {
+            "schema": SCHEMA,
+            "grant_id": new_id("grant"),
+            "cameo_id": someone.cameo_id,
+            "grantor": someone.person_id,
+            "grantee": {"type": "app", "id": app_id},
+            "modalities": ["face"],
+            "purposes": ["dpv:NonCommercialPurpose"],
+            "allowed_contexts": [],
+            "forbidden_contexts": [],
+            "actions": ["generate"],
+            "audience": "requester",
+            "max_uses": 3,
+            "issued": zulu(self.at),
+            "starts": zulu(self.at),
+            "expires": zulu(self.at + timedelta(days=30)),
+            "jurisdictions": ["*"],
+            "approval": "none",
+            "revocation_effect": "stop_new",
+            "notice": {"sha256": "0" * 64, "version": "1"},
+            "language": "en",
+            **changes,
+        }
+
+    def grant(self, someone: Someone, app_id: AppId, **changes: Any) -> GrantId:
+        draft = self.draft(someone, app_id, **changes)
+        evidence = sign(GRANT_TAG, parse_grant(draft).signed_bytes(), someone.device)
+        grant, _ = record_grant(self.ledger, someone.person_id, draft, evidence, at=self.at)
+        return grant.id
+
+    def revoke(self, someone: Someone, grant_id: GrantId) -> None:
+        revoke(self.ledger, someone.person_id, grant_id, None, at=self.at)
+
+    def request(self, app_id: AppId, *people: Someone, **changes: Any) -> GenerationRequest:
+        request = GenerationRequest(
+            video_id=VideoId(new_id("video")),
+            app_id=app_id,
+            model="countersign-reference",
+            prompt="a portrait in golden light",
+            seconds=1,
+            size="640x360",
+            purpose="dpv:NonCommercialPurpose",
+            audience="requester",
+            modalities=frozenset({"face"}),
+            cameo_ids=tuple(person.cameo_id for person in people),
+        )
+        return replace(request, **changes)
+
+
+def zulu(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
