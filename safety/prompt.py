@@ -22,6 +22,7 @@ import base64
 import binascii
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -453,14 +454,18 @@ def _views(repaired: str) -> tuple[str, list[str]]:
 
 
 def _worth_reading(views: list[str]) -> list[str]:
-    """The first view, and those that bring a word some table knows: no other can score higher."""
-    worth, seen = [views[0]], set(_WORD.findall(views[0]))
+    """The first view, and those that bring one more of a word some table knows: no other can score higher."""
+    worth, seen = [views[0]], Counter(_WORD.findall(views[0]))
     for view in views[1:]:
-        words = set(_WORD.findall(view)) - seen
-        seen |= words
-        if any(word in _AGE_WORDS or _LEXICON.knows(word) or not word.isascii() for word in words):
+        words = Counter(_WORD.findall(view))
+        if any(_may_matter(word) for word in words - seen):
             worth.append(view)
+        seen |= words
     return worth
+
+
+def _may_matter(word: str) -> bool:
+    return word[0].isdigit() or word in _AGE_WORDS or not word.isascii() or _LEXICON.knows(word)
 
 
 # ── matching ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -611,11 +616,13 @@ def _read(view: str) -> _Reading:
 
 def _ages(view: str) -> Iterator[str]:
     """Ages under 18, sought only around numbers: most of a text has none."""
-    end = 0
-    for number in _A_NUMBER.finditer(view):
-        if number.end() > end:
-            start, end = max(end, number.start() - 24), number.end() + 60
-            yield from (age[0].strip() for age in _AGES.finditer(view, start, end))
+    text = " ".join(view.split())  # or a hundred blanks would carry the age out of its number's surroundings
+    start = end = 0
+    for number in (*_A_NUMBER.finditer(text), None):
+        if number is None or number.start() - 24 > end:
+            yield from (age[0].strip() for age in _AGES.finditer(text, start, end))
+            start = max(number.start() - 24, 0) if number else 0
+        end = number.end() + 60 if number else 0
 
 
 def _together(weights: Iterable[int]) -> int:

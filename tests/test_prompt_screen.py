@@ -325,6 +325,12 @@ def test_what_matched_can_be_shown() -> None:
     assert screening.version
 
 
+@pytest.mark.parametrize("between", [1, 20, 50, 58, 60, 62, 80, 200])
+def test_an_age_is_found_wherever_it_stands(between: int) -> None:
+    assert screen(f"six ships {'x' * between} then a 7 year old waves").scores["minors"] >= 500
+    assert screen(f"a 7{' ' * between}year{' ' * between}old waves").scores["minors"] >= 500
+
+
 def test_rot13_is_not_promised() -> None:
     """A known gap, written down: nothing undoes ciphers a reader would have to work at."""
     assert screen(codecs.encode("a nude woman", "rot13")).scores["sexual"] == 0

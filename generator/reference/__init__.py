@@ -8,7 +8,7 @@ stands, the camera, the light and the weather move.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -77,7 +77,9 @@ def _next(film: Iterator[float]) -> float | None:
         return next(film, None)
     except Exception as error:
         raise BackendFailed(
-            "backend.render", "the reference renderer could not finish the clip", "try again, or with another prompt"
+            "backend.render",
+            "the reference renderer could not finish the clip",
+            "try again, or with another prompt",
         ) from error
 
 
@@ -108,14 +110,20 @@ def _check(request: RenderRequest) -> None:
 def _check_portrait(image: NDArray[np.uint8], face: tuple[int, int, int, int]) -> None:
     top, right, bottom, left = face
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise BackendFailed("backend.portrait", "a portrait is not an RGB picture", "enrol the portrait again")
-    if not (0 <= top and bottom <= image.shape[0] and 0 <= left and right <= image.shape[1]):
-        raise BackendFailed("backend.portrait", "a portrait's face lies outside it", "enrol the portrait again")
+        raise BackendFailed(
+            "backend.portrait", "a portrait is not an RGB picture", "enrol the portrait again"
+        )
+    if min(top, left) < 0 or bottom > image.shape[0] or right > image.shape[1]:
+        raise BackendFailed(
+            "backend.portrait", "a portrait's face lies outside it", "enrol the portrait again"
+        )
     if bottom - top < 4 or right - left < 4:
-        raise BackendFailed("backend.portrait", "the face in a portrait is too small", "enrol a larger portrait")
+        raise BackendFailed(
+            "backend.portrait", "the face in a portrait is too small", "enrol a larger portrait"
+        )
 
 
-def _filmed(request: RenderRequest, draft: Path) -> Iterator[float]:
+def _filmed(request: RenderRequest, draft: Path) -> Generator[float, None, None]:
     """Film, score and encode to `draft`; yields the share done after each frame, below 1."""
     # Separate streams: a longer clip or a new kind of weather does not reshuffle the rest.
     streams = np.random.SeedSequence(request.seed % (1 << 64)).spawn(5)
@@ -130,7 +138,10 @@ def _filmed(request: RenderRequest, draft: Path) -> Iterator[float]:
         picture = container.add_stream("libx264", rate=Fraction(request.fps), options=_X264)
         picture.width, picture.height, picture.pix_fmt = request.width, request.height, "yuv420p"
         picture.codec_context.gop_size = 2 * request.fps
-        picture.codec_context.colorspace, picture.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        picture.codec_context.colorspace, picture.codec_context.color_range = (
+            Colorspace.ITU709,
+            ColorRange.MPEG,
+        )
         picture.codec_context.color_primaries = ColorPrimaries.BT709
         picture.codec_context.color_trc = ColorTrc.BT709
         audio = container.add_stream("aac", rate=sound.RATE_HZ, layout="stereo", options={"b": "160000"})

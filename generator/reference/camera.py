@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from generator.reference import weather
-from generator.reference.scene import Hour, Move, Picture, Place, Scene, Weather, noise
+from generator.reference.scene import Hour, Move, Picture, Scene, Weather, noise
 from generator.reference.stage import Face, Stage
 
 _FAR_SHARE = 0.4
@@ -48,7 +48,9 @@ class Path:
 
     @classmethod
     def of(cls, scene: Scene, seconds: float, rng: np.random.Generator) -> "Path":
-        return cls(scene.move, seconds, 1.0 if rng.random() < 0.5 else -1.0, float(rng.random()), scene.steps_hz)
+        return cls(
+            scene.move, seconds, 1.0 if rng.random() < 0.5 else -1.0, float(rng.random()), scene.steps_hz
+        )
 
     @property
     def swells(self) -> int:
@@ -87,9 +89,13 @@ class Path:
 class Camera:
     """Films one stage."""
 
-    def __init__(self, scene: Scene, stage: Stage, path: Path, width: int, height: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, scene: Scene, stage: Stage, path: Path, width: int, height: int, rng: np.random.Generator
+    ) -> None:
         self.scene, self.stage, self.path = scene, stage, path
         self.width, self.height = width, height
+        self._x = (torch.arange(width) + 0.5 - width / 2) / height
+        self._y = (torch.arange(height) + 0.5) / height - 0.5
         self._near_relief = self._still(stage.relief)
         self._bodies = weather.bodies(scene, width, height, rng)
         self._lamps = _Lamps.of(scene, width, height, rng)
@@ -121,24 +127,25 @@ class Camera:
             bodies.draw(frame.numpy(), time_s, look, faces)
         return frame.clamp_(0, 1)
 
-    def _seen(self, plane: torch.Tensor, pose: Pose, share: float, relief: torch.Tensor | None) -> torch.Tensor:
+    def _seen(
+        self, plane: torch.Tensor, pose: Pose, share: float, relief: torch.Tensor | None
+    ) -> torch.Tensor:
         """The part of a plane in view: moved by `share` of the pose, bent by the relief."""
         high, wide = plane.shape[1:]
         zoom = 1 + (pose.zoom - 1) * share
         cos, sin = math.cos(pose.roll * share) / zoom, math.sin(pose.roll * share) / zoom
-        across, down = self.width / wide, self.height / high
-        # From frame to plane, both running from -1 to 1.
-        theta = torch.tensor(
-            (
-                (cos * across, -sin * self.height / wide, 2 * pose.x * share * self.height / wide),
-                (sin * self.width / high, cos * down, 2 * pose.y * share * self.height / high),
-            )
-        )
-        grid = functional.affine_grid(theta[None], [1, 1, self.height, self.width], align_corners=False)
+        x, y = self._x * cos + pose.x * share, self._y * cos + pose.y * share
+        grid = torch.empty(2, self.height, self.width)
+        torch.add(x[None, :], self._y[:, None], alpha=-sin, out=grid[0])
+        torch.add(y[:, None], self._x[None, :], alpha=sin, out=grid[1])
         if relief is not None:
-            grid[0, ..., 0].add_(relief, alpha=2 * pose.sway_x * self.height / wide)
-            grid[0, ..., 1].add_(relief, alpha=2 * pose.sway_y * self.height / high)
-        return functional.grid_sample(plane[None], grid, padding_mode="border", align_corners=False)[0]
+            grid[0].add_(relief, alpha=pose.sway_x)
+            grid[1].add_(relief, alpha=pose.sway_y)
+        # grid_sample counts a plane from -1 to 1; ours are in frame heights.
+        grid[0] *= 2 * self.height / wide
+        grid[1] *= 2 * self.height / high
+        points = grid.permute(1, 2, 0)[None]
+        return functional.grid_sample(plane[None], points, padding_mode="border", align_corners=False)[0]
 
     def _still(self, relief: torch.Tensor) -> torch.Tensor:
         return self._seen(relief, Pose(1, 0, 0, 0, 0, 0), 1.0, None)[0]
@@ -179,10 +186,16 @@ class Camera:
         """RGB to Y'CbCr with grain (BT.709-6 §3.2–3.4)."""
         high, wide = self.height, self.width
         luma = torch.tensordot(_LUMA, frame, 1)
-        half = functional.avg_pool2d(frame, 2)
+        half = frame[:, 0::2] + frame[:, 1::2]
+        half = (half[..., 0::2] + half[..., 1::2]).mul_(0.25)
         half_luma = torch.tensordot(_LUMA, half, 1)
         row, column = self._grain_at[index % len(self._grain_at)]
-        luma = luma.mul_(219).add_(self._grain[row : row + high, column : column + wide]).add_(16.5).clamp_(16, 235.9)
+        luma = (
+            luma.mul_(219)
+            .add_(self._grain[row : row + high, column : column + wide])
+            .add_(16.5)
+            .clamp_(16, 235.9)
+        )
         blue = ((half[2] - half_luma) * (224 / 1.8556)).add_(128.5).clamp_(16, 240.9)
         red = ((half[0] - half_luma) * (224 / 1.5748)).add_(128.5).clamp_(16, 240.9)
         whole = torch.cat([plane.to(torch.uint8).flatten() for plane in (luma, blue, red)])
@@ -220,7 +233,9 @@ class _Lamps:
     def light(self, time_s: float) -> torch.Tensor:
         """[3, h, w], about 1."""
         turn = self.phase + 0.55 * time_s
-        wobble = math.sin(9.1 * time_s) + 0.6 * math.sin(15.7 * time_s + 1) + 0.4 * math.sin(23.9 * time_s + 2)
+        wobble = (
+            math.sin(9.1 * time_s) + 0.6 * math.sin(15.7 * time_s + 1) + 0.4 * math.sin(23.9 * time_s + 2)
+        )
         steady = 1 + 0.5 * self.flicker * wobble
         across, down = [torch.ones_like(self.x)], [torch.full((3, len(self.y)), 1 - 0.3 * self.strength)]
         for sign, colour in zip((1, -1), self.colours, strict=True):

@@ -188,7 +188,10 @@ _HOURS: tuple[tuple[Hour, str], ...] = (
     (Hour.SPACE, "space galaxy cosmos cosmic nebula orbiting astronaut astronauts spaceship planet"),
     (Hour.NIGHT, "night nights midnight moon moonlit moonlight starry stars nocturnal dark"),
     (Hour.DAWN, "dawn sunrise morning pastel spring blossom blossoms"),
-    (Hour.GREY, "rain rainy raining storm stormy overcast cloudy fog foggy mist misty drizzle winter snow snowy"),
+    (
+        Hour.GREY,
+        "rain rainy raining storm stormy overcast cloudy fog foggy mist misty drizzle winter snow snowy",
+    ),
     (Hour.DAY, "day daylight noon sun sunny sunlight summer blue"),
 )
 _PLACES: tuple[tuple[Place, str], ...] = (
@@ -196,7 +199,10 @@ _PLACES: tuple[tuple[Place, str], ...] = (
     (Place.SPACE, "space galaxy cosmos cosmic nebula orbiting astronaut astronauts planet spaceship"),
     (Place.SEA, "sea ocean beach shore lake harbour harbor waves coast island sailing boat underwater reef"),
     (Place.FOREST, "forest forests wood woods pine pines trees jungle park snow snowy winter"),
-    (Place.HILLS, "hill hills mountain mountains valley desert dunes field fields meadow landscape countryside"),
+    (
+        Place.HILLS,
+        "hill hills mountain mountains valley desert dunes field fields meadow landscape countryside",
+    ),
     (Place.STUDIO, "studio interview backdrop headshot"),
 )
 _WEATHERS: tuple[tuple[Weather, str], ...] = (
@@ -284,7 +290,9 @@ def smoothstep(low: float, high: float, x: Picture) -> Picture:
     return np.asarray(t * t * (3.0 - 2.0 * t), dtype=np.float32)
 
 
-def noise(height: int, width: int, cells: tuple[float, float], rng: np.random.Generator, octaves: int = 4) -> Picture:
+def noise(
+    height: int, width: int, cells: tuple[float, float], rng: np.random.Generator, octaves: int = 4
+) -> Picture:
     """Smooth noise [h, w], 0.0–1.0, mean about a half; `cells` rows and columns of it fill the picture."""
     total = np.zeros((height, width), np.float32)
     weight = 0.0
@@ -293,7 +301,7 @@ def noise(height: int, width: int, cells: tuple[float, float], rng: np.random.Ge
         grid = Image.fromarray(rng.random((rows, columns), dtype=np.float32))
         total += np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC)) * 0.55**octave
         weight += 0.55**octave
-    return np.clip(total / np.float32(weight), 0.0, 1.0)
+    return np.asarray(np.clip(total / np.float32(weight), 0.0, 1.0), np.float32)
 
 
 def _over(under: Picture, colour: Rgb | Picture, alpha: Picture) -> Picture:
@@ -316,7 +324,9 @@ class _Canvas:
 
     def sky(self) -> Picture:
         stops = (0.0, 0.55 * self.horizon, self.horizon)
-        rows = np.stack([np.interp(self.y[:, 0], stops, band) for band in zip(*self.colours.sky, strict=True)], -1)
+        rows = np.stack(
+            [np.interp(self.y[:, 0], stops, band) for band in zip(*self.colours.sky, strict=True)], -1
+        )
         sky = np.broadcast_to(rows[:, None], (self.height, self.width, 3)).astype(np.float32)
         if self.colours.disc:
             far = np.hypot(self.x - self.sun[0], (self.y - self.sun[1]) * 1.25)
@@ -328,7 +338,7 @@ class _Canvas:
         if not radius:
             return far
         off = np.hypot(self.x - self.sun[0], self.y - self.sun[1])
-        bright = tuple(0.35 + 0.65 * c for c in self.colours.glow)
+        bright = np.float32(0.35) + np.float32(0.65) * np.array(self.colours.glow, np.float32)
         halo = 0.45 * np.exp(-np.maximum(off - radius, 0) / (radius * 0.9)).astype(np.float32)
         far = _over(far, self.colours.glow, halo)
         body = smoothstep(radius + 2.0 / self.height, radius - 2.0 / self.height, off)
@@ -341,8 +351,8 @@ class _Canvas:
         heavy = {Hour.GREY: 0.75, Hour.DAY: 0.6, Hour.SUNSET: 0.7, Hour.NOIR: 0.5}.get(self.scene.hour, 0.4)
         field = noise(self.height, self.width, (5.0, 1.6 * self.aspect), self.rng, 5)
         cover = smoothstep(0.5, 0.78, field) * smoothstep(self.horizon, self.horizon - 0.3, self.y) * heavy
-        middle, low = self.colours.sky[1:]
-        lit = tuple(0.25 * a + 0.45 * b + 0.3 * c for a, b, c in zip(middle, low, self.colours.glow, strict=True))
+        mixed = np.array((*self.colours.sky[1:], self.colours.glow), np.float32)
+        lit = np.array((0.25, 0.45, 0.3), np.float32) @ mixed
         return _over(far, lit, cover)
 
     def stars(self, far: Picture, per_square: int) -> Picture:
@@ -352,14 +362,20 @@ class _Canvas:
         xs = self.rng.integers(1, self.width - 1, count)
         light = self.rng.random(count, dtype=np.float32) ** 5 * 0.85 + 0.1
         hue = self.rng.uniform(0.8, 1.0, (count, 3)).astype(np.float32)
-        fade = np.clip(1.2 - ys / self.height / self.horizon, 0, 1) if self.scene.hour is not Hour.SPACE else 1.0
+        fade = (
+            np.clip(1.2 - ys / self.height / self.horizon, 0, 1) if self.scene.hour is not Hour.SPACE else 1.0
+        )
         light = light * np.asarray(fade, np.float32)
         for dy, dx, share in ((0, 0, 1.0), (0, 1, 0.35), (0, -1, 0.35), (1, 0, 0.35), (-1, 0, 0.35)):
             far[ys + dy, xs + dx] += (light * share)[:, None] * hue
         return np.clip(far, 0.0, 1.0)
 
     def nebula(self, far: Picture) -> Picture:
-        for colour, strength in (((0.35, 0.16, 0.6), 0.5), ((0.1, 0.36, 0.62), 0.45), ((0.75, 0.3, 0.42), 0.25)):
+        for colour, strength in (
+            ((0.35, 0.16, 0.6), 0.5),
+            ((0.1, 0.36, 0.62), 0.45),
+            ((0.75, 0.3, 0.42), 0.25),
+        ):
             cloud = noise(self.height, self.width, (2.2, 2.2 * self.aspect), self.rng, 6)
             far = _over(far, colour, smoothstep(0.5, 0.86, cloud) * strength)
         return far
@@ -380,21 +396,31 @@ class _Canvas:
         """Light from above, under water."""
         slant = self.x + (self.y - 1.0) * 0.35
         bands = noise(2, self.width, (2, 14), self.rng, 3)[0]
-        light = np.interp(slant.ravel(), np.linspace(-0.4, self.aspect, self.width), bands).reshape(slant.shape)
-        return _over(far, self.colours.glow, smoothstep(0.45, 0.85, light.astype(np.float32)) * (1 - self.y) * 0.5)
+        light = np.interp(slant.ravel(), np.linspace(-0.4, self.aspect, self.width), bands).reshape(
+            slant.shape
+        )
+        return _over(
+            far, self.colours.glow, smoothstep(0.45, 0.85, light.astype(np.float32)) * (1 - self.y) * 0.5
+        )
 
     def sea(self, far: Picture) -> Picture:
         """Water below the horizon: the sky upside down, broken into strips."""
         below = self.y > self.horizon
         depth = np.clip((self.y - self.horizon) / (1 - self.horizon), 0, 1)
         swell = noise(self.height, self.width, (70, 5 * self.aspect), self.rng, 2)
-        source = (self.horizon - depth * self.horizon * 0.8 + (swell - 0.5) * 0.16 * (0.2 + depth)) * self.height
-        mirrored = far[np.clip(source, 0, self.horizon * self.height - 2).astype(int), (self.x * self.height).astype(int)]
+        source = (
+            self.horizon - depth * self.horizon * 0.8 + (swell - 0.5) * 0.16 * (0.2 + depth)
+        ) * self.height
+        mirrored = far[
+            np.clip(source, 0, self.horizon * self.height - 2).astype(int), (self.x * self.height).astype(int)
+        ]
         water = mirrored * (0.74 - 0.3 * depth[..., None])
         if self.colours.disc:
             spread = 0.03 + 0.2 * depth
             path = np.exp(-(((self.x - self.sun[0]) / spread) ** 2)) * smoothstep(0.46, 0.7, swell)
-            water = _over(np.asarray(water, np.float32), self.colours.glow, np.asarray(path * 0.8, np.float32))
+            water = _over(
+                np.asarray(water, np.float32), self.colours.glow, np.asarray(path * 0.8, np.float32)
+            )
         return np.where(below[..., None], water, far).astype(np.float32)
 
     def ground(self, far: Picture) -> tuple[Picture, Picture, Picture]:
@@ -429,12 +455,14 @@ class _Canvas:
         rough = noise(2, self.width, (2, (3.4 - 1.6 * nearness) * self.aspect), self.rng, 5)[0]
         edge = base - (rough - 0.5) * (0.36 - 0.16 * nearness)
         if self.scene.place is Place.FOREST:
-            columns, meadow = np.arange(self.width) / self.height, edge + 0.03 * nearness
+            columns = np.arange(self.width, dtype=np.float32) / np.float32(self.height)
+            meadow = edge + 0.03 * nearness
             for _ in range(int(38 * self.aspect / nearness)):
                 foot, tall = self.rng.random() * self.aspect, self.rng.uniform(0.04, 0.17) * (0.3 + nearness)
                 off = np.abs(columns - foot) / tall
                 boughs = 0.05 * np.abs((off * 26) % 2 - 1)
-                edge = np.minimum(edge, meadow[int(foot * self.height) % self.width] - tall * (1 - off * 5 - boughs))
+                tree = meadow[int(foot * self.height) % self.width] - tall * (1 - off * 5 - boughs)
+                edge = np.minimum(edge, tree).astype(np.float32)
         return np.asarray(edge, np.float32)
 
     def _skyline(self, base: float, nearness: float) -> Picture:
@@ -452,7 +480,9 @@ class _Canvas:
         awake = self.rng.random((rows, columns)) < (0.1 if self.scene.hour in {Hour.DAY, Hour.GREY} else 0.34)
         tint = np.array(((1.0, 0.72, 0.36), (0.62, 0.8, 1.0), (1.0, 0.9, 0.7)), np.float32)
         if self.scene.hour is Hour.NEON:
-            tint = np.array(((1.0, 0.16, 0.6), (0.1, 0.85, 1.0), (1.0, 0.62, 0.25), (0.6, 0.3, 1.0)), np.float32)
+            tint = np.array(
+                ((1.0, 0.16, 0.6), (0.1, 0.85, 1.0), (1.0, 0.62, 0.25), (0.6, 0.3, 1.0)), np.float32
+            )
         light = tint[self.rng.integers(len(tint), size=(rows, columns))] * awake[..., None]
         light = light * self.rng.uniform(0.3, 1.0, (rows, columns, 1))
         pane = np.zeros((cell, cell), np.float32)

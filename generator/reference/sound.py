@@ -82,7 +82,11 @@ def _pad(scene: Scene, path: Path, time_s: Sound, effort: Sound) -> Sound:
                 wave = np.zeros(len(t), np.float32)
                 for harmonic in range(1, 7):
                     gain = harmonic**-2.4 + (0.5 * bright * harmonic**-1.3 if harmonic > 1 else 0.0)
-                    angle = 2 * math.pi * ((_hz(root_hz, semitones) * detune * harmonic * t.astype(np.float64)) % 1)
+                    angle = (
+                        2
+                        * math.pi
+                        * ((_hz(root_hz, semitones) * detune * harmonic * t.astype(np.float64)) % 1)
+                    )
                     wave += gain * np.sin(angle.astype(np.float32))
                 out[ear, start:end] += wave * level * np.float32(0.09)
     return out
@@ -113,7 +117,9 @@ def _chimes(scene: Scene, path: Path, count: int) -> Sound:
         peak_s = (swell + 0.5) * path.seconds / path.swells
         hz = _hz(root_hz, chords[(2 * swell + 1) % len(chords)][-1] + 12)
         ring = np.sin(2 * math.pi * hz * t) + 0.4 * np.sin(2 * math.pi * 2.76 * hz * t) * np.exp(-t * 9)
-        _lay(out, np.asarray(ring * np.exp(-t * 4.5) * (1 - np.exp(-t * 400)) * 0.06, np.float32), peak_s, 0.5)
+        _lay(
+            out, np.asarray(ring * np.exp(-t * 4.5) * (1 - np.exp(-t * 400)) * 0.06, np.float32), peak_s, 0.5
+        )
     return out
 
 
@@ -180,6 +186,8 @@ def _scatter(
     t = np.arange(int(5 * decay_s * RATE_HZ), dtype=np.float32) / np.float32(RATE_HZ)
     for _ in range(int(per_s * count / RATE_HZ) + 1):
         hz, loud = rng.uniform(*band_hz), level * rng.random() ** 2
-        blip = np.sin(2 * math.pi * hz * t * (1 + rise * t / 2)) * np.exp(-t / decay_s) * (1 - np.exp(-t * 2000))
+        blip = (
+            np.sin(2 * math.pi * hz * t * (1 + rise * t / 2)) * np.exp(-t / decay_s) * (1 - np.exp(-t * 2000))
+        )
         _lay(out, np.asarray(blip * loud, np.float32), rng.random() * count / RATE_HZ, rng.random())
     return out

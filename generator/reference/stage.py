@@ -48,7 +48,9 @@ class Stage:
     faces: tuple[Face, ...]
 
 
-def build(scene: Scene, portraits: tuple[Portrait, ...], width: int, height: int, rng: np.random.Generator) -> Stage:
+def build(
+    scene: Scene, portraits: tuple[Portrait, ...], width: int, height: int, rng: np.random.Generator
+) -> Stage:
     """The stage for a frame of `width` x `height`."""
     wide, high = (2 * round(side * OVERSCAN / 2) for side in (width, height))
     if not portraits:
@@ -108,7 +110,9 @@ def _surroundings(
 def _extended(portrait: Portrait, panel: "_Panel") -> Picture:
     """The portrait's own colours, spread so wide that nothing in them can be recognised."""
     small = Image.fromarray(portrait.image).resize((24, 24), Image.Resampling.BOX)
-    soft = small.filter(ImageFilter.GaussianBlur(3.5)).resize((panel.wide, panel.high), Image.Resampling.BICUBIC)
+    soft = small.filter(ImageFilter.GaussianBlur(3.5)).resize(
+        (panel.wide, panel.high), Image.Resampling.BICUBIC
+    )
     return np.asarray(soft, np.float32) / np.float32(255)
 
 
@@ -124,7 +128,9 @@ def _defocus(picture: Picture, radius_px: float) -> Picture:
     kernel = (disc / disc.sum())[None, None]
     spread = functional.conv2d(functional.pad(light, [size] * 4, mode="replicate"), kernel)
     full = functional.interpolate(spread, size=(high, wide), mode="bicubic", align_corners=False)
-    return np.asarray(full[:, 0].permute(1, 2, 0).clamp(0).numpy() ** np.float32(1 / 2.4), np.float32).clip(0, 1)
+    return np.asarray(full[:, 0].permute(1, 2, 0).clamp(0).numpy() ** np.float32(1 / 2.4), np.float32).clip(
+        0, 1
+    )
 
 
 # -- the people ----------------------------------------------------------------------------------------------
@@ -152,9 +158,15 @@ class _Panel:
 
     def softness(self, feather: float = 0.1) -> Picture:
         """Coverage [h, w], 0–1; those of all panels sum to one."""
-        x = (np.arange(self.wide, dtype=np.float32) - np.float32((self.wide - self.width) / 2)) / np.float32(self.room)
+        x = (np.arange(self.wide, dtype=np.float32) - np.float32((self.wide - self.width) / 2)) / np.float32(
+            self.room
+        )
         left = smoothstep(-feather, feather, x - self.index) if self.index else np.ones_like(x)
-        right = smoothstep(-feather, feather, x - self.index - 1) if self.index + 1 < self.count else np.zeros_like(x)
+        right = (
+            smoothstep(-feather, feather, x - self.index - 1)
+            if self.index + 1 < self.count
+            else np.zeros_like(x)
+        )
         return np.broadcast_to(left - right, (self.high, self.wide))
 
 
@@ -181,10 +193,17 @@ def _set(portrait: Portrait, panel: _Panel) -> _Person:
     laid = _Laid(scale, panel.centre_x - centre_x * scale, eye - centre_y * scale, panel)
     colour = laid.picture(portrait.image)
     face = Face(panel.centre_x / panel.high, eye / panel.high, face_px * scale / panel.high)
-    matte = _matte(portrait, laid, colour)
-    inside = laid.inside(rows, columns, feather=0.3 * face_px * scale)
+    # The fade at the portrait's borders stays off the face.
+    room = min(left, columns - right, top, rows - bottom) / face_px
+    inside = laid.inside(rows, columns, feather=min(max(0.8 * room, 0.08), 0.3) * face_px * scale)
     y, x = np.mgrid[: panel.high, : panel.wide].astype(np.float32)
     u, v = (x / panel.high - face.x) / face.height, (y / panel.high - face.y) / face.height
+    if laid.y + rows * scale < 0.96 * panel.high:
+        # Too close a picture to stand a person in the scene: an oval miniature, with its own background.
+        oval = smoothstep(1.0, 0.62, np.hypot(u / 0.95, (v + 0.03) / 1.15))
+        around = _blur(laid.stretched(colour, rows, columns), 0.16 * face_px * scale)
+        return _Person(around + inside[..., None] * (colour - around), oval, face)
+    matte = _matte(portrait, laid, colour)
     colour = _continued(colour, matte * inside, v, face_px * scale)
     # Beyond the portrait's borders the person goes on as a dim outline: no cut shoulders, no floating head.
     beyond = (1 - inside) * smoothstep(-0.02, 0.22, _shape(u, v))
@@ -247,6 +266,14 @@ class _Laid:
             fade = fade * smoothstep(1.0, 1.6 * feather, bottom - y)
         return np.asarray(fade * (y < bottom), np.float32)
 
+    def stretched(self, colour: Picture, rows: int, columns: int) -> Picture:
+        """The plane with the portrait's border pixels repeated outwards."""
+        x = np.clip(np.arange(self.panel.wide), self.x + 2, self.x + columns * self.scale - 3)
+        y = np.clip(np.arange(self.panel.high), self.y + 2, self.y + rows * self.scale - 3)
+        column = x.astype(np.int64).clip(0, self.panel.wide - 1)
+        row = y.astype(np.int64).clip(0, self.panel.high - 1)
+        return np.asarray(colour[row[:, None], column[None, :]], np.float32)
+
     def view(self, portrait: Portrait) -> tuple[int, int, int, int]:
         """(top, right, bottom, left) of the portrait's pixels that the plane shows, at most 4 faces from the face."""
         rows, columns = portrait.image.shape[:2]
@@ -273,24 +300,30 @@ def _matte(portrait: Portrait, laid: _Laid, colour: Picture) -> Picture:
     size = (max(4, round((right - left) / pixel)), max(4, round((bottom - top) / pixel)))
     crop = Image.fromarray(portrait.image[top:bottom, left:right]).resize(size, Image.Resampling.BOX)
     small = np.asarray(crop, np.float32) / np.float32(255)
-    chin, ear, brow, cheek = portrait.face[2], portrait.face[1], portrait.face[0], portrait.face[3]
-    u = (np.linspace(left, right, size[0], dtype=np.float32)[None, :] - (cheek + ear) / 2) / face
-    v = (np.linspace(top, bottom, size[1], dtype=np.float32)[:, None] - (brow + chin) / 2) / face
-    inside = _shape(u, v)
+    brow, ear, chin, cheek = portrait.face
+    u = (np.linspace(left, right, size[0]) - (cheek + ear) / 2) / face
+    v = (np.linspace(top, bottom, size[1]) - (brow + chin) / 2) / face
+    inside = _shape(u.astype(np.float32)[None, :], v.astype(np.float32)[:, None])
     guess = np.clip(9 * inside, -10, 6).astype(np.float32)
     belief = _sigmoid(guess)
     grey = torch.from_numpy(small.mean(-1))[None, None]
     for _ in range(3):
-        votes = guess * 0.8 + _colour_votes(small, belief, np.exp(-1.5 * np.maximum(np.abs(inside) - 1.2, 0))) * 1.1
+        votes = (
+            guess * 0.8
+            + _colour_votes(small, belief, np.exp(-1.5 * np.maximum(np.abs(inside) - 1.2, 0))) * 1.1
+        )
         belief = _sigmoid(np.where(inside > 0.45, np.maximum(votes, 4), votes))
-        slope, offset = _guide(grey, torch.from_numpy(belief)[None, None], 5)
+        slope, offset = _guide(grey, torch.from_numpy(belief)[None, None], 5, 1e-3)
         belief = (slope * grey + offset)[0, 0].clamp(0, 1).numpy()
     belief = _joined(belief, inside > 0.45)
+    belief = 1 - _joined(1 - belief, inside < -0.25)
     picture = torch.from_numpy(small).permute(2, 0, 1)[None].contiguous()
-    slope, offset = _guide(picture, torch.from_numpy(belief)[None, None], 5)
+    slope, offset = _guide(picture, torch.from_numpy(belief)[None, None], 4, 3e-3)
     planes = torch.cat([slope, offset], dim=1)[0].numpy()
     red, green, blue, rest = (laid.plane(plane, pixel, left, top) for plane in planes)
-    return smoothstep(0.15, 0.85, colour[..., 0] * red + colour[..., 1] * green + colour[..., 2] * blue + rest)
+    return smoothstep(
+        0.15, 0.85, colour[..., 0] * red + colour[..., 1] * green + colour[..., 2] * blue + rest
+    )
 
 
 def _joined(belief: Picture, core: NDArray[np.bool_]) -> Picture:
@@ -329,7 +362,9 @@ def _colour_votes(picture: Picture, belief: Picture, near: Picture) -> Picture:
     return np.asarray(np.clip(np.log(shares[0] / shares[1]), -4, 4)[index], np.float32)
 
 
-def _guide(guide: torch.Tensor, target: torch.Tensor, radius: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _guide(
+    guide: torch.Tensor, target: torch.Tensor, radius: int, noise: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(slope [1, c, h, w], offset [1, 1, h, w]) with target ≈ Σ slope · guide + offset around every pixel."""
     channels, height, width = guide.shape[1:]
     radius = min(radius, height - 1, width - 1)
@@ -341,7 +376,9 @@ def _guide(guide: torch.Tensor, target: torch.Tensor, radius: int) -> tuple[torc
     cross = around(guide * target) - mean * aim
     pairs = (guide[0, :, None] * guide[0, None]).reshape(1, channels**2, height, width)
     spread = around(pairs) - (mean[0, :, None] * mean[0, None]).reshape(1, channels**2, height, width)
-    matrix = spread[0].permute(1, 2, 0).reshape(height, width, channels, channels) + 1e-3 * torch.eye(channels)
+    matrix = spread[0].permute(1, 2, 0).reshape(height, width, channels, channels) + noise * torch.eye(
+        channels
+    )
     slope = torch.linalg.solve(matrix, cross[0].permute(1, 2, 0)[..., None])[..., 0].permute(2, 0, 1)[None]
     offset = aim - (slope * mean).sum(1, keepdim=True)
     return around(slope), around(offset)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from generator.reference.scene import Hour, Picture, Rgb, Scene, Weather
 from generator.reference.stage import Face
@@ -39,10 +38,23 @@ class _Kind:
 
 _WHITE = (0.95, 0.97, 1.0)
 _KINDS: dict[Weather, _Kind] = {
-    Weather.RAIN: _Kind("streak", 240, (0.03, 0.06), (-0.2, 1.75), 0.0, 0.0, 0.46, ((0.82, 0.88, 0.97),), behind=0.55),
-    Weather.SNOW: _Kind("flake", 330, (0.0022, 0.0055), (0.045, 0.15), 0.02, 0.3, 0.85, (_WHITE,), behind=0.65),
+    Weather.RAIN: _Kind(
+        "streak", 240, (0.03, 0.06), (-0.2, 1.75), 0.0, 0.0, 0.46, ((0.82, 0.88, 0.97),), behind=0.55
+    ),
+    Weather.SNOW: _Kind(
+        "flake", 330, (0.0022, 0.0055), (0.045, 0.15), 0.02, 0.3, 0.85, (_WHITE,), behind=0.65
+    ),
     Weather.DUST: _Kind(
-        "mote", 110, (0.0016, 0.0036), (0.014, -0.009), 0.02, 0.11, 0.6, ((1.0, 0.9, 0.72),), glow=True, twinkle_hz=0.25
+        "mote",
+        110,
+        (0.0016, 0.0036),
+        (0.014, -0.009),
+        0.02,
+        0.11,
+        0.6,
+        ((1.0, 0.9, 0.72),),
+        glow=True,
+        twinkle_hz=0.25,
     ),
     Weather.EMBERS: _Kind(
         "mote",
@@ -112,7 +124,9 @@ class Bodies:
     sprites: dict[tuple[int, ...], Picture] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, weather: Weather, scene: Scene, width: int, height: int, rng: np.random.Generator) -> "Bodies":
+    def of(
+        cls, weather: Weather, scene: Scene, width: int, height: int, rng: np.random.Generator
+    ) -> "Bodies":
         kind = _KINDS[weather]
         count = max(4, round(kind.count * width / height / (16 / 9)))
         near = np.where(
@@ -136,7 +150,9 @@ class Bodies:
             colour=np.asarray(colour, np.float32),
         )
 
-    def draw(self, frame: Picture, time_s: float, look: tuple[float, float], faces: list[Face] | None) -> None:
+    def draw(
+        self, frame: Picture, time_s: float, look: tuple[float, float], faces: list[Face] | None
+    ) -> None:
         """Draw onto `frame` [3, h, w]: those behind the people when `faces` is None, otherwise those in front.
 
         look: how far the camera has moved, in frame heights; nearer bodies answer more.
@@ -159,7 +175,11 @@ class Bodies:
         margin = 0.12
         wide = self.width / self.height + 2 * margin
         turn = 2 * math.pi * (self.kind.sway_hz * time_s * (0.7 + 0.6 * self.start[:, 0]) + self.phase)
-        x = self.start[:, 0] * wide + (self.kind.drift[0] * time_s - look[0]) * self.near + self.kind.sway * np.sin(turn)
+        x = (
+            self.start[:, 0] * wide
+            + (self.kind.drift[0] * time_s - look[0]) * self.near
+            + self.kind.sway * np.sin(turn)
+        )
         y = self.start[:, 1] * (1 + 2 * margin) + (self.kind.drift[1] * time_s - look[1]) * self.near
         y = y + 0.4 * self.kind.sway * np.cos(turn * 0.8)
         return x % wide - margin, y % (1 + 2 * margin) - margin
@@ -230,11 +250,17 @@ def _drawn(kind: _Kind, radius: float, inside: tuple[float, float], turn: float)
             along = x * math.cos(angle) + y * math.sin(angle)
             across = (y * math.cos(angle) - x * math.sin(angle)) / (0.25 + 0.35 * abs(math.cos(angle * 1.5)))
             cover = np.clip((soft - np.hypot(along, across * (1 + 0.35 * along / soft))) / 1.2 + 0.5, 0, 1)
-    return np.asarray(np.clip(cover, 0, 1), np.float32)
+    cover = np.clip(cover, 0, 1)
+    # Cut empty borders, alike on both sides: the centre stays the centre.
+    rows, columns = (np.flatnonzero(cover.max(axis) > 0.004) for axis in (1, 0))
+    down = int(min(rows[0], 2 * reach - rows[-1])) if len(rows) else reach
+    right = int(min(columns[0], 2 * reach - columns[-1])) if len(columns) else reach
+    size = 2 * reach + 1
+    return np.ascontiguousarray(cover[down : size - down, right : size - right], np.float32)
 
 
 def bodies(scene: Scene, width: int, height: int, rng: np.random.Generator) -> tuple[Bodies, ...]:
     """The scene's weather; fog is the camera's business."""
-    return tuple(Bodies.of(weather, scene, width, height, rng) for weather in scene.weather if weather in _KINDS)
-
-
+    return tuple(
+        Bodies.of(weather, scene, width, height, rng) for weather in scene.weather if weather in _KINDS
+    )

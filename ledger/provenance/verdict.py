@@ -217,7 +217,8 @@ def _summary(
         if via == "embedded"
         else "Its manifest is gone or broken; the mark in its pixels was found"
     )
-    return f"{how}: an AI-generated clip, released {standing.released_at}. {_CONSENT_WORDS[standing.consent_now].format(at=standing.consent_changed_at)}"
+    consent = _CONSENT_WORDS[standing.consent_now].format(at=_in_words(standing.consent_changed_at))
+    return f"{how}: an AI-generated clip, released on {_in_words(standing.released_at)}. {consent}"
 
 
 _CONSENT_WORDS: dict[ConsentNow, str] = {
@@ -229,6 +230,11 @@ _CONSENT_WORDS: dict[ConsentNow, str] = {
     "nobody_shown": "It shows nobody's enrolled likeness.",
     "unknown": "What consent it had cannot be told.",
 }
+
+
+def _in_words(moment: str | None) -> str:
+    """`2026-03-01T12:00:00Z` as a person writes it."""
+    return f"{datetime.fromisoformat(moment):%-d %B %Y, %H:%M} UTC" if moment else "a date not known"
 
 
 def _iso(moment: int) -> str:
