@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from generator.reference import weather
-from generator.reference.scene import Hour, Move, Picture, Scene, Weather, noise
+from generator.reference.painting import noise
+from generator.reference.scene import Hour, Move, Picture, Scene, Weather
 from generator.reference.stage import Face, Stage
 
 _FAR_SHARE = 0.4
