@@ -37,7 +37,7 @@ setup: $(READY) $(TOOLS) ## Only the set-up
 
 lock: ## Pin everything, with hashes, from what the environment now holds
 	@$(BIN)/pip install -q uv
-	@$(BIN)/pip freeze --exclude-editable --exclude torch --exclude uv > var/lock.in
+	@mkdir -p var && $(BIN)/pip freeze --all --exclude-editable --exclude torch --exclude uv --exclude pip > var/lock.in
 	@$(BIN)/uv pip compile -q --no-deps --generate-hashes --no-annotate --no-header var/lock.in -o requirements.lock
 
 clean: ## Remove the environment and everything the service stored

@@ -238,10 +238,11 @@ class _Canvas:
                 ((1.0, 0.16, 0.6), (0.1, 0.85, 1.0), (1.0, 0.62, 0.25), (0.6, 0.3, 1.0)), np.float32
             )
         light = tint[self.rng.integers(len(tint), size=(rows, columns))] * awake[..., None]
-        light = light * self.rng.uniform(0.3, 1.0, (rows, columns, 1))
+        light = light * self.rng.uniform(0.3, 1.0, (rows, columns, 1)).astype(np.float32)
         pane = np.zeros((cell, cell), np.float32)
         pane[cell // 4 : -max(1, cell // 4), cell // 5 : -max(1, cell // 5)] = 1.0
         lit = np.kron(light, pane[..., None])[: self.height, : self.width]
         inside = (self.y > edge[None, :] + 0.012)[..., None]
-        monochrome = lit.mean(-1, keepdims=True) if self.scene.hour is Hour.NOIR else lit
-        return np.asarray(near + monochrome * inside * 0.9, np.float32)
+        if self.scene.hour is Hour.NOIR:
+            lit = lit.mean(-1, keepdims=True)
+        return np.asarray(near + lit * inside * 0.9, np.float32)

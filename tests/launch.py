@@ -1,0 +1,266 @@
+"""Starts the real service for tests, as often as asked, each time in a fresh process.
+
+Commands come as JSON lines on stdin, answers go as JSON lines to stdout:
+
+    {"start": {"env": {…}, "log": path, "keys": {role: {name: public key}}, "die_at": point or ""}} → {"pid": n}
+    {"wait": pid} → {"exit": code, negative for a signal}
+
+A service is a fork of this process, which has imported everything and started nothing: the state is as fresh as
+after an exec, without the seconds of importing. Keys are created before the service starts and left in
+`keys.json` in its home. What is replaced for a test is replaced here, and nowhere in the product:
+
+- the model is :class:`StillClip`, which is fast, and shows whom the prompt asks it to;
+- at the point `die_at` the process kills itself with SIGKILL, as a power cut or the kernel would.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache, wraps
+from pathlib import Path
+from typing import Any, NoReturn
+
+import av
+import face_recognition.api  # noqa: F401 — loads its models, once for every fork
+import numpy as np
+import obstore
+from matplotlib import cbook
+from numpy.typing import NDArray
+from PIL import Image
+
+import gateway.service
+from gateway import access
+from gateway.serve import run
+from gateway.settings import Settings
+from generator import pipeline
+from generator.backend import Portrait, RenderRequest
+from generator.errors import BackendFailed
+from ledger.log.sequencer import Ledger
+from ledger.store import objects
+from ledger.store.transaction import Transaction
+
+Picture = NDArray[np.uint8]
+MODEL = "countersign-reference"
+STRANGER = "beside a stranger"
+BROKEN = "with a broken camera"
+UNHURRIED = "in no hurry"
+
+
+# The model --------------------------------------------------------------------------------------------------
+
+
+class StillClip:
+    """A Backend: portraits side by side on a textured wall, the same frame for the whole clip.
+
+    The prompt can ask for what a misbehaving model would do: a face nobody agreed to show, or no clip at all.
+    """
+
+    name = MODEL
+    version = "still-1"
+
+    def render(self, request: RenderRequest, out: Path, progress: Callable[[float], None]) -> None:
+        if BROKEN in request.prompt:
+            raise BackendFailed("backend.camera", "the camera is broken", "repair it")
+        people = [_head(portrait) for portrait in request.portraits]
+        if STRANGER in request.prompt:
+            people.append(_stranger())
+        picture = _compose(people, request)
+        progress(0.3)
+        if UNHURRIED in request.prompt:
+            time.sleep(2)
+        _encode(picture, request, out)
+        progress(1.0)
+
+
+def _head(portrait: Portrait) -> Picture:
+    """The face with as much around it as it is high."""
+    top, right, bottom, left = portrait.face
+    margin = (bottom - top) // 2
+    return portrait.image[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
+
+
+@lru_cache(maxsize=1)
+def _stranger() -> Picture:
+    with cbook.get_sample_data("grace_hopper.jpg") as file:
+        return np.asarray(Image.open(file).convert("RGB").crop((100, 40, 400, 340)))
+
+
+def _compose(people: list[Picture], request: RenderRequest) -> Picture:
+    height, width = request.height, request.width
+    random = np.random.default_rng(request.seed)
+    coarse = Image.fromarray(random.integers(60, 180, (9, 16, 3), np.uint8)).resize((width, height))
+    wall = np.asarray(coarse, np.int16) + random.normal(0, 5, (height, width, 1))
+    picture = np.clip(wall, 0, 255).astype(np.uint8)
+    side = min(height, width // max(1, len(people))) * 8 // 10 & ~1
+    for place, person in enumerate(people):
+        left = (2 * place + 1) * width // (2 * len(people)) - side // 2
+        top = (height - side) // 2
+        picture[top : top + side, left : left + side] = np.asarray(
+            Image.fromarray(person).resize((side, side))
+        )
+    return picture
+
+
+def _encode(picture: Picture, request: RenderRequest, out: Path) -> None:
+    with av.open(str(out), "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=Fraction(request.fps), options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = request.width, request.height, "yuv420p"
+        audio = container.add_stream("aac", rate=48_000, layout="mono")
+        for _ in range(request.seconds * request.fps):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        quiet = av.AudioFrame.from_ndarray(
+            np.zeros((1, 48_000 * request.seconds), np.float32), format="fltp", layout="mono"
+        )
+        quiet.sample_rate = 48_000
+        container.mux(audio.encode(quiet))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+
+
+# The ways to die --------------------------------------------------------------------------------------------
+
+
+def _die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still alive")
+
+
+def _around(owner: Any, name: str, *, before: Callable[..., bool], after: Callable[..., bool]) -> None:
+    """Replace `owner.name` by itself, and death before or after a call that the predicate picks."""
+    original = getattr(owner, name)
+
+    @wraps(original)
+    def watched(*args: Any, **options: Any) -> Any:
+        if before(*args, **options):
+            _die()
+        answer = original(*args, **options)
+        if after(*args, **options):
+            _die()
+        return answer
+
+    setattr(owner, name, watched)
+
+
+def _always(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def arm(point: str) -> None:
+    """`enqueue`, `render`, `clear`, `stamp`, `release`, `fail`, `tidy`, `put` × `.before`, `.after`;
+    `decision`, `release`, `returned` × `.unsigned`; `put.half`."""
+    what, _, moment = point.partition(".")
+    if moment == "unsigned":
+        return _die_unsigned(what)
+    if moment == "half":
+        objects.obstore = _TornStore()  # type: ignore[assignment]
+        return None
+    owner, name, here = {
+        "enqueue": (pipeline.Pipeline, "submit", _always),
+        "put": (objects.Objects, "put", _always),
+        "fail": (pipeline.Pipeline, "fail", _always),
+        "tidy": (pipeline.Pipeline, "tidy", _always),
+    }.get(what, (pipeline.Pipeline, "attempt", lambda _line, stage, _sealed: stage == what))
+    never = lambda *_, **__: False  # noqa: E731 — a predicate
+    _around(owner, name, **{"before": never, "after": never, moment: here})
+    return None
+
+
+def _die_unsigned(kind: str) -> None:
+    """Death between the commit of an entry of this kind and the checkpoint that covers it."""
+    written: set[str] = set()
+    append, sign = Transaction.append, Ledger._sign
+
+    @wraps(append)
+    def noting(self: Transaction, entry: str, *args: Any, **options: Any) -> Any:
+        written.add(entry)
+        return append(self, entry, *args, **options)
+
+    def dying(self: Ledger) -> None:
+        if kind in written:
+            _die()
+        sign(self)
+
+    Transaction.append = noting  # type: ignore[method-assign]
+    Ledger._sign = dying  # type: ignore[method-assign]
+
+
+class _TornStore:
+    """obstore, dead in the middle of writing a clip: half of it lies where the local store stages it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(obstore, name)
+
+    def put(self, store: Any, key: str, content: Any, **options: Any) -> Any:
+        if not isinstance(content, Path):
+            return obstore.put(store, key, content, **options)
+        staged = Path(f"{store.prefix}/{key}#1")
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        whole = content.read_bytes()
+        staged.write_bytes(whole[: len(whole) // 2])
+        _die()
+
+
+# The services -----------------------------------------------------------------------------------------------
+
+
+def _serve(order: dict[str, Any]) -> NoReturn:
+    """In the fork: become the service. Never returns."""
+    code = 1
+    try:
+        os.environ.update(order["env"])
+        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        settings = Settings()
+        gateway.service.ReferenceRenderer = StillClip  # type: ignore[misc, assignment]
+        _create_keys(settings, order["keys"])
+        arm(order["die_at"])
+        run(settings)
+        code = 0
+    except BaseException:  # noqa: BLE001 — into the log; then this fork must end, not go on reading commands
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _create_keys(settings: Settings, wanted: dict[access.Role, dict[str, str]]) -> None:
+    path = settings.home / "keys.json"
+    if path.exists() or not wanted:
+        return
+    with gateway.service.open_service(settings) as service:
+        made = {
+            name: dict(
+                zip(("key", "holder"), access.create_key(service, role, name, public_key=public), strict=True)
+            )
+            for role, names in wanted.items()
+            for name, public in names.items()
+        }
+    path.write_text(json.dumps(made))
+
+
+def main() -> None:
+    for line in sys.stdin:
+        command = json.loads(line)
+        if "wait" in command:
+            _, status = os.waitpid(command["wait"], 0)
+            answer = {"exit": os.waitstatus_to_exitcode(status)}
+        else:
+            if threading.active_count() != 1:
+                raise RuntimeError("a fork would lose a thread")
+            if (pid := os.fork()) == 0:
+                _serve(command["start"])
+            answer = {"pid": pid}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
