@@ -4,7 +4,6 @@ Two real people, from the public-domain portraits that ship inside packages: Eil
 was never asked. The app speaks through the unmodified `openai` SDK. Every step checks what it shows.
 """
 
-import io
 import json
 import os
 import signal
@@ -22,7 +21,6 @@ from typing import Any
 
 import click
 import httpx
-import numpy as np
 import openai
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image, ImageDraw
@@ -285,7 +283,7 @@ def _create(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return app.videos.create(
-            model="countersign-reference",  # type: ignore[arg-type]
+            model="countersign-reference",
             prompt=prompt,
             seconds="4",
             size="1280x720",
@@ -330,18 +328,14 @@ def _collins() -> Path:
     from skimage import data  # noqa: PLC0415 — a demo's dependency
 
     path = OUT / "collins.png"
-    Image.fromarray(data.astronaut()).save(path)
+    Image.fromarray(data.astronaut()).save(path)  # type: ignore[no-untyped-call]
     return path
 
 
 def _hopper() -> bytes:
     from matplotlib import cbook  # noqa: PLC0415 — a demo's dependency
 
-    with cbook.get_sample_data("grace_hopper.jpg") as file:
-        pixels = np.asarray(Image.open(file).convert("RGB"))
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=92)
-    return out.getvalue()
+    return Path(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))).read_bytes()
 
 
 @contextmanager

@@ -154,6 +154,8 @@ def arm(point: str) -> None:
     """`enqueue`, `render`, `clear`, `stamp`, `release`, `fail`, `tidy`, `put` × `.before`, `.after`;
     `decision`, `release`, `returned` × `.unsigned`; `put.half`."""
     what, _, moment = point.partition(".")
+    if not moment:
+        return None
     if moment == "unsigned":
         return _die_unsigned(what)
     if moment == "half":

@@ -130,7 +130,7 @@ def _filmed(request: RenderRequest, draft: Path) -> Generator[float, None, None]
     words, place, move, lens, notes = (np.random.default_rng(stream) for stream in streams)
     asked = scene.read(request.prompt, words)
     built = stage.build(asked, request.portraits, request.width, request.height, place)
-    path = camera.Path.of(asked, float(request.seconds), move)
+    path = camera.Path.of(asked, float(request.seconds), request.width / request.height, move)
     filming = camera.Camera(asked, built, path, request.width, request.height, lens)
     track = sound.compose(asked, path, request.seconds, notes)
     count = request.seconds * request.fps

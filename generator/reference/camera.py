@@ -46,12 +46,12 @@ class Path:
     side: float
     phase: float
     steps_hz: float
+    aspect: float
 
     @classmethod
-    def of(cls, scene: Scene, seconds: float, rng: np.random.Generator) -> "Path":
-        return cls(
-            scene.move, seconds, 1.0 if rng.random() < 0.5 else -1.0, float(rng.random()), scene.steps_hz
-        )
+    def of(cls, scene: Scene, seconds: float, aspect: float, rng: np.random.Generator) -> "Path":
+        side = 1.0 if rng.random() < 0.5 else -1.0
+        return cls(scene.move, seconds, side, float(rng.random()), scene.steps_hz, aspect)
 
     @property
     def swells(self) -> int:
@@ -84,7 +84,10 @@ class Path:
         if self.steps_hz:
             step = math.pi * self.steps_hz * time_s
             x, y = x + 0.004 * math.sin(step), y + 0.009 * abs(math.sin(step))
-        return Pose(zoom, x, y, sway_x * _RELIEF, sway_y * _RELIEF, roll)
+        # Narrow frames have little to their sides, and a roll swings the far ends of long ones.
+        narrow = min(1.0, self.aspect)
+        level = min(1.0, 1.8 / self.aspect, self.aspect / 0.56)
+        return Pose(zoom, x * narrow, y, sway_x * _RELIEF * narrow, sway_y * _RELIEF, roll * level)
 
 
 class Camera:

@@ -1,0 +1,368 @@
+"""A running service for tests, and the people who use it: everything here goes over HTTP, on loopback.
+
+The client side is written from the outside: it knows the wire, the statements people sign, and the formats of
+the log; never the service's own code. As a pytest plugin it offers `launcher`, `live`, `collins` and `clip`.
+
+PYTEST_DONT_REWRITE
+"""
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from matplotlib import cbook
+from PIL import Image
+from skimage import data
+
+from ledger.canonical import canonical
+from ledger.consent.statement import ENROLMENT_TAG, GRANT_TAG, SESSION_TAG, encode_key, sign
+from ledger.log.disclosure import verify_disclosure
+from ledger.log.note import Checkpoint, VerifierKey, open_checkpoint
+
+MODEL = "countersign-reference"
+PROMPT = "a portrait in golden light"
+UPLOAD_MB = 8
+OPERATOR = "dana"
+TESTS = Path(__file__).resolve().parent
+_QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+# Starting and ending it -------------------------------------------------------------------------------------
+
+
+class Launcher:
+    """Forks services; see `launch.py`."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join((str(TESTS.parent), os.environ.get("PYTHONPATH", "")))
+        self._process = subprocess.Popen(
+            [sys.executable, str(TESTS / "launch.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **_QUIET, "PYTHONPATH": path},
+            text=True,
+        )
+
+    def start(self, **order: Any) -> int:
+        return int(self._ask({"start": order})["pid"])
+
+    def wait(self, pid: int) -> int:
+        """The exit status of a service that is ending; negative for the signal that ended it."""
+        return int(self._ask({"wait": pid})["exit"])
+
+    def close(self) -> None:
+        self._process.communicate(timeout=30)
+
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the launcher ended"
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+
+@dataclass
+class Site:
+    """One home and one port; the service there comes and goes. Fresh keys for the apps, one operator, one auditor."""
+
+    launcher: Launcher
+    home: Path
+    apps: tuple[str, ...] = ("film club", "other app")
+    env: dict[str, str] = field(default_factory=dict)
+    operator: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    port: int = field(default_factory=lambda: free_port())
+    pid: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, die_at: str = "") -> None:
+        """Start the service and wait until it answers. `die_at`: where it kills itself, if it gets there."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        settings = {"HOME": str(self.home), "PORT": str(self.port), "MAX_UPLOAD_MB": str(UPLOAD_MB), **self.env}
+        self.pid = self.launcher.start(
+            env={f"COUNTERSIGN_{name}": value for name, value in settings.items()},
+            log=str(self.home / "service.log"),
+            keys={
+                "app": dict.fromkeys(self.apps, ""),
+                "operator": {OPERATOR: encode_key(self.operator.public_key())},
+                "auditor": {"press council": ""},
+            },
+            die_at=die_at,
+        )
+        until = time.monotonic() + 60
+        while time.monotonic() < until and self.alive():
+            try:
+                httpx.get(f"{self.url}/health", timeout=5)
+            except httpx.TransportError:
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError(f"the service did not start:\n{self.said()[-4000:]}")
+
+    def alive(self) -> bool:
+        """Whether the process runs; a killed one stays a zombie until it is waited for."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+    def ended(self) -> int:
+        """Wait for the process to end by itself. Returns its exit status."""
+        assert self.pid is not None
+        pid, self.pid = self.pid, None
+        return self.launcher.wait(pid)
+
+    def stop(self) -> None:
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGTERM)
+            assert self.ended() == 0, self.said()[-4000:]
+
+    def said(self) -> str:
+        """What the service wrote to its log so far."""
+        return (self.home / "service.log").read_text()
+
+    # -- who is asking --------------------------------------------------------------------------------------
+
+    def holder(self, name: str) -> str:
+        return str(self._keys()[name]["holder"])
+
+    def key(self, name: str) -> str:
+        return str(self._keys()[name]["key"])
+
+    def _keys(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.home / "keys.json").read_text())
+        return found
+
+    def client(self, name: str = "") -> httpx.Client:
+        """A client of this service, with the key of `name` if one is given. Close it, or use it with `with`."""
+        headers = {"authorization": f"Bearer {self.key(name)}"} if name else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+    def sdk(self, name: str = "film club") -> openai.OpenAI:
+        return openai.OpenAI(api_key=self.key(name), base_url=f"{self.url}/v1", max_retries=0)
+
+    # -- what an outsider sees ------------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """The newest checkpoint, verified with the log's own key."""
+        with self.client() as web:
+            log = VerifierKey.parse(web.get("/v1/log/keys").json()["vkey"])
+            return open_checkpoint(web.get("/checkpoint").content, log).checkpoint
+
+    def audit(self, cameo_id: str) -> list[dict[str, Any]]:
+        """The auditor's answer about a likeness; every entry is verified."""
+        with self.client("press council") as web:
+            return verified(web.get("/v1/audit/uses", params={"cameo": cameo_id}).json())
+
+    # -- enrolment ------------------------------------------------------------------------------------------
+
+    def vouch(
+        self, picture: bytes, *, device: Ed25519PrivateKey, signer: Ed25519PrivateKey | None = None, **changes: Any
+    ) -> httpx.Response:
+        """The operator vouches for a person. `changes` replace fields of the statement before it is signed."""
+        statement = {
+            "schema": "countersign/enrolment/v1",
+            "path": "vouched",
+            "operator": OPERATOR,
+            "display_name": "Eileen Collins",
+            "device_key": encode_key(device.public_key()),
+            "born_on": "1956-11-19",
+            "portrait_sha256": sha256(picture).hexdigest(),
+            "issued": zulu(datetime.now(UTC)),
+            **changes,
+        }
+        signed = canonical(statement)
+        evidence = sign(ENROLMENT_TAG, signed, signer or self.operator)
+        with self.client(OPERATOR) as web:
+            return web.post(
+                "/v1/cameos/vouched",
+                data={"statement": signed.decode(), "evidence": evidence.model_dump_json()},
+                files={"picture": ("portrait", picture)},
+            )
+
+    def enrol(self, picture: bytes, **changes: Any) -> "Owner":
+        device = Ed25519PrivateKey.generate()
+        answer = self.vouch(picture, device=device, **changes)
+        assert answer.status_code == 201, answer.text
+        found = answer.json()
+        owner = Owner(self, found["person_id"], found["cameo_id"], device, self.client())
+        owner.sign_in()
+        return owner
+
+
+@dataclass
+class Owner:
+    """An enrolled person: their device, and a client that is signed in."""
+
+    site: Site
+    person_id: str
+    cameo_id: str
+    device: Ed25519PrivateKey
+    web: httpx.Client
+
+    def nonce(self) -> str:
+        return str(self.web.post("/v1/sessions/challenge", json={"person_id": self.person_id}).json()["nonce"])
+
+    def sign_in(self, **changes: Any) -> httpx.Response:
+        """Open a session. `changes` replace the person, the nonce, or the key that signs."""
+        person_id, nonce = changes.get("person_id", self.person_id), changes.get("nonce") or self.nonce()
+        evidence = sign(SESSION_TAG, f"{person_id}\n{nonce}".encode(), changes.get("device", self.device))
+        body = {"person_id": person_id, "nonce": nonce, "evidence": evidence.model_dump()}
+        return self.web.post("/v1/sessions", json=body, headers=changes.get("headers"))
+
+    def preview(self, app: str = "film club", **draft: Any) -> dict[str, Any]:
+        asked = {
+            "cameo_id": self.cameo_id,
+            "grantee": {"type": "app", "id": self.site.holder(app)},
+            "max_uses": 100,
+            **draft,
+        }
+        answer = self.web.post("/v1/grants/preview", json=asked)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def signed(self, preview: dict[str, Any]) -> dict[str, Any]:
+        """A previewed grant with the device's signature over it, as it is sent."""
+        evidence = sign(GRANT_TAG, preview["canonical"].encode(), self.device)
+        return {"grant": preview["grant"], "evidence": evidence.model_dump()}
+
+    def grant(self, app: str = "film club", **draft: Any) -> str:
+        answer = self.web.post("/v1/grants", json=self.signed(self.preview(app, **draft)))
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["grant_id"])
+
+    def used(self) -> dict[str, int]:
+        """How often each of my grants was used."""
+        grants = self.web.get("/v1/grants").json()["grants"]
+        return {grant["grant_id"]: grant["uses"] for grant in grants}
+
+    @contextmanager
+    def nothing_happens(self) -> Iterator[None]:
+        """Nothing in this block may reach the log or charge a use."""
+        before = self.site.checkpoint(), self.used()
+        yield
+        assert (self.site.checkpoint(), self.used()) == before
+
+
+def verified(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The bodies of disclosed entries, each proven to be in the log."""
+    log = VerifierKey.parse(answer["log"]["vkey"])
+    keys = [Ed25519PublicKey.from_public_bytes(b64decode(key)) for key in answer["log"]["service_keys"]]
+    return [dict(verify_disclosure(item, log, keys)) for item in answer["entries"]]
+
+
+def ended(web: httpx.Client, video_id: str) -> dict[str, Any]:
+    """Poll a video until it is completed or failed."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        video: dict[str, Any] = web.get(f"/v1/videos/{video_id}").json()
+        if video["status"] in {"completed", "failed"}:
+            return video
+        time.sleep(0.1)
+    raise AssertionError(f"the video did not end: {video}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def zulu(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# Portraits: public domain, inside packages --------------------------------------------------------------------
+
+
+def collins_picture() -> bytes:
+    return as_file(data.astronaut(), "PNG")
+
+
+def hopper_picture() -> bytes:
+    with cbook.get_sample_data("grace_hopper.jpg") as file:
+        return as_file(np.asarray(Image.open(file).convert("RGB")), "JPEG")
+
+
+def as_file(pixels: Any, kind: str) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind)
+    return out.getvalue()
+
+
+# Fixtures -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A released clip, its video and the bytes an app downloaded."""
+
+    video_id: str
+    content: bytes
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    opened = Launcher()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def live(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One running service for every test that only asks it things."""
+    site = Site(launcher, tmp_path_factory.mktemp("live") / "home")
+    site.start()
+    yield site
+    site.stop()
+
+
+@pytest.fixture(scope="session")
+def collins(live: Site) -> Iterator[Owner]:
+    """Eileen Collins, who granted the film club many uses."""
+    owner = live.enrol(collins_picture())
+    owner.grant("film club")
+    yield owner
+    owner.web.close()
+
+
+@pytest.fixture(scope="session")
+def clip(live: Site, collins: Owner) -> Clip:
+    with live.client("film club") as app:
+        video_id = app.post("/v1/videos", json=wanted(collins)).json()["id"]
+        assert ended(app, video_id)["status"] == "completed"
+        return Clip(video_id, app.get(f"/v1/videos/{video_id}/content").content)
+
+
+def wanted(*people: Owner, **changes: Any) -> dict[str, Any]:
+    """The body of a request for one second of these people."""
+    return {
+        "model": MODEL,
+        "prompt": PROMPT,
+        "seconds": "1",
+        "size": "640x360",
+        "characters": [{"id": person.cameo_id} for person in people],
+        **changes,
+    }
