@@ -15,7 +15,7 @@ from gateway.service import Service
 from ledger.consent.statement import SESSION_TAG, DeviceSignature, encode_key, verify
 from ledger.errors import InvalidStatement
 from ledger.ids import AppId, PersonId, new_id
-from ledger.store.tables import ApiKey, App, LoginNonce, Operator, Person, PersonSession
+from ledger.store.records import App, KeyHolder
 from ledger.store.transaction import Transaction
 
 Role = Literal["app", "operator", "auditor"]
@@ -25,7 +25,7 @@ NONCE_LIFE_S = 300
 
 def create_key(service: Service, role: Role, name: str, *, public_key: str = "") -> tuple[str, str]:
     """A new API key, shown once, and the id of its holder. An operator also registers the key they sign with."""
-    at = service.clock()
+    at = int(service.clock().timestamp())
     secret = f"cs_{role}_{secrets.token_urlsafe(32)}"
 
     def operation(tx: Transaction) -> str:
@@ -33,17 +33,12 @@ def create_key(service: Service, role: Role, name: str, *, public_key: str = "")
         match role:
             case "app":
                 holder = new_id("app")
-                tx.new_subject(holder)
-                tx.session.add(App(id=holder, name=name, created_at=int(at.timestamp())))
+                tx.add_app(App(AppId(holder), name, created_at=at))
             case "operator":
-                tx.session.merge(Operator(id=name, public_key=public_key))
+                tx.register_operator(name, public_key)
             case "auditor":
                 pass
-        tx.session.add(
-            ApiKey(
-                hash=_hash(secret), role=role, holder=holder, hint=secret[-6:], created_at=int(at.timestamp())
-            )
-        )
+        tx.add_key(_hash(secret), KeyHolder(role, holder), hint=secret[-6:], at=at)
         return holder
 
     return secret, service.ledger.transact(operation)
@@ -60,9 +55,9 @@ def holder(request: Request[Any, Any, Any], service: Service, role: Role) -> str
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and secret:
         with service.ledger.reading() as tx:
-            row = tx.session.get(ApiKey, _hash(secret))
-        if row is not None and row.revoked_at is None and row.role == role:
-            return row.holder
+            found = tx.key_holder(_hash(secret))
+        if found is not None and found.role == role:
+            return found.holder
     raise problem(
         401, "access.key", f"this needs the API key of an {role}", f"send `Authorization: Bearer cs_{role}_…`"
     )
@@ -76,12 +71,7 @@ def login_nonce(service: Service, person_id: str) -> str:
     """A challenge for a person's device. Given for unknown ids too: it does not tell who is enrolled."""
     at = int(service.clock().timestamp())
     nonce = encode_key(secrets.token_bytes(32))
-
-    def operation(tx: Transaction) -> None:
-        tx.forget_nonces_before(at)
-        tx.session.add(LoginNonce(nonce=nonce, person_id=person_id, expires_at=at + NONCE_LIFE_S))
-
-    service.ledger.transact(operation)
+    service.ledger.transact(lambda tx: tx.add_nonce(nonce, person_id, at=at, expires_at=at + NONCE_LIFE_S))
     return nonce
 
 
@@ -91,17 +81,16 @@ def login(service: Service, person_id: str, nonce: str, evidence: DeviceSignatur
     token = secrets.token_urlsafe(32)
 
     def operation(tx: Transaction) -> bool:
-        asked, person = tx.session.get(LoginNonce, nonce), tx.session.get(Person, person_id)
-        if asked is None or person is None or asked.person_id != person_id or asked.expires_at <= at:
-            return False
         # Used up whether or not the signature holds, so this returns instead of raising: one challenge, one try.
-        tx.session.delete(asked)
+        taken, person = tx.take_nonce(nonce, person_id, at=at), tx.person(person_id)
+        if not taken or person is None:
+            return False
         try:
             verify(SESSION_TAG, session_statement(person_id, nonce), evidence, expected_key=person.device_key)
         except InvalidStatement:
             return False
         expires = at + service.settings.session_hours * 3600
-        tx.session.add(PersonSession(hash=_hash(token), person_id=person_id, expires_at=expires))
+        tx.open_session(_hash(token), person_id, expires_at=expires)
         return True
 
     if not service.ledger.transact(operation):
@@ -117,16 +106,22 @@ def session_statement(person_id: str, nonce: str) -> bytes:
 
 
 def logout(service: Service, token: str) -> None:
-    def operation(tx: Transaction) -> None:
-        row = tx.session.get(PersonSession, _hash(token))
-        if row is not None:
-            tx.session.delete(row)
-
-    service.ledger.transact(operation)
+    service.ledger.transact(lambda tx: tx.close_session(_hash(token)))
 
 
 def person_of(request: Request[Any, Any, Any], service: Service) -> PersonId:
     """Whose session this is. Raises a 401 problem; 403 for a change asked for by another site's page."""
+    refuse_other_sites(request, service)
+    token, at = request.cookies.get(COOKIE, ""), int(service.clock().timestamp())
+    with service.ledger.reading() as tx:
+        person_id = tx.person_in_session(_hash(token), at=at) if token else None
+    if person_id is None:
+        raise problem(401, "access.session", "you are not signed in", "sign in with your device")
+    return person_id
+
+
+def refuse_other_sites(request: Request[Any, Any, Any], service: Service) -> None:
+    """Signing someone in is a change too: they would act, and sign, in a session that is not theirs."""
     origin = request.headers.get("origin")
     if request.method not in {"GET", "HEAD"} and origin is not None and origin != service.settings.url:
         raise problem(
@@ -135,12 +130,6 @@ def person_of(request: Request[Any, Any, Any], service: Service) -> PersonId:
             "this request comes from another site's page",
             "use this service's own pages",
         )
-    token = request.cookies.get(COOKIE, "")
-    with service.ledger.reading() as tx:
-        row = tx.session.get(PersonSession, _hash(token)) if token else None
-    if row is None or row.expires_at <= int(service.clock().timestamp()):
-        raise problem(401, "access.session", "you are not signed in", "sign in with your device")
-    return PersonId(row.person_id)
 
 
 def _hash(secret: str) -> bytes:

@@ -8,7 +8,7 @@ from litestar import Litestar, Response, Router, get
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.static_files import create_static_files_router
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import Message, Scope
 
 from gateway import owners, public, videos
 from gateway.problems import on_error
@@ -67,7 +67,7 @@ def create_app(service: Service) -> Litestar:
         route_handlers=[routes, assets],
         dependencies={"service": Provide(the_service)},
         exception_handlers={Exception: on_error},
-        middleware=[_headers],
+        before_send=[_headers],
         request_max_body_size=service.settings.max_upload_mb << 20,
         openapi_config=OpenAPIConfig(title="Countersign", version="0.1.0", path="/docs"),
     )
@@ -79,20 +79,11 @@ def home() -> Response[bytes]:
     return Response((PAGES / "index.html").read_bytes(), media_type="text/html; charset=utf-8")
 
 
-def _headers(app: ASGIApp) -> ASGIApp:
-    """A request id and the security headers, on every answer, errors too."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+async def _headers(message: Message, scope: Scope) -> None:
+    """A request id and the security headers, on every answer: also where there is no route to answer."""
+    if message["type"] == "http.response.start":
         extra = {"x-request-id": f"req_{secrets.token_hex(12)}", **HEADERS}
         if str(scope.get("path", "")).startswith("/docs"):
             del extra["content-security-policy"]
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                raw: list[Any] = list(message["headers"])
-                message["headers"] = raw + [(key.encode(), value.encode()) for key, value in extra.items()]
-            await send(message)
-
-        await app(scope, receive, sending)
-
-    return wrapped
+        raw: list[Any] = list(message["headers"])
+        message["headers"] = raw + [(key.encode(), value.encode()) for key, value in extra.items()]

@@ -286,7 +286,7 @@ def _create(
             model="countersign-reference",
             prompt=prompt,
             seconds="4",
-            size="1280x720",
+            size="854x480",  # type: ignore[arg-type]  # the protocol has more sizes than the SDK's types
             extra_body=extra,
             **more,  # type: ignore[arg-type]
         )

@@ -14,7 +14,7 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import Cookie, UploadFile
 from pydantic import Field, ValidationError
 
-from gateway.access import COOKIE, holder, login, login_nonce, logout, person_of
+from gateway.access import COOKIE, holder, login, login_nonce, logout, person_of, refuse_other_sites
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge, sha256
@@ -36,7 +36,6 @@ from ledger.consent.registry import record_grant, revoke
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, encode_key
 from ledger.ids import CameoId, GrantId, new_id
 from ledger.log.disclosure import disclose
-from ledger.store.tables import App, Person
 from ledger.store.transaction import Transaction
 from safety.enrolment import enrol_vouched
 
@@ -92,8 +91,9 @@ def session_challenge(service: Service, data: ChallengeIn) -> dict[str, str]:
 
 
 @post("/v1/sessions", status_code=201, sync_to_thread=True)
-def open_session(service: Service, data: SessionIn) -> Response[dict[str, str]]:
+def open_session(request: Ask, service: Service, data: SessionIn) -> Response[dict[str, str]]:
     """Sign in: the cookie is HttpOnly, SameSite=Strict."""
+    refuse_other_sites(request, service)
     token = login(service, data.person_id, data.nonce, data.evidence)
     cookie = Cookie(
         key=COOKIE,
@@ -128,8 +128,8 @@ class GrantDraft(Strict):
     forbidden_contexts: tuple[Context, ...] = ()
     actions: tuple[Action, ...] = ("generate",)
     audience: Audience = "requester"
-    max_uses: int = 1
-    days: Annotated[int, Field(ge=1, le=3650)] = 30
+    max_uses: Annotated[int, Field(strict=True)] = 1
+    days: Annotated[int, Field(ge=1, le=3650, strict=True)] = 30
     jurisdictions: tuple[str, ...] = ("*",)
     approval: Approval = "none"
     revocation_effect: RevocationEffect = "withdraw_all"
@@ -244,10 +244,10 @@ def _grantee_name(service: Service, grantee: Grantee) -> str:
     def name(tx: Transaction) -> str | None:
         match grantee.type:
             case "app":
-                app = tx.session.get(App, grantee.id)
+                app = tx.app(grantee.id)
                 return app.name if app else None
             case "person":
-                person = tx.session.get(Person, grantee.id)
+                person = tx.person(grantee.id)
                 return person.display_name if person else None
             case "group":
                 return "People you approved"

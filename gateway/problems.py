@@ -89,6 +89,9 @@ def _problem_of(error: Exception) -> Problem:
             return problem(
                 error.status_code, f"http.{error.status_code}", _plain(error), "see the API's description"
             )
+        case RecursionError():
+            # Only a parser of somebody's JSON goes that deep here.
+            return problem(400, "request.body", "the body is nested too deeply", "send it flatter")
         case _:
             return problem(500, "service.fault", "something went wrong in the service", "try again later")
 
@@ -132,7 +135,8 @@ def _rfc9457(status: int, reasons: Sequence[Reason]) -> dict[str, Any]:
 def _openai(found: Problem) -> dict[str, Any]:
     first = found.reasons[0]
     text = "; ".join(f"{reason.sentence} ({reason.remedy})" for reason in found.reasons)
-    param = first.id.removeprefix("request.") if first.id.startswith("request.") else None
+    area, _, rest = first.id.partition(".")
+    param = {"request": rest, "prompt": "prompt", "media": "input_reference"}.get(area)
     kinds = {401: "authentication_error", 404: "not_found_error", 500: "server_error", 503: "server_error"}
     return {
         "error": {

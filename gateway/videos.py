@@ -25,7 +25,7 @@ from gateway.problems import problem, refused
 from gateway.service import DEFAULT_MODEL, Service
 from ledger.consent.grant import Audience, Purpose
 from ledger.ids import AppId, CameoId, VideoId, is_id, new_id
-from ledger.store.tables import Video
+from ledger.store.records import Video
 from safety.enrolment import decode_picture
 from safety.gate import Denied, GenerationRequest
 
@@ -74,19 +74,23 @@ class VideoCreate(Strict):
 @post("/v1/videos", status_code=200)
 async def create_video(request: Ask, service: Service) -> Response[dict[str, Any]]:
     """Ask for a video. 403 when someone shown has not agreed, 400 when the words or the input cannot be accepted."""
+    # Before the body is read: a stranger's 200 MB are not worth keeping.
+    app_id = await sync_to_thread(app_of, request, service)
     fields, picture = await _body(request)
-    return await sync_to_thread(_create, request, service, fields, picture)
+    return await sync_to_thread(_create, service, app_id, fields, picture)
 
 
 def _create(
-    request: Ask, service: Service, fields: Mapping[str, Any], picture: bytes | None
+    service: Service, app_id: AppId, fields: Mapping[str, Any], picture: bytes | None
 ) -> Response[dict[str, Any]]:
-    app_id = app_of(request, service)
     asked = _parse(fields)
     if asked.model not in service.models:
         raise problem(
             400, "request.model", f"there is no model `{asked.model[:40]}`", f"use one of {service.models}"
         )
+    if "\x00" in asked.prompt:
+        # PostgreSQL cannot store it; the decision would be lost as a fault of ours.
+        raise problem(400, "request.prompt", "the prompt contains the character NUL", "remove it")
     if asked.input_reference is not None:
         picture = _inline(asked.input_reference.image_url)
     video_id = VideoId(new_id("video"))
@@ -186,8 +190,11 @@ def video_content(request: Ask, service: Service, video_id: str, variant: str = 
 def _ranged(request: Ask, service: Service, key: str) -> Response[Any]:
     size = service.objects.size(key)
     start, end, partial = 0, size, False
-    if wanted := request.headers.get("range"):
-        found = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted.strip())
+    etag = f'"{key.rsplit("/", 1)[-1]}"'
+    wanted = request.headers.get("range") if request.method == "GET" else None
+    if wanted and request.headers.get("if-range", etag) == etag:
+        # At most 18 digits: Python refuses to read thousands of them, and no clip is that long.
+        found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", wanted.strip())
         # Anything but one byte range may be answered with the whole (RFC 9110 §14.2).
         if found and found.group(0) != "bytes=-":
             first, last = found.groups()
@@ -198,11 +205,7 @@ def _ranged(request: Ask, service: Service, key: str) -> Response[Any]:
                 error = problem(416, "request.range", f"the clip has `{size}` bytes", "ask for bytes it has")
                 error.headers["content-range"] = f"bytes */{size}"
                 raise error
-    headers = {
-        "accept-ranges": "bytes",
-        "content-length": str(end - start),
-        "etag": f'"{key.rsplit("/", 1)[-1]}"',
-    }
+    headers = {"accept-ranges": "bytes", "content-length": str(end - start), "etag": etag}
     if partial:
         headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
     status = 206 if partial else 200
@@ -215,7 +218,7 @@ def _ranged(request: Ask, service: Service, key: str) -> Response[Any]:
 
 def _own(service: Service, app_id: AppId, video_id: str) -> Video:
     with service.ledger.reading() as tx:
-        video = tx.session.get(Video, video_id) if is_id(video_id, "video") else None
+        video = tx.video(video_id) if is_id(video_id, "video") else None
     if video is None or video.app_id != app_id or video.deleted_at is not None:
         raise problem(404, "video.unknown", f"there is no video `{video_id[:40]}`", "check the id")
     return video

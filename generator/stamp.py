@@ -122,7 +122,7 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
     def operation(tx: Transaction) -> Released | Denied:
         done = tx.find("release", permit.video_id)
         if done is not None:
-            return Released(LeafIndex(done.index), key)
+            return Released(done.index, key)
         denied = gate.may_release(tx, permit, at=at)
         if denied is not None:
             return denied

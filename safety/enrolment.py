@@ -7,8 +7,8 @@ kept whole in the person's own log.
 
 import hashlib
 import io
-from contextlib import suppress
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from ledger.errors import InvalidStatement, MediaError
 from ledger.ids import CameoId, PersonId, new_id
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
-from ledger.store.tables import Operator, Person
+from ledger.store.records import Person
 from ledger.store.transaction import About, Transaction
-from safety.faces import enrol_portrait
 from safety.errors import Refused
+from safety.faces import enrol_portrait
 from safety.likeness import StoredLikeness, store_likeness
 
 MAX_PIXELS = 40_000_000
@@ -57,27 +57,20 @@ def enrol_vouched(
     likeness = StoredLikeness(enrolled.likeness, images[enrolled.best], enrolled.face)
 
     def operation(tx: Transaction) -> tuple[PersonId, CameoId]:
-        operator = tx.session.get(Operator, enrolment.operator)
-        if operator is None:
+        operator_key = tx.operator_key(enrolment.operator)
+        if operator_key is None:
             raise InvalidStatement(
                 "enrolment.unknown_operator", f"there is no operator `{enrolment.operator}`"
             )
-        verify(ENROLMENT_TAG, enrolment.signed_bytes(), evidence, expected_key=operator.public_key)
+        verify(ENROLMENT_TAG, enrolment.signed_bytes(), evidence, expected_key=operator_key)
         if tx.person_by_device(enrolment.device_key) is not None:
             raise InvalidStatement(
                 "enrolment.device_taken", "this device already belongs to an enrolled person"
             )
         person_id, cameo_id = PersonId(new_id("person")), CameoId(new_id("cameo"))
-        tx.new_subject(person_id)
-        tx.session.add(
-            Person(
-                id=person_id,
-                display_name=enrolment.display_name,
-                device_key=enrolment.device_key,
-                created_at=int(at.timestamp()),
-            )
+        tx.add_person(
+            Person(person_id, enrolment.display_name, enrolment.device_key, created_at=int(at.timestamp()))
         )
-        tx.session.flush()
         store_likeness(tx, cameo_id, person_id, likeness)
         body = {
             "cameo_id": cameo_id,

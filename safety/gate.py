@@ -9,6 +9,7 @@ Every answer is a value: a token, or a :class:`Denied` with at least one reason.
 denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,12 +21,11 @@ from numpy.typing import NDArray
 from ledger.canonical import sha256
 from ledger.consent.fold import GrantStanding, Standing
 from ledger.consent.grant import Audience, Grant, Modality, Purpose
-from ledger.errors import LedgerError
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
 from ledger.reasons import Reason
-from ledger.store.tables import App, Video, VideoGrant
+from ledger.store.records import Depicted, Video
 from ledger.store.transaction import About, Transaction
 from safety import faces
 from safety.chain import Allowed, Cleared, Permit, RawClip, Sealer, Use, cleared
@@ -38,9 +38,8 @@ from safety.engine import (
     RequesterFacts,
     RequestFacts,
     Ruling,
-    Scores,
 )
-from safety.errors import SafetyError
+from safety.errors import InvalidInput
 from safety.likeness import likeness_of
 from safety.prompt import CATEGORIES, Screening, screen
 
@@ -48,6 +47,7 @@ PERMIT_LIFE = timedelta(hours=24)
 FRAMES_EVERY_S = 0.4
 CHECKS = ("faces", "prompt")
 """What `clear` looks at. Frames are not yet classified for nudity or violence: every release entry says so."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,12 @@ class Gate:
     def decide(self, request: GenerationRequest, *, at: datetime) -> Allowed | Denied:
         """The decision, recorded. Allowed also opens the job and reserves one use of each grant.
 
-        Raises SafetyError for a prompt nothing can read (empty, too long): then nothing is written.
+        Raises InvalidInput for a prompt nothing can read (empty, too long): then nothing is written.
         """
-        screening = screen(request.prompt)
-        strangers = self._strangers(request)
-        facts = _request_facts(request, screening, strangers)
-        return self.ledger.transact(lambda tx: self._decide_in(tx, request, facts, screening.version, at))
+        screening = _screened(request.prompt)
+        facts = _request_facts(request, screening, self._strangers(request))
+        screened_by = screening.version if screening else "unavailable"
+        return self.ledger.transact(lambda tx: self._decide_in(tx, request, facts, screened_by, at))
 
     def _decide_in(
         self, tx: Transaction, request: GenerationRequest, facts: RequestFacts, screened_by: str, at: datetime
@@ -194,7 +194,8 @@ class Gate:
             return sum(
                 1 for face in found if face.recognisable and faces.match(face, tuple(known.values())) is None
             )
-        except (SafetyError, LedgerError):
+        except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+            _log.exception("the reference picture could not be looked at")
             return None
 
     def _templates(self, cameo_ids: Iterable[CameoId]) -> dict[CameoId, faces.Likeness]:
@@ -218,7 +219,8 @@ class Gate:
             check = faces.check_output(media.frames(raw.path, every_s=FRAMES_EVERY_S), granted)
             ungranted = len(check.ungranted)
             seen = sum(1 for count in check.granted_seen.values() if count)
-        except (SafetyError, LedgerError):
+        except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+            _log.exception("the clip could not be looked at")
             looked = False
         return OutputFacts(
             unreadable=not looked,
@@ -229,16 +231,17 @@ class Gate:
             # Every recognisable face is a granted adult's or already counted above; nobody's age is guessed.
             apparent_minors=0,
             do_not_generate_matches=0,
-            scores=_scores(raw.permit.scores),
+            scores=dict(raw.permit.scores),
         )
 
     # -- consent, folded again --------------------------------------------------------------------------
 
     def may_release(self, tx: Transaction, permit: Permit, *, at: datetime) -> Denied | None:
-        """None when everyone shown still agrees at this place in the log."""
+        """None when the request may still be made, and everyone shown still agrees, at this place in the log."""
         requester = _requester(tx, AppId(permit.app_id))
         facts = _permit_facts(permit)
-        refusals: list[Reason] = []
+        # Asked again too: a clip that shows nobody must not slip past a suspension or a broken policy set.
+        refusals = list(self.engine.generate(requester, facts).reasons)
         for use in permit.uses:
             person_id, cameo_id, grant_id = use.ids
             standing = tx.standing(person_id)
@@ -249,9 +252,9 @@ class Gate:
 
     def may_download(self, tx: Transaction, video: Video, viewer: AppId, *, at: datetime) -> Denied | None:
         """None unless the clip is not out, not for this viewer, or withdrawn by someone it shows."""
-        uses = tx.uses(VideoId(video.id))
+        uses = tx.uses(video.id)
         clip = ClipFacts(
-            clip_id=VideoId(video.id),
+            clip_id=video.id,
             depicted=len(uses),
             released=video.object_key is not None,
             quarantined=False,
@@ -261,11 +264,9 @@ class Gate:
         )
         rulings = [] if uses else [self.engine.download(None, clip)]
         for use in uses:
-            standing = tx.standing(PersonId(use.person_id))
-            held = next(
-                (held for held in standing.grants.values() if held.grant.grant_id == use.grant_id), None
-            )
-            about = _cameo_facts(standing, CameoId(use.cameo_id), held, AppId(video.app_id), clip.clip_id, at)
+            standing = tx.standing(use.person_id)
+            held = standing.grants.get(use.grant_id)
+            about = _cameo_facts(standing, use.cameo_id, held, video.app_id, video.id, at)
             rulings.append(self.engine.download(about, clip))
         reasons = _unique(reason for ruling in rulings for reason in ruling.reasons)
         return Denied(reasons, "consent") if reasons else None
@@ -275,20 +276,33 @@ class Gate:
 
 
 def _requester(tx: Transaction, app_id: AppId) -> RequesterFacts:
-    app = tx.session.get(App, app_id)
+    app = tx.app(app_id)
     return RequesterFacts(app_id=app_id, suspended=app is None or app.suspended)
 
 
-def _request_facts(request: GenerationRequest, screening: Screening, strangers: int | None) -> RequestFacts:
+def _screened(prompt: str) -> Screening | None:
+    """What the prompt reads as; None when the screen itself does not work, which denies."""
+    try:
+        return screen(prompt)
+    except InvalidInput:
+        raise
+    except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+        _log.exception("the prompt could not be screened")
+        return None
+
+
+def _request_facts(
+    request: GenerationRequest, screening: Screening | None, strangers: int | None
+) -> RequestFacts:
     return RequestFacts(
         job_id=request.video_id,
         action="generate",
         purpose=request.purpose,
         audience=request.audience,
         modalities=request.modalities,
-        contexts=screening.contexts,
-        scores=_scores(screening.scores),
-        classifiers_ok=strangers is not None,
+        contexts=screening.contexts if screening else frozenset(),
+        scores=dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0),
+        classifiers_ok=screening is not None and strangers is not None,
         depicted=len(request.cameo_ids),
         unknown_faces=strangers or 0,
         ledger_ok=True,
@@ -304,7 +318,7 @@ def _permit_facts(permit: Permit) -> RequestFacts:
         audience=permit.audience,
         modalities=frozenset(permit.modalities),
         contexts=frozenset(permit.contexts),
-        scores=_scores(permit.scores),
+        scores=dict(permit.scores),
         classifiers_ok=True,
         depicted=len(permit.uses),
         unknown_faces=0,
@@ -360,10 +374,6 @@ def _is_for(grant: Grant, app_id: AppId) -> bool:
     return grant.grantee.type == "everyone" or (grant.grantee.type == "app" and grant.grantee.id == app_id)
 
 
-def _scores(scores: Scores) -> Scores:
-    return {category: scores[category] for category in CATEGORIES}
-
-
 # The record -------------------------------------------------------------------------------------------
 
 
@@ -392,11 +402,9 @@ def _open_job(
         prompt=request.prompt,
         size=request.size,
         seconds=request.seconds,
-        status="queued",
         created_at=int(at.timestamp()),
-        permit=sealed,
     )
-    tx.open_job(video, [VideoGrant(video_id=request.video_id, **use.model_dump()) for use in uses])
+    tx.open_job(video, sealed, [Depicted(*use.ids) for use in uses])
 
 
 def _kind(general: Ruling) -> Literal["content", "consent"]:

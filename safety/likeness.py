@@ -14,7 +14,7 @@ from PIL import Image
 from ledger.errors import NotFound
 from ledger.ids import CameoId, PersonId
 from ledger.keys import seal, unseal
-from ledger.store.tables import Cameo
+from ledger.store.records import Cameo
 from ledger.store.transaction import Transaction
 from safety.faces import Likeness
 
@@ -30,7 +30,7 @@ class StoredLikeness:
 
 def likeness_of(tx: Transaction, cameo_id: CameoId) -> StoredLikeness:
     """The likeness behind a cameo. Raises NotFound when there is none, or it was erased."""
-    cameo = tx.session.get(Cameo, cameo_id)
+    cameo = tx.cameo(cameo_id)
     if cameo is None:
         raise NotFound(
             "cameo.unknown", f"there is no likeness `{cameo_id[:40]}`", "ask its owner for the right id"
@@ -48,7 +48,7 @@ def store_likeness(tx: Transaction, cameo_id: CameoId, owner: PersonId, likeness
     picture = io.BytesIO()
     Image.fromarray(likeness.portrait).save(picture, "PNG")
     head = json.dumps(likeness.face).encode()
-    tx.session.add(
+    tx.add_cameo(
         Cameo(
             id=cameo_id,
             person_id=owner,

@@ -2,7 +2,7 @@
 
 Commands come as JSON lines on stdin, answers go as JSON lines to stdout:
 
-    {"start": {"env": {…}, "log": path, "keys": {role: {name: public key}}, "die_at": point or ""}} → {"pid": n}
+    {"start": {"env": {…}, "log": path, "keys": {role: {name: public key}}, "die_at": point or "", "ahead_s": n}} → {"pid": n}
     {"wait": pid} → {"exit": code, negative for a signal}
 
 A service is a fork of this process, which has imported everything and started nothing: the state is as fresh as
@@ -10,6 +10,7 @@ after an exec, without the seconds of importing. Keys are created before the ser
 `keys.json` in its home. What is replaced for a test is replaced here, and nowhere in the product:
 
 - the model is :class:`StillClip`, which is fast, and shows whom the prompt asks it to;
+- the clock is `ahead_s` seconds ahead;
 - at the point `die_at` the process kills itself with SIGKILL, as a power cut or the kernel would.
 """
 
@@ -20,22 +21,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from fractions import Fraction
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
 import av
-import face_recognition.api  # noqa: F401 — loads its models, once for every fork
 import numpy as np
 import obstore
 from matplotlib import cbook
 from numpy.typing import NDArray
 from PIL import Image
 
+import gateway.serve
 import gateway.service
 from gateway import access
-from gateway.serve import run
 from gateway.settings import Settings
 from generator import pipeline
 from generator.backend import Portrait, RenderRequest
@@ -43,6 +44,7 @@ from generator.errors import BackendFailed
 from ledger.log.sequencer import Ledger
 from ledger.store import objects
 from ledger.store.transaction import Transaction
+from safety import faces
 
 Picture = NDArray[np.uint8]
 MODEL = "countersign-reference"
@@ -222,8 +224,12 @@ def _serve(order: dict[str, Any]) -> NoReturn:
         settings = Settings()
         gateway.service.ReferenceRenderer = StillClip  # type: ignore[misc, assignment]
         _create_keys(settings, order["keys"])
+        ahead = timedelta(seconds=order["ahead_s"])
+        gateway.serve.open_service = partial(  # type: ignore[attr-defined]
+            gateway.service.open_service, clock=lambda: gateway.service.now() + ahead
+        )
         arm(order["die_at"])
-        run(settings)
+        gateway.serve.run(settings)
         code = 0
     except BaseException:  # noqa: BLE001 — into the log; then this fork must end, not go on reading commands
         sys.excepthook(*sys.exc_info())
@@ -249,6 +255,7 @@ def _create_keys(settings: Settings, wanted: dict[access.Role, dict[str, str]]) 
 
 
 def main() -> None:
+    faces._engine()  # the models are read once, for every fork
     for line in sys.stdin:
         command = json.loads(line)
         if "wait" in command:

@@ -23,6 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 import numpy as np
 import openai
@@ -41,6 +42,7 @@ MODEL = "countersign-reference"
 PROMPT = "a portrait in golden light"
 UPLOAD_MB = 8
 OPERATOR = "dana"
+PIXELS = {"mjpeg": "yuvj420p"}
 TESTS = Path(__file__).resolve().parent
 _QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -88,7 +90,7 @@ class Site:
 
     launcher: Launcher
     home: Path
-    apps: tuple[str, ...] = ("film club", "other app")
+    apps: tuple[str, ...] = ("film club", "other app", "third app")
     env: dict[str, str] = field(default_factory=dict)
     operator: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     port: int = field(default_factory=lambda: free_port())
@@ -98,12 +100,16 @@ class Site:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, die_at: str = "") -> None:
-        """Start the service and wait until it answers. `die_at`: where it kills itself, if it gets there."""
-        self.home.mkdir(parents=True, exist_ok=True)
+    def start(self, die_at: str = "", *, ahead_s: int = 0) -> None:
+        """Start the service and wait until it answers.
+
+        `die_at`: where it kills itself, if it gets there. `ahead_s`: how much later its clock says it is.
+        """
+        self.temporary.mkdir(parents=True, exist_ok=True)
         settings = {"HOME": str(self.home), "PORT": str(self.port), "MAX_UPLOAD_MB": str(UPLOAD_MB), **self.env}
         self.pid = self.launcher.start(
-            env={f"COUNTERSIGN_{name}": value for name, value in settings.items()},
+            env={f"COUNTERSIGN_{name}": value for name, value in settings.items()}
+            | {"TMPDIR": str(self.temporary)},
             log=str(self.home / "service.log"),
             keys={
                 "app": dict.fromkeys(self.apps, ""),
@@ -111,6 +117,7 @@ class Site:
                 "auditor": {"press council": ""},
             },
             die_at=die_at,
+            ahead_s=ahead_s,
         )
         until = time.monotonic() + 60
         while time.monotonic() < until and self.alive():
@@ -121,6 +128,11 @@ class Site:
             else:
                 return
         raise AssertionError(f"the service did not start:\n{self.said()[-4000:]}")
+
+    @property
+    def temporary(self) -> Path:
+        """Where this service keeps what it should not keep."""
+        return self.home / "tmp"
 
     def alive(self) -> bool:
         """Whether the process runs; a killed one stays a zombie until it is waited for."""
@@ -304,6 +316,21 @@ def collins_picture() -> bytes:
 def hopper_picture() -> bytes:
     with cbook.get_sample_data("grace_hopper.jpg") as file:
         return as_file(np.asarray(Image.open(file).convert("RGB")), "JPEG")
+
+
+def video_of(
+    picture: Any, path: Path, *, codec: str = "libx264", frames: int = 24, crf: int = 18
+) -> bytes:
+    """A file of `frames` frames of one picture, which drifts a little; even sides."""
+    height, width = (side & ~1 for side in picture.shape[:2])
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=24, options={"crf": str(crf), "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, PIXELS.get(codec, "yuv420p")
+        for number in range(frames):
+            frame = np.ascontiguousarray(np.roll(picture[:height, :width], number // 4, axis=1))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path.read_bytes()
 
 
 def as_file(pixels: Any, kind: str) -> bytes:

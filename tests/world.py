@@ -4,6 +4,7 @@ Likenesses here are random templates, so nothing waits for a face detector; what
 through `safety.enrolment`.
 """
 
+import secrets
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,12 +21,12 @@ from ledger.keys import Keyring
 from ledger.log.note import SignerKey
 from ledger.log.sequencer import Ledger
 from ledger.store.database import Database
-from ledger.store.tables import App, Person
-from ledger.store.transaction import About, LogKeys, Transaction
-from safety.chain import Sealer
+from ledger.store.records import App, Person
+from ledger.store.transaction import About, LogKeys, Opened, Transaction
+from safety.chain import Allowed, Permit, Sealer
 from safety.engine import Engine
 from safety.faces import Likeness
-from safety.gate import Gate, GenerationRequest
+from safety.gate import Denied, Gate, GenerationRequest
 from safety.likeness import StoredLikeness, store_likeness
 
 ORIGIN = "test.example/log"
@@ -67,15 +68,13 @@ class World:
 
     def app(self, name: str = "Film Club") -> AppId:
         app_id = AppId(new_id("app"))
-
-        def operation(tx: Transaction) -> None:
-            tx.new_subject(app_id)
-            tx.session.add(App(id=app_id, name=name, created_at=int(self.at.timestamp())))
-
-        self.ledger.transact(operation)
+        app = App(app_id, name, created_at=int(self.at.timestamp()))
+        self.ledger.transact(lambda tx: tx.add_app(app))
         return app_id
 
-    def enrol(self, born_on: date | None = date(1980, 1, 1), *, likeness: StoredLikeness | None = None) -> Someone:
+    def enrol(
+        self, born_on: date | None = date(1980, 1, 1), *, likeness: StoredLikeness | None = None
+    ) -> Someone:
         someone = Someone(PersonId(new_id("person")), CameoId(new_id("cameo")), Ed25519PrivateKey.generate())
         face = likeness or StoredLikeness(
             Likeness(np.random.default_rng(7).normal(0, 0.1, (1, 128))),
@@ -84,12 +83,8 @@ class World:
         )
 
         def operation(tx: Transaction) -> None:
-            tx.new_subject(someone.person_id)
             key = encode_key(someone.device.public_key())
-            tx.session.add(
-                Person(id=someone.person_id, display_name="Someone", device_key=key, created_at=int(self.at.timestamp()))
-            )
-            tx.session.flush()
+            tx.add_person(Person(someone.person_id, "Someone", key, created_at=int(self.at.timestamp())))
             store_likeness(tx, someone.cameo_id, someone.person_id, face)
             body = {
                 "cameo_id": someone.cameo_id,
@@ -149,6 +144,35 @@ class World:
             cameo_ids=tuple(person.cameo_id for person in people),
         )
         return replace(request, **changes)
+
+    def allow(self, app_id: AppId, *people: Someone, **changes: Any) -> Allowed:
+        """A decision that must be yes."""
+        answer = self.gate.decide(self.request(app_id, *people, **changes), at=self.at)
+        assert isinstance(answer, Allowed), answer
+        return answer
+
+    def release(self, permit: Permit) -> Denied | None:
+        """Publish as `generator.stamp.release` does, a clip that nobody rendered."""
+
+        def operation(tx: Transaction) -> Denied | None:
+            denied = self.gate.may_release(tx, permit, at=self.at)
+            if denied is None:
+                clip = {
+                    "sha256": "0" * 64,
+                    "manifest_id": f"urn:c2pa:{permit.video_id}",
+                    "payload": secrets.token_hex(8),
+                    "backend": "countersign-reference",
+                    "checks": ["faces", "prompt"],
+                }
+                tx.finish_job(permit.video, clip, f"clips/{permit.video_id}", at=self.at)
+            return denied
+
+        return self.ledger.transact(operation)
+
+    def entries(self, subject_id: str, *kinds: str) -> list[Opened]:
+        """What is recorded about one subject, of these kinds or of all."""
+        with self.ledger.reading() as tx:
+            return tx.entries(subject_id, kinds or None)
 
 
 def zulu(moment: datetime) -> str:

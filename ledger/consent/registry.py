@@ -11,7 +11,6 @@ from ledger.consent.statement import GRANT_TAG, DeviceSignature, verify
 from ledger.errors import InvalidStatement, NotFound
 from ledger.ids import GrantId, LeafIndex, PersonId
 from ledger.log.sequencer import Ledger
-from ledger.store.tables import App, Person
 from ledger.store.transaction import About, Transaction
 
 
@@ -23,7 +22,7 @@ def record_grant(
     check_signable(grant, at=at)
 
     def operation(tx: Transaction) -> LeafIndex:
-        person = tx.session.get(Person, owner)
+        person = tx.person(owner)
         # 1. The grantor is the person asking, and the likeness is theirs.
         if person is None or grant.grantor != owner or tx.owner(grant.cameo) != owner:
             raise InvalidStatement(
@@ -46,7 +45,7 @@ def record_grant(
                 "have the age verified, or ask a guardian",
             )
         # 4. Whoever may use it exists.
-        if grant.grantee.type == "app" and tx.session.get(App, grant.grantee.id) is None:
+        if grant.grantee.type == "app" and tx.app(grant.grantee.id) is None:
             raise InvalidStatement(
                 "grant.unknown_grantee", f"there is no app `{grant.grantee.id}`", "check the app's id"
             )

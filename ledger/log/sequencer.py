@@ -27,11 +27,11 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session
 
-from ledger.errors import Inconsistent, LogError
+from ledger.errors import Inconsistent, LogError, Unavailable
 from ledger.ids import LeafIndex
 from ledger.log.merkle import Frontier, inclusion_proof, leaf_hash, root_at
 from ledger.log.note import Checkpoint, SignerKey, TlogProof, VerifierKey, open_checkpoint, sign_note
-from ledger.store.database import Database
+from ledger.store.database import Database, translated
 from ledger.store.transaction import LogKeys, Transaction
 
 T = TypeVar("T")
@@ -49,6 +49,7 @@ class Ledger:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._queue: SimpleQueue[tuple[Callable[[Transaction], Any], Future[Any]] | None] = SimpleQueue()
+        self._door, self._closed = threading.Lock(), False
         self._recover()
         self._writer = threading.Thread(target=self._run, name="sequencer", daemon=True)
         self._writer.start()
@@ -67,7 +68,11 @@ class Ledger:
         Raises what the operation raised (then nothing of it is kept), or Unavailable.
         """
         result: Future[T] = Future()
-        self._queue.put((operation, result))
+        with self._door:
+            # Nobody would answer: the caller is refused instead of waiting for ever.
+            if self._closed:
+                raise Unavailable("log.closed", "the ledger is closed", "start the service again")
+            self._queue.put((operation, result))
         return result.result()
 
     @contextmanager
@@ -91,7 +96,9 @@ class Ledger:
             return TlogProof(index, tuple(inclusion_proof(index, size, tx.node)), note)
 
     def close(self) -> None:
-        self._queue.put(None)
+        with self._door:
+            self._closed = True
+            self._queue.put(None)
         self._writer.join()
         self.database.close()
 
@@ -192,9 +199,10 @@ def _run_one(
 ) -> tuple[Any, BaseException | None]:
     savepoint = session.begin_nested()
     try:
-        value = operation(Transaction(session, keys))
-        session.flush()
-        savepoint.commit()
+        with translated():
+            value = operation(Transaction(session, keys))
+            session.flush()
+            savepoint.commit()
     except Exception as error:  # noqa: BLE001 — handed to the caller whose operation it was
         savepoint.rollback()
         session.expire_all()

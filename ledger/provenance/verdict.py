@@ -17,15 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlmodel import select
-
-from ledger.consent.fold import GrantStanding
-from ledger.errors import LedgerError
-from ledger.ids import PersonId, VideoId
+from ledger.errors import NotFound
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media, watermark
 from ledger.provenance.manifest import ManifestFinding, read
-from ledger.store.tables import Video
+from ledger.store.records import Depicted
 from ledger.store.transaction import Transaction
 
 Via = Literal["embedded", "watermark", "none"]
@@ -101,12 +97,12 @@ class Verifier:
 
 def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStanding | None:
     """The ledger's word on a released clip; None for one it never released."""
-    video = tx.session.get(Video, video_id)
+    video = tx.video(video_id)
     release = tx.find("release", video_id)
     if video is None or release is None:
         return None
     decision = tx.find("decision", video_id)
-    uses = tx.uses(VideoId(video.id))
+    uses = tx.uses(video.id)
     now, changed = _consent_now(tx, uses, at)
     return ClipStanding(
         video_id=video_id,
@@ -122,27 +118,27 @@ def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStandi
 
 
 def _clip_by_payload(tx: Transaction, payload: str, *, at: datetime) -> ClipStanding | None:
-    video_id = tx.session.exec(select(Video.id).where(Video.payload == bytes.fromhex(payload))).first()
+    video_id = tx.video_by_payload(bytes.fromhex(payload))
     return clip_standing(tx, video_id, at=at) if video_id else None
 
 
-def _consent_now(tx: Transaction, uses: Sequence[Any], at: datetime) -> tuple[ConsentNow, str | None]:
+def _consent_now(tx: Transaction, uses: Sequence[Depicted], at: datetime) -> tuple[ConsentNow, str | None]:
     """The worst of everyone shown: one person's withdrawal is the clip's."""
     if not uses:
         return "nobody_shown", None
-    answers = [_one(tx, PersonId(use.person_id), use.grant_id, at) for use in uses]
+    answers = [_one(tx, use, at) for use in uses]
     order: tuple[ConsentNow, ...] = ("unknown", "erased", "withdrawn", "revoked", "expired", "standing")
     return min(answers, key=lambda answer: order.index(answer[0]))
 
 
-def _one(tx: Transaction, person_id: PersonId, grant_id: str, at: datetime) -> tuple[ConsentNow, str | None]:
+def _one(tx: Transaction, use: Depicted, at: datetime) -> tuple[ConsentNow, str | None]:
     try:
-        standing = tx.standing(person_id)
-    except LedgerError:
+        standing = tx.standing(use.person_id)
+    except NotFound:
         return "erased", None
-    held: GrantStanding | None = next(
-        (g for g in standing.grants.values() if g.grant.grant_id == grant_id), None
-    )
+    if standing.erased:
+        return "erased", None
+    held = standing.grants.get(use.grant_id)
     if held is None:
         return "unknown", None
     if held.revoked_index is not None:

@@ -38,13 +38,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        with _translated(), Session(self.engine, expire_on_commit=False) as session:
+        with translated(), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Commits at the end of the block, or rolls everything back."""
-        with _translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     def close(self) -> None:
@@ -52,7 +52,8 @@ class Database:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """What the database could not do leaves as `Unavailable`, with the driver's exception as its cause."""
     try:
         yield
     except SQLAlchemyError as error:

@@ -1,0 +1,81 @@
+"""What the store hands out and takes in: frozen values, never a live table row.
+
+A row that left its transaction could be changed, or read again later, behind the sequencer's back.
+"""
+
+from dataclasses import dataclass, field
+
+from ledger.ids import AppId, CameoId, GrantId, LeafIndex, PersonId, VideoId
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry stands in the log, and when it was written (Unix seconds)."""
+
+    index: LeafIndex
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    id: AppId
+    name: str
+    created_at: int
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Someone enrolled. `device_key`: what their signatures are checked against."""
+
+    id: PersonId
+    display_name: str
+    device_key: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cameo:
+    """A likeness as it is stored: `likeness` and `portrait` are sealed under the person's key."""
+
+    id: CameoId
+    person_id: PersonId
+    likeness: bytes = field(repr=False)
+    portrait: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Depicted:
+    """Someone a video shows, and the grant it was made under."""
+
+    person_id: PersonId
+    cameo_id: CameoId
+    grant_id: GrantId
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One job of one app, and the clip it made. `object_key`: where the clip lies, once it is released."""
+
+    id: VideoId
+    app_id: AppId
+    model: str
+    prompt: str
+    size: str
+    seconds: int
+    created_at: int
+    status: str = "queued"
+    progress: int = 0
+    completed_at: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    object_key: str | None = None
+    deleted_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Whom a live API key speaks for. `role`: app, operator or auditor."""
+
+    role: str
+    holder: str

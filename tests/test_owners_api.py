@@ -1,0 +1,661 @@
+"""What a person does with their own likeness, over HTTP: enrol, sign in, grant, watch, take back."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from PIL import Image
+from skimage import data
+
+from ledger.canonical import canonical
+from ledger.consent.statement import ENROLMENT_TAG, GRANT_TAG, SESSION_TAG, encode_key, sign
+from ledger.errors import LedgerError
+from ledger.ids import new_id
+from ledger.log.disclosure import verify_disclosure
+from ledger.log.note import VerifierKey
+from live import (
+    OPERATOR,
+    UPLOAD_MB,
+    Launcher,
+    Owner,
+    Site,
+    as_file,
+    collins_picture,
+    ended,
+    hopper_picture,
+    video_of,
+    wanted,
+    zulu,
+)
+
+pytest_plugins = ["live"]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def hopper(live: Site) -> Iterator[Owner]:
+    owner = live.enrol(hopper_picture(), display_name="Grace Hopper", born_on="1906-12-09")
+    yield owner
+    owner.web.close()
+
+
+def reason_of(answer: httpx.Response, status: int) -> str:
+    """The id of a problem's first reason, once the problem is in the form RFC 9457 gives it."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body.keys() == {"type", "title", "status", "detail", "reasons"}
+    assert body["status"] == status
+    assert all(reason["reason"] and reason["remedy"] for reason in body["reasons"])
+    assert all(text not in answer.text for text in ("Traceback", "pydantic", "Error'", "site-packages"))
+    reason_id = str(body["reasons"][0]["id"])
+    assert body["type"] == f"urn:countersign:problem:{reason_id}"
+    return reason_id
+
+
+# Signing in -------------------------------------------------------------------------------------------------
+
+
+def test_a_session_cookie_is_out_of_reach_of_scripts_and_other_sites(hopper: Owner) -> None:
+    answer = hopper.sign_in()
+    assert answer.status_code == 201
+    assert answer.json() == {"person_id": hopper.person_id}
+    value, *flags = (part.strip().lower() for part in answer.headers["set-cookie"].split(";"))
+    assert {"httponly", "samesite=strict", "path=/", "max-age=43200"} <= set(flags)
+    assert "secure" not in flags  # only because this service is reached over http
+    assert len(value.partition("=")[2]) >= 43
+
+
+def test_only_the_enrolled_device_signs_in_and_only_with_its_own_fresh_challenge(
+    live: Site, collins: Owner, hopper: Owner
+) -> None:
+    with live.client() as stranger:
+        someone = Owner(live, hopper.person_id, hopper.cameo_id, hopper.device, stranger)
+        used = someone.nonce()
+        assert someone.sign_in(nonce=used).status_code == 201
+        stranger.cookies.clear()
+        attempts = {
+            "another key": someone.sign_in(device=Ed25519PrivateKey.generate()),
+            "another person's key": someone.sign_in(device=collins.device),
+            "a used challenge": someone.sign_in(nonce=used),
+            "another person's challenge": someone.sign_in(nonce=collins.nonce()),
+            "a challenge nobody gave": someone.sign_in(nonce="A" * 43),
+            "a person nobody enrolled": someone.sign_in(person_id=new_id("person")),
+            "another person's name": someone.sign_in(person_id=collins.person_id),
+        }
+        for name, answer in attempts.items():
+            assert reason_of(answer, 401) == "session.refused", name
+            assert "set-cookie" not in answer.headers
+        assert stranger.get("/v1/grants").status_code == 401
+
+
+def test_one_challenge_is_one_try(live: Site, hopper: Owner) -> None:
+    nonce = hopper.nonce()
+    assert hopper.sign_in(nonce=nonce, device=Ed25519PrivateKey.generate()).status_code == 401
+    assert hopper.sign_in(nonce=nonce).status_code == 401
+
+
+def test_a_challenge_does_not_tell_who_is_enrolled(live: Site, hopper: Owner) -> None:
+    with live.client() as web:
+        answers = [
+            web.post("/v1/sessions/challenge", json={"person_id": person_id})
+            for person_id in (hopper.person_id, new_id("person"))
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert len({len(answer.text) for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"person_id": 7}',
+        b'{"person_id": "' + b"x" * 10_000 + b'"}',
+        b'{"person_id": "p", "nonce": "n", "evidence": {}}',
+        b'{"person_id": "p", "nonce": "n", "evidence": {"type": "none", "public_key": "", "signature": ""}}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+    ids=lambda body: repr(body[:30]),
+)
+def test_a_sign_in_that_cannot_be_read_is_400(live: Site, body: bytes) -> None:
+    with live.client() as web:
+        for path in ("/v1/sessions", "/v1/sessions/challenge"):
+            reason_of(web.post(path, content=body, headers={"content-type": "application/json"}), 400)
+
+
+def test_signing_out_ends_the_session_itself_not_only_the_cookie(live: Site, hopper: Owner) -> None:
+    with live.client() as web:
+        owner = Owner(live, hopper.person_id, hopper.cameo_id, hopper.device, web)
+        owner.sign_in()
+        kept = dict(web.cookies)
+        assert web.get("/v1/grants").status_code == 200
+        assert web.delete("/v1/sessions").status_code == 204
+        web.cookies.clear()
+        web.cookies.update(kept)
+        assert reason_of(web.get("/v1/grants"), 401) == "access.session"
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost"])
+def test_another_sites_page_changes_nothing(live: Site, collins: Owner, origin: str) -> None:
+    grant_id = next(iter(collins.used()))
+    signed = collins.signed(collins.preview())
+    nonce, headers = collins.nonce(), {"origin": origin}
+    with collins.nothing_happens():
+        for method, path, body in (
+            ("POST", "/v1/grants/preview", {"cameo_id": collins.cameo_id}),
+            ("POST", "/v1/grants", signed),
+            ("POST", f"/v1/grants/{grant_id}/revoke", None),
+            ("DELETE", "/v1/sessions", None),
+        ):
+            answer = collins.web.request(method, path, json=body, headers=headers)
+            if path != "/v1/grants/preview":
+                assert reason_of(answer, 403) == "access.origin"
+            assert answer.is_error
+        # Signing someone in as somebody else is a change too.
+        assert reason_of(collins.sign_in(nonce=nonce, headers=headers), 403) == "access.origin"
+    assert collins.web.get("/v1/grants", headers={"origin": live.url}).status_code == 200
+    assert collins.sign_in(nonce=nonce, headers={"origin": live.url}).status_code == 201
+
+
+def test_without_a_session_nothing_of_an_owner_is_shown_or_done(live: Site, collins: Owner) -> None:
+    grant_id = next(iter(collins.used()))
+    signed, preview = collins.signed(collins.preview()), {"cameo_id": collins.cameo_id}
+    asks: list[tuple[str, str, Any]] = [
+        ("GET", "/v1/grants", None),
+        ("POST", "/v1/grants/preview", {**preview, "grantee": {"type": "everyone", "id": "*"}}),
+        ("POST", "/v1/grants", signed),
+        ("POST", f"/v1/grants/{grant_id}/revoke", None),
+        ("GET", f"/v1/cameos/{collins.cameo_id}/uses", None),
+        ("DELETE", "/v1/sessions", None),
+    ]
+    with live.client() as web, live.client("film club") as app, collins.nothing_happens():
+        for client in (web, app):
+            for cookie in ("", "countersign_session=guess", "countersign_session=" + "A" * 10_000):
+                for method, path, body in asks:
+                    answer = client.request(method, path, json=body, headers={"cookie": cookie})
+                    assert reason_of(answer, 401) == "access.session"
+
+
+# Granting ---------------------------------------------------------------------------------------------------
+
+
+def test_a_preview_is_exactly_what_is_signed_and_writes_nothing(collins: Owner) -> None:
+    with collins.nothing_happens():
+        preview = collins.preview(max_uses=2, forbidden_contexts=["political"])
+    assert preview["canonical"].encode() == canonical(preview["grant"])
+    signed = GRANT_TAG.encode() + b"\x00" + preview["canonical"].encode()
+    assert preview["challenge"] == encode_key(sha256(signed).digest())
+    grant = preview["grant"]
+    assert preview["grant"]["notice"]["sha256"] == sha256(preview["notice"].encode()).hexdigest()
+    assert (grant["grantor"], grant["cameo_id"]) == (collins.person_id, collins.cameo_id)
+    assert "film club" in preview["sentence"]
+    assert "2 videos" in preview["sentence"]
+    assert "political" in preview["sentence"]
+
+
+def test_what_is_left_out_of_a_grant_takes_its_narrowest_value(live: Site, collins: Owner) -> None:
+    draft = {"cameo_id": collins.cameo_id, "grantee": {"type": "app", "id": live.holder("film club")}}
+    grant = collins.web.post("/v1/grants/preview", json=draft).json()["grant"]
+    assert (grant["max_uses"], grant["audience"], grant["modalities"]) == (1, "requester", ["face"])
+    assert (grant["allowed_contexts"], grant["revocation_effect"]) == ([], "withdraw_all")
+    assert grant["purposes"] == ["dpv:NonCommercialPurpose"]
+
+
+def test_a_signed_grant_is_recorded_once_and_counts_from_then_on(live: Site, collins: Owner) -> None:
+    signed = collins.signed(collins.preview("third app", max_uses=3))
+    grant_id = signed["grant"]["grant_id"]
+    with live.client("third app") as third:
+        assert third.post("/v1/videos", json=wanted(collins)).status_code == 403
+        granted = collins.web.post("/v1/grants", json=signed)
+        assert granted.status_code == 201
+        assert granted.json()["grant_id"] == grant_id
+        assert live.checkpoint().size == granted.json()["index"] + 1
+        video = third.post("/v1/videos", json=wanted(collins))
+        assert video.status_code == 200
+        third.delete(f"/v1/videos/{video.json()['id']}")
+    listed = {grant["grant_id"]: grant for grant in collins.web.get("/v1/grants").json()["grants"]}
+    assert listed[grant_id]["live"] is True
+    assert listed[grant_id]["uses_left"] == 3
+    with collins.nothing_happens():
+        assert reason_of(collins.web.post("/v1/grants", json=signed), 409) == "grant.replayed"
+    # A grant that was taken back is not brought back by sending it again.
+    assert collins.web.post(f"/v1/grants/{grant_id}/revoke").status_code == 200
+    with collins.nothing_happens():
+        assert reason_of(collins.web.post("/v1/grants", json=signed), 409) == "grant.replayed"
+    with live.client("third app") as third:
+        assert third.post("/v1/videos", json=wanted(collins)).status_code == 403
+
+
+ALTERATIONS: dict[str, Any] = {
+    "max_uses": 1_000_000,
+    "audience": "everyone",
+    "grantee": {"type": "everyone", "id": "*"},
+    "purposes": ["dpv:Advertising"],
+    "modalities": ["face", "voice"],
+    "actions": ["generate", "remix"],
+    "allowed_contexts": ["sexual"],
+    "forbidden_contexts": ["political"],
+    "expires": "2030-01-01T00:00:00Z",
+    "revocation_effect": "stop_new",
+    "grant_id": new_id("grant"),
+    "language": "fr",
+    "notice": {"sha256": "0" * 64, "version": "1"},
+}
+
+
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_a_grant_altered_after_signing_is_refused(collins: Owner, name: str) -> None:
+    signed = collins.signed(collins.preview())
+    signed["grant"][name] = ALTERATIONS[name]
+    with collins.nothing_happens():
+        assert reason_of(collins.web.post("/v1/grants", json=signed), 403) == "statement.altered"
+
+
+def test_only_the_persons_own_device_grants(live: Site, collins: Owner, hopper: Owner) -> None:
+    preview = collins.preview()
+    text, sent = preview["canonical"].encode(), preview["grant"]
+    right = sign(GRANT_TAG, text, collins.device)
+    with collins.nothing_happens():
+        by_another = sign(GRANT_TAG, text, hopper.device).model_dump()
+        answer = collins.web.post("/v1/grants", json={"grant": sent, "evidence": by_another})
+        assert reason_of(answer, 403) == "statement.wrong_signer"
+        forged = right.model_dump() | {"signature": by_another["signature"]}
+        answer = collins.web.post("/v1/grants", json={"grant": sent, "evidence": forged})
+        assert reason_of(answer, 403) == "statement.altered"
+        # Signed as something else: a sign-in can not be turned into a grant.
+        other_kind = sign(SESSION_TAG, text, collins.device).model_dump()
+        answer = collins.web.post("/v1/grants", json={"grant": sent, "evidence": other_kind})
+        assert reason_of(answer, 403) == "statement.altered"
+        # In another person's session, with a right signature.
+        answer = hopper.web.post("/v1/grants", json={"grant": sent, "evidence": right.model_dump()})
+        assert reason_of(answer, 403) == "grant.not_yours"
+        # One's own grant, over another's likeness.
+        stolen = hopper.preview()
+        stolen["grant"]["cameo_id"] = collins.cameo_id
+        stolen["canonical"] = canonical(stolen["grant"]).decode()
+        assert reason_of(hopper.web.post("/v1/grants", json=hopper.signed(stolen)), 403) == "grant.not_yours"
+
+
+def test_a_grant_without_a_whole_signature_is_refused(collins: Owner) -> None:
+    signed = collins.signed(collins.preview())
+    evidence = signed["evidence"]
+    wrong: list[Any] = [
+        None,
+        {},
+        "signed",
+        evidence | {"type": "none"},
+        evidence | {"signature": ""},
+        evidence | {"signature": evidence["signature"][:-1]},
+        evidence | {"signature": evidence["signature"] + "=="},
+        evidence | {"signature": "!" * 86},
+        evidence | {"public_key": ""},
+        evidence | {"trusted": True},
+        {key: evidence[key] for key in ("type", "public_key")},
+    ]
+    with collins.nothing_happens():
+        for other in wrong:
+            answer = collins.web.post("/v1/grants", json={"grant": signed["grant"], "evidence": other})
+            assert reason_of(answer, 403 if other == wrong[8] else 400)
+        assert reason_of(collins.web.post("/v1/grants", json={"grant": signed["grant"]}), 400)
+
+
+def test_a_grant_written_by_hand_is_held_to_the_same_rules(collins: Owner) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("grant.stale", {"issued": zulu(now - timedelta(hours=25))}),
+        ("grant.clock", {"issued": zulu(now + timedelta(minutes=10))}),
+        ("grant.expired", {"starts": zulu(now - timedelta(days=2)), "expires": zulu(now - timedelta(days=1))}),
+        ("grant.malformed", {"expires": zulu(now + timedelta(days=3700))}),
+        ("grant.malformed", {"expires": zulu(now - timedelta(days=1))}),
+        ("grant.malformed", {"expires": "2030-01-01T00:00:00+00:00"}),
+        ("grant.malformed", {"expires": None}),
+        ("grant.malformed", {"max_uses": 0}),
+        ("grant.malformed", {"max_uses": True}),
+        ("grant.malformed", {"max_uses": 1.0}),
+        ("grant.malformed", {"grantee": {"type": "app", "id": "*"}}),
+        ("grant.malformed", {"modalities": []}),
+        ("grant.malformed", {"allowed_contexts": ["sexual"], "forbidden_contexts": ["sexual"]}),
+        ("grant.malformed", {"grant_id": "grant_1"}),
+        ("grant.malformed", {"grant_id": "x" * 10_000}),
+        ("grant.malformed", {"schema": "countersign/grant/v2"}),
+        ("grant.malformed", {"unlimited": True}),
+        ("grant.unknown_grantee", {"grantee": {"type": "app", "id": new_id("app")}}),
+    ]
+    with collins.nothing_happens():
+        for expected, changes in cases:
+            preview = collins.preview()
+            preview["grant"] |= changes
+            preview["canonical"] = canonical(preview["grant"]).decode()
+            answer = collins.web.post("/v1/grants", json=collins.signed(preview))
+            assert reason_of(answer, 400) == expected, changes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cameo_id": "cameo_1"},
+        {"cameo_id": "x" * 10_000},
+        {"grantee": None},
+        {"grantee": {"type": "app", "id": new_id("app")}},
+        {"grantee": {"type": "app", "id": "app_1"}},
+        {"grantee": {"type": "country", "id": "FR"}},
+        {"max_uses": 0},
+        {"max_uses": -1},
+        {"max_uses": 10**30},
+        {"days": 0},
+        {"days": 3651},
+        {"days": "30"},
+        {"purposes": []},
+        {"purposes": ["anything"]},
+        {"jurisdictions": ["nowhere"]},
+        {"language": "English"},
+        {"approval": "before_release"},
+        {"consent": "given"},
+    ],
+    ids=str,
+)
+def test_a_draft_that_cannot_be_granted_is_400(live: Site, collins: Owner, changes: dict[str, Any]) -> None:
+    draft = {"cameo_id": collins.cameo_id, "grantee": {"type": "app", "id": live.holder("film club")}, **changes}
+    with collins.nothing_happens():
+        reason_of(collins.web.post("/v1/grants/preview", json=draft), 400)
+
+
+@pytest.mark.parametrize("born_on", [None, "2015-06-01"])
+def test_a_minor_or_someone_of_unknown_age_grants_nothing_alone(live: Site, born_on: str | None) -> None:
+    child = live.enrol(collins_picture(), born_on=born_on)
+    signed = child.signed(child.preview())
+    with child.nothing_happens():
+        assert reason_of(child.web.post("/v1/grants", json=signed), 403) == "grant.minor"
+    with live.client("film club") as app:
+        assert app.post("/v1/videos", json=wanted(child)).status_code == 403
+    child.web.close()
+
+
+# Taking back ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("granted", "asked", "content", "consent_now"),
+    [
+        ("withdraw_all", None, 403, "withdrawn"),
+        ("stop_new", {}, 200, "revoked"),
+        ("stop_new", {"effect": "withdraw_all"}, 403, "withdrawn"),
+        ("withdraw_all", {"effect": "stop_new"}, 403, "withdrawn"),
+    ],
+)
+def test_a_revocation_works_at_once_on_what_is_new_and_on_what_is_out(
+    live: Site,
+    collins: Owner,
+    granted: str,
+    asked: dict[str, str] | None,
+    content: int,
+    consent_now: str,
+) -> None:
+    grant_id = collins.grant("other app", revocation_effect=granted)
+    with live.client("other app") as app:
+        video_id = app.post("/v1/videos", json=wanted(collins)).json()["id"]
+        running = ended(app, video_id)
+        assert running["status"] == "completed", running
+        clip = app.get(f"/v1/videos/{video_id}/content")
+        assert clip.status_code == 200
+        answer = collins.web.post(f"/v1/grants/{grant_id}/revoke", **({} if asked is None else {"json": asked}))
+        assert answer.status_code == 200, answer.text
+        refused = app.post("/v1/videos", json=wanted(collins))
+        assert refused.status_code == 403
+        assert app.get(f"/v1/videos/{video_id}/content").status_code == content
+        assert app.get(f"/v1/videos/{video_id}/content", headers={"range": "bytes=0-9"}).status_code in {206, 403}
+        # The video itself is still the app's to see and delete.
+        assert app.get(f"/v1/videos/{video_id}").json()["status"] == "completed"
+    again = collins.web.post(f"/v1/grants/{grant_id}/revoke")
+    assert again.json() == answer.json()
+    with live.client() as web:
+        assert web.get(f"/v1/clips/{video_id}").json()["consent_now"] == consent_now
+        verdict = web.post("/v1/verify", content=clip.content).json()
+        assert (verdict["released"], verdict["consent_then"]) == (True, True)
+        assert verdict["consent_now"] == consent_now
+    listed = {grant["grant_id"]: grant for grant in collins.web.get("/v1/grants").json()["grants"]}
+    assert listed[grant_id]["live"] is False
+    assert listed[grant_id]["revoked_at"]
+
+
+def test_a_revocation_while_the_clip_is_made_wins(live: Site, collins: Owner) -> None:
+    grant_id = collins.grant("other app")
+    with live.client("other app") as app:
+        video_id = app.post("/v1/videos", json=wanted(collins)).json()["id"]
+        assert collins.web.post(f"/v1/grants/{grant_id}/revoke").status_code == 200
+        video = ended(app, video_id)
+        assert video["status"] == "failed"
+        assert "revoked" in video["error"]["code"]
+        assert app.get(f"/v1/videos/{video_id}/content").status_code == 404
+    assert collins.used()[grant_id] == 0
+    kinds = [body["kind"] for body in live.audit(collins.cameo_id) if body.get("video_id") == video_id]
+    assert kinds == ["decision", "returned"]
+
+
+def test_only_ones_own_grant_can_be_revoked_and_only_in_known_ways(
+    live: Site, collins: Owner, hopper: Owner
+) -> None:
+    grant_id = next(iter(collins.used()))
+    with collins.nothing_happens():
+        for other in (grant_id, new_id("grant"), "grant_1", "x" * 10_000):
+            assert reason_of(hopper.web.post(f"/v1/grants/{other}/revoke"), 404) == "grant.unknown"
+        for body in ({"effect": "delete everything"}, {"effect": "stop_new", "silently": True}, [], "x", 7):
+            reason_of(collins.web.post(f"/v1/grants/{grant_id}/revoke", json=body), 400)
+
+
+# Watching ---------------------------------------------------------------------------------------------------
+
+
+def test_the_owners_list_is_whole_and_every_entry_proves_itself(
+    live: Site, collins: Owner, hopper: Owner
+) -> None:
+    live.audit(hopper.cameo_id)
+    with live.client("third app") as third:
+        third.post("/v1/videos", json=wanted(hopper))
+    answer = hopper.web.get(f"/v1/cameos/{hopper.cameo_id}/uses").json()
+    with live.client() as web:
+        published = web.get("/v1/log/keys").json()
+    log = VerifierKey.parse(published["vkey"])
+    keys = [Ed25519PublicKey.from_public_bytes(_b64(key)) for key in published["service_keys"]]
+    bodies = [verify_disclosure(item, log, keys) for item in answer["entries"]]
+    # Numbered from the first on: none is left out in the middle.
+    assert [item["opening"]["n"] for item in answer["entries"]] == list(range(len(bodies)))
+    kinds = [body["kind"] for body in bodies]
+    assert kinds[0] == "enrolment"
+    assert "audit" in kinds  # who asks about me is told to me
+    refusal = next(body for body in bodies if body["kind"] == "decision")
+    assert refusal["allowed"] is False
+    assert refusal["app_id"] == live.holder("third app")
+    assert collins.person_id not in json.dumps(bodies)
+
+    for spoil in SPOILS:
+        item = copy.deepcopy(answer["entries"][kinds.index("decision")])
+        spoil(item)
+        with pytest.raises(LedgerError):
+            verify_disclosure(item, log, keys)
+
+
+SPOILS: list[Callable[[dict[str, Any]], Any]] = [
+    lambda item: item["body"].update(allowed=True),
+    lambda item: item["body"].update(app_id="app_other"),
+    lambda item: item.update(index=item["index"] + 1),
+    lambda item: item.update(kind="release"),
+    lambda item: item["opening"].update(n=item["opening"]["n"] + 1),
+    lambda item: item["opening"].update(label="requester"),
+    lambda item: item.update(commitments=item["commitments"][:-1]),
+    lambda item: item.update(leaf=item["leaf"][:-4] + "AAA="),
+    lambda item: item.update(proof=item["proof"].replace("index ", "index 1")),
+    lambda item: item.pop("leaf"),
+]
+
+
+def _b64(text: str) -> bytes:
+    from base64 import b64decode  # noqa: PLC0415 — for one line
+
+    return b64decode(text)
+
+
+def test_another_persons_list_does_not_exist(collins: Owner, hopper: Owner) -> None:
+    for cameo_id in (collins.cameo_id, new_id("cameo"), "cameo_1", "x" * 10_000):
+        assert reason_of(hopper.web.get(f"/v1/cameos/{cameo_id}/uses"), 404) == "cameo.unknown"
+
+
+# Enrolment --------------------------------------------------------------------------------------------------
+
+
+def test_a_short_video_of_the_person_enrols_them(live: Site, tmp_path: Path) -> None:
+    seen = live.vouch(
+        video_of(data.astronaut(), tmp_path / "seen.mp4"), device=Ed25519PrivateKey.generate()
+    )
+    assert seen.status_code == 201, seen.text
+    assert seen.json().keys() == {"person_id", "cameo_id", "status", "path"}
+
+
+def test_only_a_known_operators_signature_enrols(live: Site, collins: Owner) -> None:
+    picture, now = collins_picture(), datetime.now(UTC)
+
+    def vouch(**changes: Any) -> httpx.Response:
+        return live.vouch(picture, **{"device": Ed25519PrivateKey.generate(), **changes})
+
+    with collins.nothing_happens():
+        wrong = Ed25519PrivateKey.generate()
+        assert reason_of(vouch(signer=wrong), 403) == "statement.wrong_signer"
+        assert reason_of(vouch(operator="mallory"), 400) == "enrolment.unknown_operator"
+        assert reason_of(vouch(issued=zulu(now - timedelta(hours=25))), 400) == "enrolment.clock"
+        assert reason_of(vouch(issued=zulu(now + timedelta(minutes=10))), 400) == "enrolment.clock"
+        assert reason_of(vouch(portrait_sha256="0" * 64), 400) == "enrolment.other_picture"
+        assert reason_of(vouch(device=collins.device), 400) == "enrolment.device_taken"
+        for changes in (
+            {"born_on": "yesterday"},
+            {"born_on": 7},
+            {"display_name": ""},
+            {"display_name": "x" * 10_000},
+            {"device_key": "x" * 10_000},
+            {"device_key": "A" * 42},
+            {"path": "remote"},
+            {"schema": "countersign/enrolment/v2"},
+            {"liveness": "passed"},
+            {"issued": "now"},
+        ):
+            reason_of(vouch(**changes), 400)
+        with live.client("film club") as app:
+            assert reason_of(app.post("/v1/cameos/vouched", data={"statement": "{}"}), 401) == "access.key"
+
+
+def test_a_statement_altered_after_signing_enrols_nobody(live: Site, collins: Owner) -> None:
+    picture = collins_picture()
+    statement = {
+        "schema": "countersign/enrolment/v1",
+        "path": "vouched",
+        "operator": OPERATOR,
+        "display_name": "Eileen Collins",
+        "device_key": encode_key(Ed25519PrivateKey.generate().public_key()),
+        "born_on": None,
+        "portrait_sha256": sha256(picture).hexdigest(),
+        "issued": zulu(datetime.now(UTC)),
+    }
+    evidence = sign(ENROLMENT_TAG, canonical(statement), live.operator).model_dump_json()
+    older = json.dumps(statement | {"born_on": "1956-11-19"})
+    files = {"picture": ("portrait", picture)}
+    with live.client(OPERATOR) as web, collins.nothing_happens():
+        sent = {"statement": older, "evidence": evidence}
+        assert reason_of(web.post("/v1/cameos/vouched", data=sent, files=files), 403) == "statement.altered"
+        for sent in (
+            {},
+            {"statement": older},
+            {"evidence": evidence},
+            {"statement": "{", "evidence": evidence},
+            {"statement": "[" * 100_000, "evidence": evidence},
+            {"statement": older, "evidence": "null"},
+            {"statement": older, "evidence": "{}"},
+        ):
+            reason_of(web.post("/v1/cameos/vouched", data=sent, files=files), 400)
+        good = {"statement": json.dumps(statement), "evidence": evidence}
+        reason_of(web.post("/v1/cameos/vouched", data=good), 400)
+        reason_of(web.post("/v1/cameos/vouched", data=good | {"picture": "a face"}), 400)
+        reason_of(web.post("/v1/cameos/vouched", json=good), 400)
+        reason_of(web.post("/v1/cameos/vouched", content=b"\xff", headers={"content-type": "text/plain"}), 400)
+
+
+def test_a_picture_that_does_not_show_one_person_well_enrols_nobody(
+    live: Site, collins: Owner, tmp_path: Path
+) -> None:
+    face = data.astronaut()
+    video = video_of(face, tmp_path / "whole.mp4")
+    both = np.hstack([face, np.asarray(Image.open(_bytes(hopper_picture())).resize((512, 512)))])
+    pictures = {
+        "no bytes": (b"", 400),
+        "no face": (as_file(data.coffee(), "PNG"), 400),
+        "two faces": (as_file(both, "PNG"), 400),
+        "a tiny face": (as_file(face[::8, ::8], "PNG"), 400),
+        "half a picture": (collins_picture()[:100_000], 400),
+        "half a video": (video[: len(video) // 2], 400),
+        "a codec we do not read": (video_of(face, tmp_path / "old.mp4", codec="mpeg2video"), 400),
+        "a container we do not read": (video_of(face, tmp_path / "old.avi", codec="mpeg4"), 400),
+        "text": (b"a face\n" * 100, 400),
+        "a playlist": (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 400),
+        "over the limit": (b"\x00" * ((UPLOAD_MB << 20) + 1), 413),
+    }
+    with collins.nothing_happens():
+        for name, (picture, status) in pictures.items():
+            answer = live.vouch(picture, device=Ed25519PrivateKey.generate())
+            assert answer.status_code == status, (name, answer.text)
+            reason_of(answer, status)
+    assert list(live.temporary.iterdir()) == []
+
+
+def _bytes(content: bytes) -> Any:
+    from io import BytesIO  # noqa: PLC0415 — for one line
+
+    return BytesIO(content)
+
+
+# Time -------------------------------------------------------------------------------------------------------
+
+
+def test_challenges_sessions_and_grants_end_with_their_time(launcher: Launcher, tmp_path: Path) -> None:
+    site = Site(launcher, tmp_path / "home", apps=("film club",))
+    site.start()
+    owner = site.enrol(collins_picture())
+    grant_id = owner.grant(days=1)
+    nonce = owner.nonce()
+    site.stop()
+
+    site.start(ahead_s=301)
+    assert reason_of(owner.sign_in(nonce=nonce), 401) == "session.refused"
+    assert owner.web.get("/v1/grants").status_code == 200
+    site.stop()
+
+    site.start(ahead_s=12 * 3600 + 1)
+    owner.web.cookies.update(dict(owner.web.cookies))
+    assert reason_of(owner.web.get("/v1/grants"), 401) == "access.session"
+    with site.client("film club") as app:
+        answer = app.post("/v1/videos", json=wanted(owner))
+        assert answer.status_code == 200
+        app.delete(f"/v1/videos/{answer.json()['id']}")
+    site.stop()
+
+    site.env["BASE_URL"] = "https://consent.example"
+    site.start(ahead_s=86_401)
+    answer = owner.sign_in()
+    assert "secure" in answer.headers["set-cookie"].lower()
+    owner.web.headers["cookie"] = answer.headers["set-cookie"].partition(";")[0]
+    listed = {grant["grant_id"]: grant for grant in owner.web.get("/v1/grants").json()["grants"]}
+    assert listed[grant_id]["live"] is False
+    with site.client("film club") as app:
+        answer = app.post("/v1/videos", json=wanted(owner))
+        assert answer.status_code == 403
+        assert "expired" in answer.text
+    owner.web.close()
+    site.stop()
