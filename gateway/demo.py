@@ -344,9 +344,9 @@ def _service(settings: Settings, *, stay: bool) -> Iterator[None]:
     if stay:
         command += ["--stop-after", str(STAY_S)]
     with (OUT / "service.log").open("wb") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 — our own command
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-        )  # noqa: S603 — our own command
+        )
     (OUT / "service.pid").write_text(str(process.pid))
     done = False
     try:
