@@ -10,7 +10,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import owners, public, videos
+from gateway import audit, owners, public, videos
 from gateway.problems import on_error
 from gateway.service import Service
 
@@ -53,7 +53,7 @@ def create_app(service: Service) -> Litestar:
             owners.my_uses,
             public.verify,
             public.clip_status,
-            public.audit_uses,
+            audit.audit_uses,
             public.checkpoint,
             public.log_keys,
             public.root_certificate,
@@ -69,7 +69,9 @@ def create_app(service: Service) -> Litestar:
         exception_handlers={Exception: on_error},
         before_send=[_headers],
         request_max_body_size=service.settings.max_upload_mb << 20,
-        openapi_config=OpenAPIConfig(title="Countersign", version="0.1.0", path="/docs"),
+        openapi_config=OpenAPIConfig(
+            title="Countersign", version="0.1.0", path="/docs", use_handler_docstrings=True
+        ),
     )
 
 

@@ -6,24 +6,19 @@ without one. Exit status: 0 done, 1 the answer is no, 2 the command was not righ
 
 import json
 import sys
-from base64 import b64decode
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway import access
 from gateway.access import Role
-from gateway.public import uses_of
+from gateway.audit import log_keys_of, proven_lines, uses_of
 from gateway.service import open_service
 from gateway.settings import Settings
 from generator.errors import GeneratorError
 from ledger.errors import LedgerError
 from ledger.ids import CameoId
-from ledger.log.disclosure import verify_disclosure
-from ledger.log.note import VerifierKey
 from safety.errors import SafetyError
 
 
@@ -91,44 +86,12 @@ def uses(cameo: str, auditor: str, as_json: bool) -> None:
     """List every use and refusal of a likeness, each proven to be in the signed log."""
     with open_service(Settings()) as service:
         answer = uses_of(service, CameoId(cameo), auditor, at=service.clock())
+        lines = proven_lines(answer, log_keys_of(service))
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
-    for line in proven_lines(answer):
+    for line in lines:
         click.echo(line)
-
-
-def proven_lines(answer: Mapping[str, Any]) -> list[str]:
-    """Check every entry against the log's keys, and say each in a line. Raises LogError for one that fails."""
-    log = VerifierKey.parse(answer["log"]["vkey"])
-    keys = [Ed25519PublicKey.from_public_bytes(b64decode(key)) for key in answer["log"]["service_keys"]]
-    lines = []
-    for item in answer["entries"]:
-        body = verify_disclosure(item, log, keys)
-        lines.append(f"{item['index']:>6}  {body['at']}  {describe(body)}")
-    return [
-        *lines,
-        f"{len(lines)} entries, each with an inclusion proof that verifies against {log.name}'s signed checkpoint",
-    ]
-
-
-def describe(body: Mapping[str, Any]) -> str:
-    match body["kind"]:
-        case "decision" if body["allowed"]:
-            return f"allowed   {body['video_id']} for {body['app_id']}: “{body['prompt']}”"
-        case "decision":
-            why = "; ".join(reason["reason"] for reason in body["reasons"])
-            return f"refused   {body['video_id']} for {body['app_id']}: “{body['prompt']}”: {why}"
-        case "release":
-            return f"released  {body['video_id']} (checked: {', '.join(body['checks'])})"
-        case "returned":
-            return (
-                f"not made  {body['video_id']}: {'; '.join(reason['reason'] for reason in body['reasons'])}"
-            )
-        case "revocation":
-            return f"revoked   {body['grant_id']} ({body['effect']})"
-        case other:
-            return str(other)
 
 
 @cli.group()

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image, ImageDraw
 
 from gateway.access import create_key, session_statement
-from gateway.cli import proven_lines
+from gateway.audit import proven_lines
 from gateway.service import open_service
 from gateway.settings import Settings
 from ledger.canonical import sha256
@@ -244,7 +244,7 @@ def _download_refused(app: openai.OpenAI, video_id: str) -> None:
 def _audit(web: httpx.Client, cast: Cast) -> None:
     headers = {"authorization": f"Bearer {cast.auditor_key}"}
     answer = _ok(web.get("/v1/audit/uses", params={"cameo": cast.cameo_id}, headers=headers))
-    lines = proven_lines(answer)
+    lines = proven_lines(answer, _ok(web.get("/v1/log/keys")))
     _say("audit", f"who used whose face: {lines[-1]}")
     for line in lines[-7:-1]:
         click.echo(f"              {line[:150]}")

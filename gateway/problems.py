@@ -76,7 +76,11 @@ def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict
     path = request.url.path
     body = _openai(found) if path.startswith("/v1/videos") else _rfc9457(found.status, found.reasons)
     media_type = MediaType.JSON if path.startswith("/v1/videos") else "application/problem+json"
-    return Response(body, status_code=found.status, media_type=media_type, headers=found.headers)
+    headers = dict(found.headers)
+    if found.status == 413:
+        # The rest of the body stays unread, so this connection can carry no further request: say so.
+        headers["connection"] = "close"
+    return Response(body, status_code=found.status, media_type=media_type, headers=headers)
 
 
 def _problem_of(error: Exception) -> Problem:

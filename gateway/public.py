@@ -1,11 +1,8 @@
-"""What anyone may ask without an account, and what auditors ask with a key.
+"""What anyone may ask without an account.
 
-A file sent to `/v1/verify` is decoded, answered and deleted. A clip's status names nobody. An auditor's question
-about a person is itself an entry in that person's log.
+A file sent to `/v1/verify` is decoded, answered and deleted. A clip's status names nobody.
 """
 
-import base64
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,13 +11,10 @@ from litestar import Request, Response, get, post
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import UploadFile
 
-from gateway.access import holder
+from gateway.audit import log_keys_of
 from gateway.problems import problem
 from gateway.service import Service
-from ledger.ids import CameoId
-from ledger.log.disclosure import disclose
 from ledger.provenance.verdict import clip_standing
-from ledger.store.transaction import About, Transaction
 
 Ask = Request[Any, Any, Any]
 
@@ -74,41 +68,6 @@ def clip_status(service: Service, video_id: str) -> dict[str, Any]:
             "release": standing.release_index,
         },
     }
-
-
-@get("/v1/audit/uses", sync_to_thread=True)
-def audit_uses(request: Ask, service: Service, cameo: str) -> dict[str, Any]:
-    """Every use and refusal recorded about a likeness, each with its proof. The owner is told that you asked."""
-    auditor = holder(request, service, "auditor")
-    return uses_of(service, CameoId(cameo), auditor, at=service.clock())
-
-
-def uses_of(service: Service, cameo_id: CameoId, auditor: str, *, at: datetime) -> dict[str, Any]:
-    """The auditor's answer: recorded first, then given."""
-
-    def record(tx: Transaction) -> str:
-        owner = tx.owner(cameo_id)
-        if owner is None:
-            raise problem(404, "cameo.unknown", f"there is no likeness `{cameo_id[:40]}`", "check the id")
-        ref = f"{cameo_id}/{tx.size()}"
-        tx.append("audit", ref, [About(owner, "depicted", {"auditor": auditor, "asked": "uses"})], at=at)
-        return owner
-
-    owner = service.ledger.transact(record)
-    with service.ledger.reading() as tx:
-        entries = tx.entries(owner, ("decision", "returned", "release", "revocation"))
-    return {
-        "schema": "countersign/uses/v1",
-        "cameo_id": cameo_id,
-        "log": log_keys_of(service),
-        "entries": [disclose(entry, service.ledger.proof(entry.index)) for entry in entries],
-    }
-
-
-def log_keys_of(service: Service) -> dict[str, Any]:
-    """What a verifier needs to know beforehand, from a source they trust."""
-    public = service.keyring.service.public_key().public_bytes_raw()
-    return {"vkey": str(service.ledger.verifier), "service_keys": [base64.b64encode(public).decode()]}
 
 
 @get("/checkpoint", sync_to_thread=True)

@@ -185,7 +185,8 @@ class Site:
     def audit(self, cameo_id: str) -> list[dict[str, Any]]:
         """The auditor's answer about a likeness; every entry is verified."""
         with self.client("press council") as web:
-            return verified(web.get("/v1/audit/uses", params={"cameo": cameo_id}).json())
+            answer = web.get("/v1/audit/uses", params={"cameo": cameo_id}).json()
+            return verified(answer, web.get("/v1/log/keys").json())
 
     # -- enrolment ------------------------------------------------------------------------------------------
 
@@ -278,10 +279,10 @@ class Owner:
         assert (self.site.checkpoint(), self.used()) == before
 
 
-def verified(answer: dict[str, Any]) -> list[dict[str, Any]]:
+def verified(answer: dict[str, Any], keys_of_log: dict[str, Any]) -> list[dict[str, Any]]:
     """The bodies of disclosed entries, each proven to be in the log."""
-    log = VerifierKey.parse(answer["log"]["vkey"])
-    keys = [Ed25519PublicKey.from_public_bytes(b64decode(key)) for key in answer["log"]["service_keys"]]
+    log = VerifierKey.parse(keys_of_log["vkey"])
+    keys = [Ed25519PublicKey.from_public_bytes(b64decode(key)) for key in keys_of_log["service_keys"]]
     return [dict(verify_disclosure(item, log, keys)) for item in answer["entries"]]
 
 

@@ -34,7 +34,7 @@ from safety.chain import (
     stamped,
 )
 from safety.errors import Refused
-from world import START, World, open_ledger
+from world import START, World
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 SEALER = Sealer(KEY)
@@ -78,7 +78,7 @@ class Life:
     clear: Cleared
     stamped: Stamped
 
-    def __iter__(self) -> Iterator[Token]:
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.allowed, self.raw, self.clear, self.stamped))
 
     def sealed(self) -> dict[str, str]:
@@ -135,7 +135,7 @@ def test_a_token_cannot_be_altered_or_made_from_another(life: Life) -> None:
     other = PERMIT.model_copy(update={"seconds": 12})
     for token in life:
         with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(token, "permit", other)  # noqa: B010 — mypy refuses the assignment, as it should
+            token.permit = other
         with pytest.raises(ValueError, match="mint"):
             dataclasses.replace(token, permit=other)
         with pytest.raises(TypeError, match="minted by its step"):
@@ -158,7 +158,7 @@ def test_a_token_does_not_reach_another_process(life: Life) -> None:
 
 
 def test_no_step_drops_the_permit_or_what_was_learned_on_the_way(life: Life) -> None:
-    assert {token.permit for token in life} == {PERMIT}
+    assert all(token.permit == PERMIT for token in life)
     assert life.stamped.checks == ("faces", "prompt")
     assert life.stamped.backend == life.raw.backend
     assert life.clear.sha256 == life.raw.sha256 != life.stamped.sha256
@@ -274,13 +274,6 @@ def test_a_second_spelling_of_the_same_bytes_is_refused() -> None:
 # ── a permit is for one video, once ───────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    ledger, keyring = open_ledger(tmp_path)
-    yield World(ledger, keyring, tmp_path)
-    ledger.close()
-
-
 def line(world: World) -> Pipeline:
     nothing = cast("Stamper", None)
     return Pipeline(
@@ -318,8 +311,6 @@ def test_a_job_that_ended_renders_nothing_more(world: World) -> None:
 
 def test_the_text_of_one_stage_starts_no_other(world: World) -> None:
     permit = world.allow(world.app()).permit
-    with world.ledger.reading() as tx:
-        assert tx.video(permit.video_id) is not None
     sealed, _ = world.ledger.transact(lambda tx: tx.take_job(permit.video))
     for stage in ("clear", "stamp", "release"):
         outcome = line(world).attempt(stage, sealed)

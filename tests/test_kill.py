@@ -1,0 +1,148 @@
+"""kill -9 at every step of a clip's life, and just beside it: nothing is lost, charged twice or released wrongly.
+
+Each row: a running service kills itself at one point of one job, is started again, and must finish the job. Then
+an outsider looks: at the signed log, at the owner's uses, at what can be downloaded, at what lies on the disk.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from launch import BROKEN, STRANGER
+from ledger.log.note import Checkpoint
+from live import PROMPT, Launcher, Owner, Site, collins_picture, ended, wanted
+
+pytest_plugins = ["live"]
+pytestmark = pytest.mark.slow
+
+KILLED = -9
+POINTS = [
+    "decision.unsigned",  # decided and committed, not yet under a signed checkpoint, the app was told nothing
+    "enqueue.before",  # decided and signed, not yet in the queue
+    "enqueue.after",
+    "render.before",
+    "render.after",
+    "clear.before",
+    "clear.after",
+    "stamp.before",
+    "stamp.after",
+    "release.before",
+    "put.half",  # half of the clip lies in the object store
+    "put.after",  # all of it does, and nothing names it
+    "release.unsigned",  # published, not yet under a signed checkpoint
+    "release.after",
+    "tidy.before",
+    "tidy.after",
+]
+FAILING = {
+    "fail.before": f"{PROMPT}, {STRANGER}",
+    "returned.unsigned": f"{PROMPT}, {STRANGER}",
+    "fail.after": f"{PROMPT}, {BROKEN}",
+}
+
+
+@pytest.fixture(scope="module")
+def site(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    opened = Site(launcher, tmp_path_factory.mktemp("kill") / "home", apps=("film club",))
+    opened.start()
+    yield opened
+    opened.stop()
+
+
+@pytest.fixture(scope="module")
+def owner(site: Site) -> Iterator[Owner]:
+    enrolled = site.enrol(collins_picture())
+    enrolled.grant()
+    yield enrolled
+    enrolled.web.close()
+
+
+def die(site: Site, owner: Owner, point: str, prompt: str) -> None:
+    """Ask for a clip from a service that kills itself at `point`, and wait until it is dead."""
+    site.stop()
+    site.start(die_at=point)
+    with site.client("film club") as app:
+        with suppress(httpx.TransportError):
+            video_id = app.post("/v1/videos", json=wanted(owner, prompt=prompt)).json()["id"]
+            while site.alive():
+                # Until it is published there is nothing to download, however far the job has come.
+                content = app.get(f"/v1/videos/{video_id}/content")
+                assert content.status_code == (200 if point.startswith("tidy") else 404) or _is_ours(site, content)
+                time.sleep(0.1)
+        assert site.ended() == KILLED, site.said()[-2000:]
+
+
+def _is_ours(site: Site, content: httpx.Response) -> bool:
+    """A clip that can be downloaded was released, and is marked and signed."""
+    if content.status_code != 200:
+        return False
+    with site.client() as web:
+        verdict = web.post("/v1/verify", content=content.content).json()
+    return bool(verdict["manifest_trusted"] and verdict["asset_bound"] and verdict["released"])
+
+
+def recovered(site: Site, before: Checkpoint) -> str:
+    """Start again, without the point of death, and wait for the job that was under way. Returns its id."""
+    site.start()
+    assert site.checkpoint().size >= before.size
+    with site.client("film club") as app:
+        (newest, *_) = app.get("/v1/videos", params={"limit": 1}).json()["data"]
+        ended(app, newest["id"])
+        return str(newest["id"])
+
+
+def check(site: Site, owner: Owner, video_id: str, *, uses_before: int, completed: bool) -> None:
+    """What an outsider finds after the job has ended."""
+    told = [body["kind"] for body in site.audit(owner.cameo_id) if body.get("video_id") == video_id]
+    assert told == ["decision", "release" if completed else "returned"]
+    assert sum(owner.used().values()) == uses_before + (1 if completed else 0)
+    with site.client("film club") as app:
+        video = app.get(f"/v1/videos/{video_id}").json()
+        content = app.get(f"/v1/videos/{video_id}/content")
+        assert app.get("/ready").json()["log_size"] == site.checkpoint().size
+    if completed:
+        assert (video["status"], video["progress"], video["error"]) == ("completed", 100, None)
+        assert _is_ours(site, content)
+    else:
+        assert (video["status"], content.status_code) == ("failed", 404)
+        assert video["error"]["message"]
+    until = time.monotonic() + 10
+    while left := list((site.home / "work").iterdir()):
+        assert time.monotonic() < until, f"left behind: {left}"
+        time.sleep(0.1)
+    assert [path.name for path in site.temporary.iterdir() if not path.name.startswith("canary-")] == []
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_clip_is_made_once_and_released_once_wherever_it_was_killed(
+    site: Site, owner: Owner, point: str
+) -> None:
+    uses, before = sum(owner.used().values()), site.checkpoint()
+    die(site, owner, point, PROMPT)
+    video_id = recovered(site, before)
+    check(site, owner, video_id, uses_before=uses, completed=True)
+
+
+@pytest.mark.parametrize("point", FAILING)
+def test_a_job_that_fails_gives_its_use_back_once_wherever_it_was_killed(
+    site: Site, owner: Owner, point: str
+) -> None:
+    uses, before = sum(owner.used().values()), site.checkpoint()
+    die(site, owner, point, FAILING[point])
+    video_id = recovered(site, before)
+    check(site, owner, video_id, uses_before=uses, completed=False)
+
+
+def test_consent_taken_back_after_a_kill_still_stops_the_clip(site: Site, owner: Owner) -> None:
+    """Killed between the stamp and the release; revoked as soon as the service is back; the job waits its turn."""
+    grant_id = owner.grant(max_uses=5)
+    uses = owner.used()
+    assert owner.web.post(f"/v1/grants/{next(g for g in uses if g != grant_id)}/revoke").status_code == 200
+    die(site, owner, "stamp.after", PROMPT)
+    site.start(die_at="release.before")
+    with suppress(httpx.TransportError):
+        owner.web.post(f"/v1/grants/{grant_id}/revoke")
+    assert site.ended() == KILLED
