@@ -29,6 +29,7 @@ from ledger.consent.grant import (
     Purpose,
     RevocationEffect,
     Strict,
+    check_signable,
     parse_grant,
     sentence,
 )
@@ -36,7 +37,6 @@ from ledger.consent.registry import record_grant, revoke
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, encode_key
 from ledger.ids import CameoId, GrantId, new_id
 from ledger.log.disclosure import disclose
-from ledger.store.transaction import Transaction
 from safety.enrolment import enrol_vouched
 
 Ask = Request[Any, Any, Any]
@@ -145,13 +145,6 @@ class GrantIn(Strict):
 def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str, Any]:
     """The exact grant to sign, its canonical bytes, what they say in words, and the challenge."""
     person_id = person_of(request, service)
-    if data.approval == "before_release":
-        raise problem(
-            400,
-            "grant.approval",
-            "approving each clip is not offered yet",
-            "choose `none`, or grant fewer uses",
-        )
     at = service.clock().replace(microsecond=0)
     chosen = data.model_dump(mode="json", exclude={"days"})
     grant = parse_grant(
@@ -166,6 +159,7 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
             "notice": {"sha256": sha256(NOTICE.encode()).hex(), "version": NOTICE_VERSION},
         }
     )
+    check_signable(grant, at=at)
     signed = grant.signed_bytes()
     return {
         "grant": json.loads(signed),
@@ -240,27 +234,13 @@ def my_uses(request: Ask, service: Service, cameo_id: str) -> dict[str, Any]:
 
 def _grantee_name(service: Service, grantee: Grantee) -> str:
     """How the sentence names who may use the likeness."""
-
-    def name(tx: Transaction) -> str | None:
-        match grantee.type:
-            case "app":
-                app = tx.app(grantee.id)
-                return app.name if app else None
-            case "person":
-                person = tx.person(grantee.id)
-                return person.display_name if person else None
-            case "group":
-                return "People you approved"
-            case "everyone":
-                return "Everyone"
-
+    if grantee.type == "everyone":
+        return "Everyone"
     with service.ledger.reading() as tx:
-        found = name(tx)
-    if found is None:
-        raise problem(
-            400, "grant.unknown_grantee", f"there is no {grantee.type} `{grantee.id}`", "check the id"
-        )
-    return found
+        app = tx.app(grantee.id)
+    if app is None:
+        raise problem(400, "grant.unknown_grantee", f"there is no app `{grantee.id}`", "check the id")
+    return app.name
 
 
 def _evidence(value: object) -> DeviceSignature:

@@ -18,8 +18,10 @@ from ledger.ids import Digest
 def canonical(value: Mapping[str, Any]) -> bytes:
     """RFC 8785 bytes of a JSON object. Raises InvalidStatement for what JSON cannot carry exactly."""
     try:
+        if _holds_float(value):
+            raise InvalidStatement("statement.not_canonical", "the statement holds a number that is not whole")
         return rfc8785.dumps(dict(value))
-    except (rfc8785.CanonicalizationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a key that is no Unicode text
         raise InvalidStatement("statement.not_canonical", "the statement is not plain JSON") from error
 
 
@@ -32,6 +34,13 @@ def parse(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict) or canonical(value) != data:
         raise InvalidStatement("statement.not_canonical", "the statement is not in RFC 8785 canonical form")
     return value
+
+
+def _holds_float(value: object) -> bool:
+    """Two parsers may read one decimal as two numbers; whole numbers leave no room for that."""
+    if isinstance(value, Mapping):
+        return any(map(_holds_float, value.values()))
+    return isinstance(value, float) or (isinstance(value, list | tuple) and any(map(_holds_float, value)))
 
 
 def sha256(data: bytes) -> Digest:

@@ -61,7 +61,7 @@ def unseal(key: bytes, sealed: bytes, *, context: str) -> bytes:
     """Inverse of :func:`seal`. Raises Unavailable when the key or the context is not the one it was sealed with."""
     try:
         return AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], context.encode())
-    except InvalidTag as error:
+    except (InvalidTag, ValueError) as error:  # ValueError: too short to hold a nonce
         raise Unavailable(
             "store.unreadable",
             f"stored data for `{context}` does not open with its key",
@@ -84,6 +84,12 @@ def _load(path: Path) -> bytes:
             pass  # another process won; its key is the key
         finally:
             temporary.unlink()
+        # The name must survive a power cut too, or the next start would make a second key.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     key = path.read_bytes()
     if len(key) != 32:
         raise Unavailable(

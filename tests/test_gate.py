@@ -20,7 +20,7 @@ from sqlalchemy import text
 from generator.backend import RenderRequest
 from generator.pipeline import Pipeline
 from generator.stamp import Stamper
-from ledger.errors import LedgerError, Unavailable
+from ledger.errors import InvalidStatement, LedgerError, Unavailable
 from ledger.ids import AppId, CameoId, GrantId, VideoId, new_id
 from ledger.log.note import open_checkpoint
 from ledger.provenance import media
@@ -318,9 +318,12 @@ def test_a_grant_to_another_app_is_no_grant_and_is_not_told_of(world: World) -> 
 @pytest.mark.parametrize(
     "grantee", [{"type": "group", "id": "mutuals"}, {"type": "person", "id": new_id("person")}]
 )
-def test_a_grant_to_people_is_no_apps_grant(world: World, grantee: Mapping[str, str]) -> None:
+def test_a_grant_to_people_whom_nobody_resolves_cannot_be_signed(
+    world: World, grantee: Mapping[str, str]
+) -> None:
     app, ada = world.app(), world.enrol()
-    world.grant(ada, app, grantee=grantee)
+    with pytest.raises(InvalidStatement, match="not offered yet"):
+        world.grant(ada, app, grantee=grantee)
     assert refused(world, world.request(app, ada)) == {"consent.no_grant"}
 
 

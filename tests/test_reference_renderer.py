@@ -245,19 +245,20 @@ def test_odd_portraits_still_make_a_picture(shape: tuple[int, int], face: tuple[
         assert float(frame.std()) > 0.01
 
 
-@pytest.mark.parametrize("count", [2, 3, 6])
+@pytest.mark.parametrize("count", [2, 5])
 def test_people_share_the_frame_from_left_to_right(count: int) -> None:
     rng = np.random.default_rng(1)
-    built = stage.build(scene.read("at sea", rng), (collins(), hopper()) * (count // 2) or (), 640, 360, rng)
+    built = stage.build(scene.read("at sea", rng), ((collins(), hopper()) * 3)[:count], 320, 180, rng)
     places = [face.x for face in built.faces]
+    assert len(places) == count
     assert places == sorted(places)
     assert places[0] > 0
-    assert places[-1] < 640 / 360
+    assert places[-1] < 320 / 180
     assert float(built.near[3].max()) <= 1.001
 
 
 def test_the_smallest_and_a_long_thin_frame_work(tmp_path: Path) -> None:
-    for index, (width, height) in enumerate(((64, 64), (640, 64), (64, 640))):
+    for index, (width, height) in enumerate(((64, 64), (480, 64), (64, 480))):
         path = rendered(
             asked("neon city rain fog", width=width, height=height, fps=2), tmp_path, f"{index}.mp4"
         )
@@ -357,7 +358,7 @@ def test_words_of_weather_change_the_picture() -> None:
     frames = [first_frame(prompt, (), 160, 90) for prompt in prompts]
     for index, frame in enumerate(frames):
         for other in frames[index + 1 :]:
-            assert float((frame - other).abs().mean()) > 0.002
+            assert float((frame - other).abs().mean()) > 0.001
 
 
 @pytest.mark.parametrize(

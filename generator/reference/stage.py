@@ -221,7 +221,7 @@ def _continued(colour: Picture, known: Picture, v: Picture, face_px: float) -> P
     dim = np.float32(1) - np.float32(0.86) * smoothstep(0.45, 0.95, v)
     trust = smoothstep(0.005, 0.05, close[..., 3])[..., None]
     near = spread * dim[..., None] * (1 - trust) + close[..., :3] / close[..., 3:].clip(1e-6) * trust
-    return np.asarray(near + smoothstep(0.5, 0.97, known)[..., None] * (colour - near), np.float32)
+    return np.asarray(near + smoothstep(0.3, 0.85, known)[..., None] * (colour - near), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +294,7 @@ def _matte(portrait: Portrait, laid: _Laid, colour: Picture) -> Picture:
     found = matte.solve(portrait, window)
     *slopes, offset = (laid.plane(plane, found.pixel, window[3], window[0]) for plane in found.planes)
     cover = sum((colour[..., i] * slope for i, slope in enumerate(slopes)), start=offset)
-    return smoothstep(0.15, 0.85, np.asarray(cover, np.float32))
+    return smoothstep(0.2, 0.68, np.asarray(cover, np.float32))
 
 
 # -- lens and light ------------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ def _light(person: _Person, palette: Palette) -> Picture:
     slope = np.gradient(_blur(outline, 0.04 * face_px), axis=1) * np.float32(face_px)
     edge = (person.alpha - outline).clip(0)
     for lamp, facing in zip(palette.rim, (slope, -slope), strict=True):
-        touch = (edge * facing.clip(0, 2.0) * 0.55).clip(0, 0.75)[..., None]
+        touch = (edge * facing.clip(0, 2.0) * 0.42).clip(0, 0.6)[..., None]
         colour = colour + touch * np.array(lamp, np.float32) * (1.15 - colour)
     return np.asarray(colour.clip(0, 1), np.float32)
 

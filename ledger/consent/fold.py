@@ -8,7 +8,7 @@ answer, so an auditor can redo every decision.
 |--------------|------------------------------------------------------------------------|
 | `enrolment`  | the likeness exists; who it belongs to, when they were born            |
 | `grant`      | permission, until revoked; the first entry with an id is the only one  |
-| `revocation` | ends the grant it names, for good                                      |
+| `revocation` | ends the grant it names, for good; a later one may only widen its effect |
 | `decision`   | an allowed one reserves one use of each grant it names                 |
 | `returned`   | gives a reserved use back: the job made nothing that was released      |
 | `approval`   | the owner's word on one draft                                          |
@@ -90,7 +90,7 @@ def fold(entries: Iterable[Entry]) -> Standing:
     return standing
 
 
-def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: PLR0911 — one arm for each kind
+def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911 — one arm for each kind
     body = entry.body
     match entry.kind:
         case "enrolment":
@@ -107,8 +107,12 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: PLR0911 — on
             return _with(standing, GrantStanding(grant, entry.index))
         case "revocation":
             held = standing.grants.get(GrantId(body["grant_id"]))
-            if held is None or held.revoked_index is not None:
+            if held is None:
                 return standing
+            if held.revoked_index is not None:
+                # Ended already. More may still be withdrawn, never less.
+                wider = body["effect"] == "withdraw_all"
+                return _with(standing, replace(held, effect="withdraw_all")) if wider else standing
             revoked = replace(held, revoked_index=entry.index, revoked_at=body["at"], effect=body["effect"])
             return _with(standing, revoked)
         case "decision" if body["allowed"]:

@@ -149,8 +149,21 @@ def parse_grant(value: object) -> Grant:
 
 
 def check_signable(grant: Grant, *, at: datetime) -> None:
-    """Refuse a grant that is stale, future-dated or over before it begins. Raises InvalidStatement."""
+    """Refuse a grant that is stale, future-dated, over before it begins, or not kept to. Raises InvalidStatement."""
     again = "ask for a new preview and sign that"
+    # A limit nobody would hold the service to must not be signed: the person would believe in it.
+    if grant.approval != "none":
+        raise InvalidStatement(
+            "grant.approval", "approving each clip is not offered yet", "choose `none`, with fewer uses"
+        )
+    if grant.jurisdictions != ("*",):
+        raise InvalidStatement(
+            "grant.jurisdictions", "limiting a grant to countries is not offered yet", "choose `*`, or wait"
+        )
+    if grant.grantee.type not in {"app", "everyone"}:
+        raise InvalidStatement(
+            "grant.grantee", f"granting to a {grant.grantee.type} is not offered yet", "name an app, or wait"
+        )
     if grant.issued > at + CLOCK_SKEW:
         raise InvalidStatement(
             "grant.clock",

@@ -73,10 +73,14 @@ def revoke(
             raise NotFound(
                 "grant.unknown", f"you have no grant `{grant_id[:40]}`", "look at your list of grants"
             )
+        ref: str = grant_id
         if held.revoked_index is not None:
-            return held.revoked_index
+            if held.withdrawn or effect != "withdraw_all":
+                return held.revoked_index
+            # Over already; what is out is now taken back as well.
+            ref = f"{grant_id}/withdrawal"
         strongest = "withdraw_all" if "withdraw_all" in {effect, held.grant.revocation_effect} else "stop_new"
         body = {"grant_id": grant_id, "cameo_id": held.grant.cameo_id, "effect": strongest}
-        return tx.append("revocation", grant_id, [About(owner, "grantor", body)], at=at)
+        return tx.append("revocation", ref, [About(owner, "grantor", body)], at=at)
 
     return ledger.transact(operation)

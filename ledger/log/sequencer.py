@@ -29,7 +29,7 @@ from sqlmodel import Session
 
 from ledger.errors import Inconsistent, LogError, Unavailable
 from ledger.ids import LeafIndex
-from ledger.log.merkle import Frontier, inclusion_proof, leaf_hash, root_at
+from ledger.log.merkle import Frontier, inclusion_proof, leaf_hash
 from ledger.log.note import Checkpoint, SignerKey, TlogProof, VerifierKey, open_checkpoint, sign_note
 from ledger.store.database import Database, translated
 from ledger.store.transaction import LogKeys, Transaction
@@ -144,12 +144,12 @@ class Ledger:
     def _sign(self) -> None:
         with self._signing_lock(), self.reading() as tx:
             size = tx.size()
-            root = root_at(size, tx.node)
             last = self._last_signed()
             if last is not None:
                 self._refuse_fork(tx, last, size)
                 if last.size == size:
                     return
+            root = tx.frontier(size).root()
             note = sign_note(Checkpoint(self.origin, size, root).text(), [self._signer])
             _replace(self._directory / "checkpoint", note)
 
@@ -164,7 +164,7 @@ class Ledger:
                 f"the database holds `{size}` entries but `{last.size}` were signed: it is an older copy"
             )
             raise Inconsistent("log.rolled_back", sentence, runbook)
-        if root_at(last.size, tx.node) != last.root:
+        if tx.frontier(last.size).root() != last.root:
             raise Inconsistent(
                 "log.forked", f"the first `{last.size}` entries are not the signed ones", runbook
             )
@@ -175,16 +175,19 @@ class Ledger:
 
     def _recover(self) -> None:
         """Sign what an earlier process committed and could not sign; refuse rows that contradict each other."""
+        damaged = Inconsistent(
+            "log.damaged", "the stored tree is not that of the stored entries", "restore a backup"
+        )
         with self.reading() as tx:
             size = tx.size()
-            rebuilt = Frontier()
-            for leaf in tx.leaves():
-                rebuilt.append(leaf_hash(leaf))
-            # Nodes derive from leaves; a node that does not is damage, and would make us sign a false root.
-            if rebuilt.size != size or rebuilt.root() != root_at(size, tx.node):
-                raise Inconsistent(
-                    "log.damaged", "the stored tree is not that of the stored entries", "restore a backup"
-                )
+            rebuilt, stored = Frontier(), tx.nodes()
+            for index, leaf in tx.leaves():
+                # Nodes derive from leaves; one that does not is damage, and would make us sign a false root
+                # or hand out proofs that nobody can verify.
+                if index != rebuilt.size or any(n != next(stored, None) for n in rebuilt.append(leaf_hash(leaf))):
+                    raise damaged
+            if rebuilt.size != size or next(stored, None) is not None:
+                raise damaged
         self._sign()
 
     @contextmanager

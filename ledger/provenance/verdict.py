@@ -151,16 +151,19 @@ def _one(tx: Transaction, use: Depicted, at: datetime) -> tuple[ConsentNow, str 
 def _compile(
     found: ManifestFinding, mark: str | None, standing: ClipStanding | None, origin: str, *, embedded: bool
 ) -> Verdict:
+    contradictions = _contradictions(found, standing)
+    unknown_mark = mark is not None and standing is None
+    if contradictions:
+        standing = None  # which of the two clips this is, if either, cannot be said
     via: Via = "none" if standing is None else "embedded" if embedded else "watermark"
-    notes, contradictions = _notes(found, mark, standing, via)
     return Verdict(
         summary=_summary(found, standing, via, contradictions),
         manifest_trusted=found.manifest_trusted,
         asset_bound=found.asset_bound,
         recovered_via=via,
-        released=standing is not None and not contradictions,
-        consent_then=standing is not None and standing.consent_then and not contradictions,
-        consent_now="unknown" if standing is None or contradictions else standing.consent_now,
+        released=standing is not None,
+        consent_then=standing is not None and standing.consent_then,
+        consent_now=standing.consent_now if standing else "unknown",
         consent_changed_at=standing.consent_changed_at if standing else None,
         video_id=standing.video_id if standing else None,
         signer=found.signer,
@@ -170,15 +173,20 @@ def _compile(
         log=None
         if standing is None
         else {"origin": origin, "decision": standing.decision_index, "release": standing.release_index},
-        notes=notes,
+        notes=_notes(found, via, unknown_mark=unknown_mark),
         contradictions=contradictions,
     )
 
 
-def _notes(
-    found: ManifestFinding, mark: str | None, standing: ClipStanding | None, via: Via
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    notes, contradictions = [], []
+def _contradictions(found: ManifestFinding, standing: ClipStanding | None) -> tuple[str, ...]:
+    claimed = found.consent.get("video_id") if found.manifest_trusted and found.consent else None
+    if claimed and standing and claimed != standing.video_id:
+        return ("the manifest names one clip and the mark another: at least one was copied here",)
+    return ()
+
+
+def _notes(found: ManifestFinding, via: Via, *, unknown_mark: bool) -> tuple[str, ...]:
+    notes = []
     if found.state != "none" and not found.manifest_trusted:
         notes.append(f"the manifest is not one we trust (`{found.state}`), so nothing it says is believed")
     if found.manifest_trusted and not found.asset_bound:
@@ -189,14 +197,9 @@ def _notes(
         notes.append(
             "the mark shows where the pixels come from; it does not show that nothing was added to them"
         )
-    if mark and standing is None:
+    if unknown_mark:
         notes.append("a mark was found, but the ledger knows no released clip by it")
-    claimed = found.consent.get("video_id") if found.manifest_trusted and found.consent else None
-    if claimed and standing and claimed != standing.video_id:
-        contradictions.append(
-            "the manifest names one clip and the mark another: at least one was copied here"
-        )
-    return tuple(notes), tuple(contradictions)
+    return tuple(notes)
 
 
 def _summary(

@@ -1,7 +1,8 @@
 """Opening the database: SQLite (WAL, synchronous=FULL) or PostgreSQL, one Alembic history for both.
 
-Writers and readers use separate sessions. A writer's transaction takes the write lock at BEGIN, so what it
-reads cannot change before it commits; on PostgreSQL the head row's lock does the same.
+Writers and readers use separate sessions. A writer's transaction takes the one write lock before it reads
+anything, so what it reads cannot change before it commits: BEGIN IMMEDIATE on SQLite, an advisory lock on
+PostgreSQL. A reader sees one state of the database throughout.
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = _engine(url)
-        self._writing = self.engine.execution_options(writing=True)
+        self._writing = self.engine.execution_options(**_WRITING[self.engine.dialect.name])
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision. Safe to run from several processes at once."""
@@ -64,9 +65,35 @@ def translated() -> Iterator[None]:
         ) from error
 
 
+# READ COMMITTED: a writer that waited for its turn must see what the one before it committed; under stricter
+# levels it would keep seeing the state from before the wait.
+_WRITING: dict[str, dict[str, Any]] = {
+    "sqlite": {"writing": True},
+    "postgresql": {"writing": True, "isolation_level": "READ COMMITTED"},
+}
+_WRITE_LOCK = int.from_bytes(b"csign", "big")
+"""Names the writers' lock among a PostgreSQL database's advisory locks."""
+
+
 def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+    return _sqlite(url) if url.startswith("sqlite") else _postgresql(url)
+
+
+def _postgresql(url: str) -> Engine:
+    # REPEATABLE READ: size, entries and nodes that are read together belong together.
+    engine = create_engine(url, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # Released by the database itself after the commit is visible, or when the connection is lost.
+        if connection.get_execution_options().get("writing"):
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
+
+    return engine
+
+
+def _sqlite(url: str) -> Engine:
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")

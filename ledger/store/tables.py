@@ -18,7 +18,7 @@ SQLModel.metadata = MetaData(
 
 
 class Head(SQLModel, table=True):
-    """One row: the log's size. Locking it is what makes the order of entries."""
+    """One row: the log's size. Whoever may write is the only one to read and change it."""
 
     id: int = Field(default=1, primary_key=True)
     size: int = Field(sa_type=BigInteger)

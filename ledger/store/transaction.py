@@ -1,7 +1,8 @@
 """What can be done to the ledger inside one database transaction.
 
 An entry about people is written once per person: each gets the body as *they* may read it, sealed under
-their own key, and the public leaf commits to all of them without naming anyone. Order is the head row's lock.
+their own key, and the public leaf commits to all of them without naming anyone. The database's one write lock
+(:mod:`ledger.store.database`) makes the order.
 """
 
 import json
@@ -12,7 +13,7 @@ from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import delete, literal, tuple_
+from sqlalchemy import BigInteger, delete, insert, literal, tuple_, update
 from sqlmodel import Session, SQLModel, col, select
 
 from ledger.canonical import canonical, sha256
@@ -83,43 +84,53 @@ class Transaction:
 
     def append(self, kind: str, ref: str, about: Sequence[About], *, at: datetime) -> LeafIndex:
         """Add one entry. `(kind, ref)` must be new: look with :meth:`find` first to be idempotent."""
-        head = self.session.exec(select(Head).with_for_update()).one()
-        frontier = Frontier.read(head.size, self.node)
-        index = LeafIndex(head.size)
+        index = LeafIndex(self.size())
+        frontier = self.frontier(index)
         sealed = [self._seal(one, kind, index, at) for one in about]
         commitments = [commit(opening) for opening, _ in sealed]
         leaf = make_leaf(commitments, self._keys.origin, self._keys.service)
-        self.session.add(
-            LogEntry(
-                index=index,
-                kind=kind,
-                ref=ref,
-                at=int(at.timestamp()),
-                leaf=leaf,
-                commitments=b"".join(sorted(commitments)),
-            )
-        )
+        entry = {
+            "index": index,
+            "kind": kind,
+            "ref": ref,
+            "at": int(at.timestamp()),
+            "leaf": leaf,
+            "commitments": b"".join(sorted(commitments)),
+        }
+        # Straight to the tables: rows that are never changed need no unit of work around them.
         self.session.flush()
-        self.session.add_all(row for _, row in sealed)
-        for node in frontier.append(leaf_hash(leaf)):
-            self.session.add(LogNode(level=node.level, position=node.position, hash=node.hash))
-        head.size = frontier.size
-        self.session.add(head)
-        self.session.flush()
+        self.session.exec(insert(LogEntry), params=entry)
+        self.session.exec(insert(Subject), params=[row for _, row in sealed])
+        self.session.exec(insert(LogNode), params=[n._asdict() for n in frontier.append(leaf_hash(leaf))])
+        self.session.exec(update(Head).values(size=frontier.size))
         return index
 
     def size(self) -> int:
-        """How many entries the log holds; 0 before the first."""
-        head = self.session.get(Head, 1)
-        return head.size if head else 0
+        """How many entries the log holds."""
+        return self.session.exec(select(Head.size)).one()
+
+    def frontier(self, size: int) -> Frontier:
+        """The right edge of the tree when it held `size` entries: what its root, and the next entry, hang on."""
+        wanted = [(level, (size >> level) - 1) for level in range(size.bit_length()) if size >> level & 1]
+        place = tuple_(col(LogNode.level), col(LogNode.position))
+        query = select(LogNode.hash).where(place.in_(wanted)).order_by(col(LogNode.level).desc())
+        return Frontier(size, self.session.exec(query).all())
 
     def node(self, level: int, position: int) -> bytes:
         """The hash of a complete subtree, as proofs ask for it."""
-        return self.session.get_one(LogNode, (level, position)).hash
+        query = select(LogNode.hash).where(LogNode.level == level, LogNode.position == position)
+        return self.session.exec(query).one()
 
-    def leaves(self) -> Iterator[bytes]:
-        """Every leaf, in log order, without holding them all."""
-        query = select(LogEntry.leaf).order_by(col(LogEntry.index))
+    def leaves(self) -> Iterator[tuple[int, bytes]]:
+        """Every index and leaf, in log order, without holding them all."""
+        query = select(LogEntry.index, LogEntry.leaf).order_by(col(LogEntry.index))
+        yield from self.session.exec(query.execution_options(yield_per=1000))
+
+    def nodes(self) -> Iterator[tuple[int, int, bytes]]:
+        """Every (level, position, hash), in the order in which entries complete them; without holding them all."""
+        width = literal(1, BigInteger).bitwise_lshift(col(LogNode.level))
+        query = select(LogNode.level, LogNode.position, LogNode.hash)
+        query = query.order_by((col(LogNode.position) + 1) * width, col(LogNode.level))
         yield from self.session.exec(query.execution_options(yield_per=1000))
 
     def find(self, kind: str, ref: str) -> Place | None:
@@ -352,21 +363,23 @@ class Transaction:
 
     # -- sealing ----------------------------------------------------------------------------------------
 
-    def _seal(self, one: About, kind: str, index: LeafIndex, at: datetime) -> tuple[Opening, Subject]:
+    def _seal(
+        self, one: About, kind: str, index: LeafIndex, at: datetime
+    ) -> tuple[Opening, dict[str, Any]]:
         key = self.subject_key(one.subject_id)
         row = self.session.get_one(SubjectKey, one.subject_id)
         n, row.next_n = row.next_n, row.next_n + 1
         self.session.add(row)
         body = canonical({"kind": kind, "at": at.strftime("%Y-%m-%dT%H:%M:%SZ"), **one.body})
         secret = secrets.token_bytes(32)
-        subject = Subject(
-            subject_id=one.subject_id,
-            n=n,
-            entry_index=index,
-            kind=kind,
-            role=one.role,
-            sealed=seal(key, secret + body, context=f"entry/{one.subject_id}/{n}"),
-        )
+        subject = {
+            "subject_id": one.subject_id,
+            "n": n,
+            "entry_index": index,
+            "kind": kind,
+            "role": one.role,
+            "sealed": seal(key, secret + body, context=f"entry/{one.subject_id}/{n}"),
+        }
         return Opening(secret=secret, label=one.role, n=n, value=sha256(body)), subject
 
     def _open(self, subject: Subject, entry: LogEntry, key: bytes) -> Opened:

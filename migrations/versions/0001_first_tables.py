@@ -158,7 +158,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_video_grant_cameo_id"), ["cameo_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_video_grant_grant_id"), ["grant_id"], unique=False)
 
-    # The one row whose lock makes the order of entries.
+    # The one row that says how long the log is.
     op.bulk_insert(sa.table("head", sa.column("id"), sa.column("size")), [{"id": 1, "size": 0}])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import assert_never
 
 from generator.stamp import Released, Stamper, release
-from ledger.ids import AppId, CameoId, LeafIndex, PersonId
+from ledger.ids import CameoId, LeafIndex, PersonId
 from ledger.store.objects import Objects
 from ledger.store.transaction import Transaction
 from safety.chain import Allowed, Cleared, Permit, RawClip, Sealer, Stamped, cleared, raw_clip, stamped
@@ -56,7 +56,7 @@ def release_without_asking(gate: Gate, clip: Stamped, objects: Objects, at: date
 def make_or_change_a_token(permit: Permit, allowed: Allowed, raw: RawClip, path: Path) -> None:
     Allowed(permit)  # error: call-arg
     Allowed(permit=permit)  # error: call-arg
-    RawClip(permit, path, "0" * 64, "model", "1")  # error: call-arg arg-type
+    RawClip(permit, path, "0" * 64, "model", "1")  # error: call-arg
     allowed.permit = permit  # error: misc
     raw.sha256 = "0" * 64  # error: misc
 
@@ -71,12 +71,12 @@ def seal_the_wrong_thing(sealer: Sealer, allowed: Allowed, raw: RawClip, permit:
     print(one)
 
 
-def take_one_id_for_another(tx: Transaction, cameo_id: CameoId, person_id: PersonId, app_id: AppId) -> None:
+def take_one_id_for_another(tx: Transaction, cameo_id: CameoId, person_id: PersonId) -> None:
     tx.standing(cameo_id)  # error: arg-type
     tx.standing("person_1")  # error: arg-type
     tx.owner(person_id)  # error: arg-type
     Released(7, "clips/x")  # error: arg-type
-    Released(LeafIndex(7), app_id)
+    Released(LeafIndex(7), 7)  # error: arg-type
 
 
 def forget_an_answer(answer: Released | Denied) -> str:
@@ -88,8 +88,6 @@ def forget_an_answer(answer: Released | Denied) -> str:
 
 
 def take_a_refusal_for_a_yes(gate: Gate, tx: Transaction, permit: Permit, at: datetime) -> str:
-    if gate.may_release(tx, permit, at=at):
-        return "released"
     gate.may_release(tx, permit)  # error: call-arg
     gate.decide(permit, at=at)  # error: arg-type
     return gate.may_release(tx, permit, at=at)  # error: return-value

@@ -6,6 +6,8 @@ grain spills from an edge into a flat wall, lowered towards black and white, and
 exceed the overall limit. The same grey step goes to R, G and B: colour stays untouched.
 """
 
+import hashlib
+import hmac
 from typing import Final
 
 import numpy as np
@@ -39,13 +41,15 @@ class Embedder:
         check_key(key)
         if len(payload) != ecc.PAYLOAD_BYTES:
             raise ProvenanceError(
-                "watermark.payload", f"a payload has `{ecc.PAYLOAD_BYTES}` bytes; this one has `{len(payload)}`"
+                "watermark.payload",
+                f"a payload has `{ecc.PAYLOAD_BYTES}` bytes; this one has `{len(payload)}`",
             )
         if (reason := unfit(width, height)) is not None:
             raise MediaError("watermark.size", reason, "render at a size the watermark can hold")
         signs = ecc.encode(payload, key)
+        patterns = lattice.patterns(key)
         self._shape = (height, width, 3)
-        self._coefficients = [pattern.coefficients(signs) for pattern in lattice.patterns(key)]
+        self._coefficients = [patterns[i].coefficients(signs) for i in _order(key, payload)]
         self._current: tuple[int, lattice.Reals] | None = None
 
     def __call__(self, frame: Frame, index: int) -> Frame:
@@ -66,6 +70,14 @@ class Embedder:
             height, width, _ = self._shape
             self._current = which, lattice.field(self._coefficients[which], height, width)
         return self._current[1]
+
+
+def _order(key: bytes, payload: bytes) -> list[int]:
+    """The order of the patterns in this clip: were it the same in all, their first seconds could be averaged."""
+    draws = hmac.digest(key, b"countersign/watermark/v1/order\x00" + payload, hashlib.sha256)[
+        : lattice.PATTERNS
+    ]
+    return sorted(range(lattice.PATTERNS), key=lambda i: (draws[i], i))
 
 
 def unfit(width: int, height: int) -> str | None:
@@ -99,13 +111,17 @@ def strength(picture: Image.Image) -> lattice.Reals:
     """float32 [h, w]: the mark's deviation in grey levels at each pixel of a greyscale `picture`."""
     scale = lattice.CANONICAL_SIDE / min(picture.size)
     width, height = (max(_CELL, round(side * scale / _CELL) * _CELL) for side in picture.size)
-    canonical = picture.resize((width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
+    canonical = picture.resize(
+        (width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    )
     level = np.asarray(canonical, np.int16)
     detail = np.abs(level - np.asarray(canonical.filter(ImageFilter.BoxBlur(4)), np.int16))
     activity = _neighbours(_cells(detail)).min(0)
     activity = _neighbours(np.maximum(activity - _QUIET_ACTIVITY, 0.0)).mean(0)
     mean = _cells(level)
-    gain = (_FLOOR + _SLOPE * np.sqrt(activity)) * np.minimum(1.0, 0.6 + np.minimum(mean, 255.0 - mean) / 60.0)
+    gain = (_FLOOR + _SLOPE * np.sqrt(activity)) * np.minimum(
+        1.0, 0.6 + np.minimum(mean, 255.0 - mean) / 60.0
+    )
     gain *= min(1.0, _RMS_LIMIT / float(np.sqrt(np.mean(gain**2))))
     return np.array(Image.fromarray(gain.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR))
 

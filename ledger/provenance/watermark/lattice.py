@@ -3,7 +3,7 @@
 Canonical coordinates put the short side of a picture at 480 units, whatever its pixels. A pattern is a real field
 with period 160 in both directions: a sum of plane waves on the lattice k/160, in the ring 5.5 ≤ |k| ≤ 20.4 (0.034 to
 0.128 cycles a unit: below it the picture itself drowns the mark, above it encoders drop it). The field is evaluated
-from its 600-odd coefficients by two thin matrix products, so it exists exactly at any size, and measured back the
+from its 608 coefficients by two thin matrix products, so it exists exactly at any size, and measured back the
 same way. Because it is periodic, cutting the picture is only a translation, that is, a phase ramp over the lattice.
 
 There are four patterns, each with its own keyed phases and its own keyed split of the lattice: 96 waves are known to
@@ -40,7 +40,7 @@ Phasors = NDArray[np.complex64]
 
 @dataclass(frozen=True, slots=True)
 class Waves:
-    """The lattice points used, one of each ± pair: integer frequencies, complex64 [n] everywhere else follows it."""
+    """The lattice points used, one of each ± pair, [n] each. Every array over waves keeps this order."""
 
     ky: NDArray[np.intp]
     kx: NDArray[np.intp]
@@ -75,7 +75,9 @@ class Pattern:
         """float32 [448]: what the measured waves [n], already aligned to this pattern's origin, say of each bit."""
         cosine, sine = self.bit_indices()
         symbols = (measured * self.phases.conj())[self.data]
-        total = np.bincount(cosine, symbols.real, ecc.CODED_BITS) + np.bincount(sine, symbols.imag, ecc.CODED_BITS)
+        total = np.bincount(cosine, symbols.real, ecc.CODED_BITS) + np.bincount(
+            sine, symbols.imag, ecc.CODED_BITS
+        )
         return np.asarray(total, np.float32)
 
 
@@ -138,5 +140,5 @@ def measure(pictures: Reals, units: float) -> Phasors:
 def _plane(pixels: int, units: float) -> Phasors:
     """complex64 [pixels, 2·reach+1]: e^{2πikx/160} at the pixel centres."""
     k = np.arange(-waves().reach, waves().reach + 1)
-    x = (np.arange(pixels) + 0.5) * units
-    return np.exp(2j * np.pi / PERIOD * np.outer(x, k)).astype(np.complex64)
+    turns = np.outer((np.arange(pixels) + 0.5) * (units / PERIOD), k) % 1.0
+    return np.exp(np.complex64(2j * np.pi) * turns.astype(np.float32))

@@ -164,12 +164,16 @@ class _View:
         fits = self.correlate(patterns, grid)
         return np.asarray(np.log(np.exp(np.minimum(fits, 60.0)).mean(axis=1)).sum(axis=0), np.float32)
 
-    def decode(self, patterns: tuple[lattice.Pattern, ...], shift: tuple[int, int], key: bytes) -> Detected | None:
+    def decode(
+        self, patterns: tuple[lattice.Pattern, ...], shift: tuple[int, int], key: bytes
+    ) -> Detected | None:
         """One decoding, with the picture moved back by `shift` units."""
         k = lattice.waves()
         aligned = self.waves * np.exp(2j * np.pi / lattice.PERIOD * (k.ky * shift[0] + k.kx * shift[1]))
         # fits[t, p]: frame t's agreement with template p; pure noise has deviation 1.
-        fits = np.stack([(aligned[:, p.template] * p.phases[p.template].conj()).real.sum(1) for p in patterns], 1)
+        fits = np.stack(
+            [(aligned[:, p.template] * p.phases[p.template].conj()).real.sum(1) for p in patterns], 1
+        )
         fits /= np.sqrt(lattice.TEMPLATE_WAVES / 2)
         shown = np.zeros((self.bursts[-1] + 1, len(patterns)))
         np.add.at(shown, self.bursts, fits)
@@ -194,7 +198,9 @@ def _likely_scales(
     """The crops whose templates fit best, looked for in the sum of each burst."""
     sums = np.stack([residuals[bursts == burst].sum(0) for burst in range(bursts[-1] + 1)])
     each = np.arange(len(sums))
-    best = [_View.of(sums, each, units * scale).scores(patterns, lattice.PERIOD // 2).max() for scale in _SCALES]
+    best = [
+        _View.of(sums, each, units * scale).scores(patterns, lattice.PERIOD // 2).max() for scale in _SCALES
+    ]
     return [_SCALES[index] for index in np.argsort(best)[::-1][:_SCALES_TRIED]]
 
 

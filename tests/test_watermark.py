@@ -1,0 +1,435 @@
+"""The invisible watermark: what it survives, what it refuses, what it costs the picture."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import skimage.data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from ledger.errors import MediaError, ProvenanceError
+from ledger.provenance.watermark import (
+    PAYLOAD_BYTES,
+    Detected,
+    Embedder,
+    NotDetected,
+    detect,
+    ecc,
+    lattice,
+    search,
+)
+from ledger.provenance.watermark.embed import _order
+
+Frame = NDArray[np.uint8]
+Clip = list[Frame]
+
+KEY = bytes(range(32))
+OTHER_KEY = bytes(range(1, 33))
+PAYLOAD = bytes.fromhex("c0ffee0123456789")
+FRAMES = 48
+
+
+# Footage ------------------------------------------------------------------------------------------------------------
+
+
+def photo(name: str) -> NDArray[np.uint8]:
+    picture: NDArray[np.uint8] = getattr(skimage.data, name)()
+    return picture
+
+
+ssim: Callable[[Frame, Frame], float] = structural_similarity
+
+
+def pan(still: NDArray[np.uint8], frames: int, width: int, height: int, zoom: float = 0.0) -> Clip:
+    """A slow move over a photo, resampled so that nothing stays on the pixel grid."""
+    picture = Image.fromarray(still).convert("RGB")
+    scale = 1.2 * max(width / picture.width, height / picture.height)
+    picture = picture.resize(
+        (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
+    )
+    clip = []
+    for t in np.linspace(0.0, 1.0, frames):
+        w, h = width * (1 - zoom * t), height * (1 - zoom * t)
+        x, y = (picture.width - width) * t * 0.5, (picture.height - height) * t * 0.5
+        clip.append(
+            np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box=(x, y, x + w, y + h)))
+        )
+    return clip
+
+
+def portrait(frames: int, width: int, height: int) -> Clip:
+    """A face without texture before a dark, defocused background: the softest thing a renderer makes."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / np.float32(height)
+    room = np.stack([28 + 18 * y, 26 + 22 * y, 40 + 8 * x], -1)
+    for px, py, size, *colour in np.random.default_rng(3).uniform(0, 1, (8, 6)):
+        light = np.exp(-((x - 1.8 * px) ** 2 + (y - py) ** 2) / (2 * (0.12 + 0.2 * size) ** 2))
+        room += light[..., None] * (np.array(colour, np.float32) * 60 - 20)
+    clip = []
+    for t in range(frames):
+        u, v = (x - np.float32(width / height / 2 + 0.015 * np.sin(t / 12))) / 0.22, (y - 0.47) / 0.31
+        inside = 1 / (1 + np.exp(16 * (np.hypot(u, v) - 1)))[..., None]
+        face = np.array([188, 140, 116], np.float32) * (1 - 0.2 * u - 0.1 * v**2)[..., None]
+        for eye in (-0.4, 0.4):
+            face -= 80 * np.exp(-(((u - eye) / 0.15) ** 2) - ((v + 0.2) / 0.05) ** 2)[..., None]
+        clip.append(np.clip(room * (1 - inside) + face * inside, 0, 255).astype(np.uint8))
+    return clip
+
+
+SCENES: dict[str, Callable[[], Clip]] = {
+    "photo": lambda: pan(photo("astronaut"), FRAMES, 854, 480),
+    "soft": lambda: portrait(FRAMES, 854, 480),
+}
+
+
+def mark(clip: Clip, payload: bytes = PAYLOAD) -> Clip:
+    height, width, _ = clip[0].shape
+    embed = Embedder(KEY, payload, width=width, height=height)
+    return [embed(frame, index) for index, frame in enumerate(clip)]
+
+
+@pytest.fixture(scope="module", params=sorted(SCENES))
+def scene(request: pytest.FixtureRequest) -> tuple[Clip, Clip]:
+    clip = SCENES[request.param]()
+    return clip, mark(clip)
+
+
+def h264(clip: Clip, crf: int) -> bytes:
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(24), options={"crf": str(crf)})
+        stream.height, stream.width, _ = clip[0].shape
+        stream.pix_fmt = "yuv420p"
+        for frame in clip:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return out.getvalue()
+
+
+def remux(data: bytes) -> bytes:
+    out = io.BytesIO()
+    with av.open(io.BytesIO(data), "r") as source, av.open(out, "w", format="matroska") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return out.getvalue()
+
+
+def decoded(data: bytes) -> Iterator[Frame]:
+    with av.open(io.BytesIO(data), "r") as container:
+        for frame in container.decode(video=0):
+            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+
+def resized(clip: Clip, width: int, height: int) -> Clip:
+    return [np.asarray(Image.fromarray(f).resize((width, height), Image.Resampling.BICUBIC)) for f in clip]
+
+
+def jpeg(frame: Frame, quality: int) -> Frame:
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "jpeg", quality=quality)
+    return np.asarray(Image.open(out))
+
+
+def toned(clip: Clip, contrast: float, brightness: float) -> Clip:
+    return [np.clip(f * contrast + brightness, 0, 255).astype(np.uint8) for f in clip]
+
+
+def payload_of(frames: Iterator[Frame] | Clip, key: bytes = KEY) -> bytes | None:
+    found = detect(frames, key)
+    return found.payload if isinstance(found, Detected) else None
+
+
+# What it survives ---------------------------------------------------------------------------------------------------
+
+
+def test_an_untouched_clip_gives_its_payload_with_high_confidence(scene: tuple[Clip, Clip]) -> None:
+    found = detect(iter(scene[1]), KEY)
+    assert isinstance(found, Detected)
+    assert found.payload == PAYLOAD
+    assert 0.95 <= found.confidence <= 1.0
+
+
+@pytest.mark.slow
+def test_survives_re_encoding_remux_excerpt_and_dropped_frames(scene: tuple[Clip, Clip]) -> None:
+    once = h264(scene[1], 23)
+    frames = list(decoded(remux(once)))
+    assert payload_of(frames) == PAYLOAD
+    assert payload_of(frames[17 : 17 + 24]) == PAYLOAD, "one second, not starting where a pattern does"
+    assert payload_of(frames[::2]) == PAYLOAD, "every other frame"
+    irregular = [f for i, f in enumerate(frames) if i * 5 % 8 < 5]
+    assert payload_of(irregular) == PAYLOAD, "15 of 24 frames a second, unevenly"
+
+
+@pytest.mark.slow
+def test_survives_crf_28(scene: tuple[Clip, Clip]) -> None:
+    assert payload_of(decoded(h264(scene[1], 28))) == PAYLOAD
+
+
+@pytest.mark.slow
+def test_survives_640x360_encoded_and_scaled_back(scene: tuple[Clip, Clip]) -> None:
+    small = resized(scene[1], 640, 360)
+    assert payload_of(decoded(h264(small, 23))) == PAYLOAD
+    assert payload_of(resized(small[:24], 854, 480)) == PAYLOAD
+
+
+@pytest.mark.slow
+def test_survives_brightness_and_contrast(scene: tuple[Clip, Clip]) -> None:
+    for contrast, brightness in ((1.25, -12), (0.75, 30)):
+        assert payload_of(toned(scene[1][:24], contrast, brightness)) == PAYLOAD
+    assert payload_of(decoded(h264(toned(scene[1], 0.85, 10), 23))) == PAYLOAD
+
+
+def test_survives_as_a_single_jpeg_frame(scene: tuple[Clip, Clip]) -> None:
+    assert payload_of([jpeg(scene[1][30], 75)]) == PAYLOAD
+
+
+def test_a_cut_that_keeps_the_height_is_only_a_translation(scene: tuple[Clip, Clip]) -> None:
+    assert payload_of([f[:, 133:733] for f in scene[1][:12]]) == PAYLOAD
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.85, 0.55])
+def test_a_straight_crop_is_found_by_scale(scene: tuple[Clip, Clip], share: float) -> None:
+    height, width = int(480 * share) // 2 * 2, int(854 * share) // 2 * 2
+    assert payload_of([f[31 : 31 + height, 57 : 57 + width] for f in scene[1][:16]]) == PAYLOAD
+
+
+def test_subtracting_the_clips_own_mean_does_not_remove_the_mark() -> None:
+    marked = np.stack(mark(pan(photo("coffee"), 4 * 24, 427, 240))).astype(np.float32)
+    mean = marked.mean(0)
+    smooth = np.stack([search._local_mean(mean[..., c]) for c in range(3)], -1)
+    assert payload_of(list(np.clip(marked - (mean - smooth), 0, 255).astype(np.uint8))) == PAYLOAD
+
+
+def test_the_pattern_changes_every_segment_and_its_order_with_the_payload() -> None:
+    still = np.full((240, 426, 3), 120, np.uint8)
+    first = Embedder(KEY, PAYLOAD, width=426, height=240)
+    steps = [first(still, 24 * segment).astype(np.float32)[..., 0] - 120 for segment in range(5)]
+    alike = np.corrcoef([step.ravel() for step in steps])
+    assert np.abs(alike[:4, :4] - np.eye(4)).max() < 0.2
+    assert alike[0, 4] == pytest.approx(1.0)
+    assert len({tuple(_order(KEY, bytes([n] * 8))) for n in range(20)}) > 5
+
+
+# What it refuses ----------------------------------------------------------------------------------------------------
+
+
+def test_another_key_finds_nothing(scene: tuple[Clip, Clip]) -> None:
+    assert isinstance(detect(scene[1][:8], OTHER_KEY), NotDetected)
+
+
+def unmarked() -> Iterator[tuple[str, Clip]]:
+    rng = np.random.default_rng(11)
+    size = (180, 320, 3)
+    for level in (0, 1, 128, 255):
+        yield f"flat {level}", [np.full(size, level, np.uint8)] * 3
+    for deviation in (1, 8, 60):
+        yield (
+            f"noise {deviation}",
+            list(np.clip(rng.normal(128, deviation, (3, *size)), 0, 255).astype(np.uint8)),
+        )
+    yield "static noise", [rng.integers(0, 256, size, np.uint8)] * 3
+    for period in (4, 7, 20):
+        stripes = np.indices(size)[1] // period % 2 * 255
+        yield f"stripes {period}", [np.roll(stripes, t, 1).astype(np.uint8) for t in range(3)]
+    yield "checks", [((np.indices(size)[0] // 12 + np.indices(size)[1] // 12) % 2 * 200).astype(np.uint8)] * 3
+    tile = rng.integers(0, 256, (60, 60, 3), np.uint8)
+    yield "a tile of the mark's own period", [np.ascontiguousarray(np.tile(tile, (3, 6, 1))[:, :320])] * 3
+    yield "text", pan(photo("page"), 3, 320, 180)
+    yield "ramp", [np.repeat((np.indices(size[:2])[1] * 255 // 319).astype(np.uint8)[..., None], 3, 2)] * 3
+    yield "portrait", portrait(3, 320, 180)
+    for name in ("astronaut", "coffee", "chelsea", "camera", "brick", "grass", "gravel", "moon", "coins"):
+        yield name, pan(photo(name), 3, 320, 180, zoom=0.1)
+
+
+@pytest.mark.slow
+def test_no_unmarked_clip_is_taken_for_a_marked_one() -> None:
+    found = {name: detect(clip, KEY) for name, clip in unmarked()}
+    assert len(found) >= 20
+    assert [name for name, answer in found.items() if not isinstance(answer, NotDetected)] == []
+
+
+def test_the_number_of_decodings_stays_within_the_false_positive_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[bytes | None] = []
+    real = ecc.decode
+
+    def counting(evidence: ecc.Signs, key: bytes) -> bytes | None:
+        calls.append(real(evidence, key))
+        return calls[-1]
+
+    monkeypatch.setattr(ecc, "decode", counting)
+    assert isinstance(
+        detect([np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)], KEY), NotDetected
+    )
+    assert 0 < len(calls) <= search.MAX_ATTEMPTS
+    assert search.MAX_ATTEMPTS * 2.0 ** (-8 * ecc.CHECK_BYTES) <= 1e-9
+
+
+# What it costs the picture ------------------------------------------------------------------------------------------
+
+
+def test_quality_floors_hold_over_a_clip(scene: tuple[Clip, Clip]) -> None:
+    picked = range(0, FRAMES, 8)
+    before, after = (np.stack([clip[i] for i in picked]).astype(np.float64) for clip in scene)
+    assert 10 * np.log10(255**2 / np.mean((before - after) ** 2)) >= 44
+    grey = [np.stack([np.asarray(Image.fromarray(clip[i]).convert("L")) for i in (4, 40)]) for clip in scene]
+    assert min(ssim(a, b) for a, b in zip(*grey, strict=True)) >= 0.99
+
+
+@pytest.mark.parametrize(("level", "limit"), [(0, 0.6), (40, 0.8), (128, 0.8), (250, 0.8), (255, 0.6)])
+def test_flat_areas_move_by_less_than_a_grey_level(level: int, limit: float) -> None:
+    still = np.full((480, 854, 3), level, np.uint8)
+    for segment, marked in enumerate(mark([still] * 4)):
+        assert np.sqrt(np.mean((marked.astype(float) - level) ** 2)) <= limit, segment
+
+
+def test_grain_does_not_spill_from_an_edge_into_a_flat_wall() -> None:
+    frame = np.full((480, 854, 3), 60, np.uint8)
+    frame[:, 400:] = 190
+    step = mark([frame])[0].astype(float) - frame
+    assert np.sqrt(np.mean(step[:, 360:440] ** 2)) <= 0.8
+
+
+def test_colour_is_untouched(scene: tuple[Clip, Clip]) -> None:
+    before, after = (clip[7].astype(int) for clip in scene)
+    inside = ((after > 0) & (after < 255)).all(-1)
+    step = (after - before)[inside]
+    assert (step == step[:, :1]).all()
+
+
+# The code -----------------------------------------------------------------------------------------------------------
+
+payloads = st.binary(min_size=PAYLOAD_BYTES, max_size=PAYLOAD_BYTES)
+keys = st.binary(min_size=32, max_size=32)
+
+
+@given(payloads, keys)
+def test_law_every_payload_round_trips(payload: bytes, key: bytes) -> None:
+    assert ecc.decode(ecc.encode(payload, key), key) == payload
+
+
+@given(payloads, st.sets(st.integers(0, ecc.CODED_BITS - 1), max_size=11))
+def test_law_any_eleven_flipped_signs_are_corrected(payload: bytes, flipped: set[int]) -> None:
+    """Free distance 24: fewer than 12 errors leave the sent word the nearest, wherever they fall."""
+    evidence = ecc.encode(payload, KEY)
+    evidence[list(flipped)] *= -1
+    assert ecc.decode(evidence, KEY) == payload
+
+
+@given(payloads, st.sets(st.integers(0, ecc.CODED_BITS - 1), max_size=23), st.floats(1e-6, 1e6))
+def test_law_any_23_erasures_are_filled_at_any_gain(payload: bytes, erased: set[int], gain: float) -> None:
+    evidence = ecc.encode(payload, KEY) * np.float32(gain)
+    evidence[list(erased)] = 0.0
+    assert ecc.decode(evidence, KEY) == payload
+
+
+@settings(max_examples=40)
+@given(payloads, st.integers(0, 2**32))
+def test_law_noise_as_strong_as_the_signal_is_corrected(payload: bytes, seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(0, 0.95, ecc.CODED_BITS)
+    assert ecc.decode((ecc.encode(payload, KEY) + noise).astype(np.float32), KEY) == payload
+
+
+@given(payloads)
+def test_law_a_perfect_word_under_another_key_is_refused(payload: bytes) -> None:
+    assert ecc.decode(ecc.encode(payload, OTHER_KEY), KEY) is None
+
+
+@given(st.integers(0, 2**32))
+def test_law_noise_is_refused(seed: int) -> None:
+    assert ecc.decode(np.random.default_rng(seed).normal(size=ecc.CODED_BITS).astype(np.float32), KEY) is None
+
+
+def test_silence_is_not_the_payload_zero() -> None:
+    assert ecc.decode(np.zeros(ecc.CODED_BITS, np.float32), KEY) is None
+
+
+def test_the_mark_of_this_version_never_changes() -> None:
+    """Clips already released are found by these bits: a change here is a new version beside the old one."""
+    signs = np.packbits(ecc.encode(PAYLOAD, KEY) < 0).tobytes()
+    assert (
+        hashlib.sha256(signs).hexdigest()
+        == "69942e5ccf3eaba33504b3afe39ceafc9e97d15cd4306867634b9d331ca97796"
+    )
+    orders = b"".join(
+        np.concatenate([p.template, p.data]).astype(">u2").tobytes() for p in lattice.patterns(KEY)
+    )
+    assert (
+        hashlib.sha256(orders).hexdigest()
+        == "5bfa6ad5c38fb7762bc20b0223a0cb0b9eb8632d85954f4c28e06e8d8cd07b47"
+    )
+    assert np.angle(lattice.patterns(KEY)[0].phases[:3]).tolist() == pytest.approx(
+        [2.3999, 3.0911, 2.5309], abs=1e-3
+    )
+
+
+# Edges --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("width", "height"), [(361, 203), (203, 361), (1023, 577)])
+def test_odd_sizes_and_portrait_orientation_carry_the_mark(width: int, height: int) -> None:
+    assert payload_of(mark(pan(photo("coffee"), 6, width, height))) == PAYLOAD
+
+
+def test_long_clips_are_sampled_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_residual", lambda _: np.zeros((1, 1), np.float32))
+    frame = np.zeros((144, 144, 3), np.uint8)
+    for length in (1, 3, 47, 48, 49, 96, 97, 1000):
+        sampled = search._sample(frame for _ in range(length))
+        assert not isinstance(sampled, NotDetected)
+        bursts, residuals = sampled
+        assert len(bursts) == len(residuals)
+        assert min(length, 24) <= len(residuals) <= search.BURST_FRAMES * search.MAX_BURSTS
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (143, 900, 3), (200, 900, 3)])
+def test_pictures_too_small_or_narrow_are_refused_not_crashed_on(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(MediaError, match="too"):
+        Embedder(KEY, PAYLOAD, width=shape[1], height=shape[0])
+    assert isinstance(detect([np.zeros(shape, np.uint8)], KEY), NotDetected)
+
+
+def test_no_frames_is_an_answer() -> None:
+    assert detect([], KEY) == NotDetected("there are no frames")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [np.zeros((200, 300), np.uint8), np.zeros((200, 300, 4), np.uint8), np.zeros((200, 300, 3), np.float32)],
+)
+def test_what_is_not_a_frame_is_named(frame: Frame) -> None:
+    with pytest.raises(MediaError, match="uint8 \\[h, w, 3\\]"):
+        detect([frame], KEY)
+    with pytest.raises(MediaError, match="uint8 \\[h, w, 3\\]"):
+        Embedder(KEY, PAYLOAD, width=300, height=200)(frame, 0)
+
+
+def test_frames_of_another_size_or_a_negative_index_are_refused() -> None:
+    embed = Embedder(KEY, PAYLOAD, width=300, height=200)
+    with pytest.raises(MediaError, match="frames are"):
+        embed(np.zeros((300, 200, 3), np.uint8), 0)
+    with pytest.raises(MediaError, match="negative"):
+        embed(np.zeros((200, 300, 3), np.uint8), -1)
+    with pytest.raises(MediaError, match="frame `1`"):
+        detect([np.zeros((200, 300, 3), np.uint8), np.zeros((202, 300, 3), np.uint8)], KEY)
+
+
+def test_keys_and_payloads_of_the_wrong_length_are_refused() -> None:
+    with pytest.raises(ProvenanceError, match="key"):
+        Embedder(KEY[:-1], PAYLOAD, width=300, height=200)
+    with pytest.raises(ProvenanceError, match="key"):
+        detect([], KEY + b"\x00")
+    with pytest.raises(ProvenanceError, match="payload"):
+        Embedder(KEY, PAYLOAD[:-1], width=300, height=200)
