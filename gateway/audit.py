@@ -15,7 +15,7 @@ from gateway.access import holder
 from gateway.service import Service
 from ledger.errors import NotFound
 from ledger.ids import CameoId
-from ledger.log.disclosure import disclose, verify_disclosure
+from ledger.log.disclosure import verify_disclosure
 from ledger.log.note import VerifierKey
 from ledger.store.transaction import About, Transaction
 
@@ -39,12 +39,10 @@ def uses_of(service: Service, cameo_id: CameoId, auditor: str, *, at: datetime) 
         return owner
 
     owner = service.ledger.transact(record)
-    with service.ledger.reading() as tx:
-        entries = tx.entries(owner, ("decision", "returned", "release", "revocation"))
     return {
         "schema": "countersign/uses/v1",
         "cameo_id": cameo_id,
-        "entries": [disclose(entry, service.ledger.proof(entry.index)) for entry in entries],
+        "entries": service.ledger.disclosures(owner, ("decision", "returned", "release", "revocation")),
     }
 
 

@@ -36,12 +36,13 @@ from ledger.consent.grant import (
 from ledger.consent.registry import record_grant, revoke
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, encode_key
 from ledger.ids import CameoId, GrantId, new_id
-from ledger.log.disclosure import disclose
 from safety.enrolment import enrol_vouched
 
 Ask = Request[Any, Any, Any]
 NOTICE = "Your face is used only as this grant says. Every use and every refusal is on your timeline."
 NOTICE_VERSION = "2026-11"
+JSON_BYTES = 64 << 10
+"""Statements are small; what is larger is refused before it is parsed."""
 
 
 # Enrolment --------------------------------------------------------------------------------------------
@@ -50,7 +51,7 @@ NOTICE_VERSION = "2026-11"
 @post("/v1/cameos/vouched", status_code=201)
 async def enrol(request: Ask, service: Service) -> dict[str, str]:
     """An operator enrols someone they saw. Form fields: `statement` (JSON), `evidence` (JSON), file `picture`."""
-    holder(request, service, "operator")
+    await sync_to_thread(holder, request, service, "operator")
     form = await request.form()
     picture = form.get("picture")
     if not isinstance(picture, UploadFile):
@@ -84,13 +85,13 @@ class SessionIn(Strict):
     evidence: DeviceSignature
 
 
-@post("/v1/sessions/challenge", status_code=200, sync_to_thread=True)
+@post("/v1/sessions/challenge", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def session_challenge(service: Service, data: ChallengeIn) -> dict[str, str]:
     """A nonce for the person's device to sign (tag `countersign/session/v1`)."""
     return {"nonce": login_nonce(service, data.person_id)}
 
 
-@post("/v1/sessions", status_code=201, sync_to_thread=True)
+@post("/v1/sessions", status_code=201, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def open_session(request: Ask, service: Service, data: SessionIn) -> Response[dict[str, str]]:
     """Sign in: the cookie is HttpOnly, SameSite=Strict."""
     refuse_other_sites(request, service)
@@ -141,7 +142,7 @@ class GrantIn(Strict):
     evidence: DeviceSignature
 
 
-@post("/v1/grants/preview", status_code=200, sync_to_thread=True)
+@post("/v1/grants/preview", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str, Any]:
     """The exact grant to sign, its canonical bytes, what they say in words, and the challenge."""
     person_id = person_of(request, service)
@@ -170,7 +171,7 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
     }
 
 
-@post("/v1/grants", status_code=201, sync_to_thread=True)
+@post("/v1/grants", status_code=201, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def create_grant(request: Ask, service: Service, data: GrantIn) -> dict[str, Any]:
     """Record a signed grant."""
     person_id = person_of(request, service)
@@ -207,7 +208,9 @@ class RevokeIn(Strict):
     effect: RevocationEffect | None = None
 
 
-@post("/v1/grants/{grant_id:str}/revoke", status_code=200, sync_to_thread=True)
+@post(
+    "/v1/grants/{grant_id:str}/revoke", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES
+)
 def revoke_grant(
     request: Ask, service: Service, grant_id: str, data: RevokeIn | None = None
 ) -> dict[str, Any]:
@@ -225,10 +228,9 @@ def my_uses(request: Ask, service: Service, cameo_id: str) -> dict[str, Any]:
     with service.ledger.reading() as tx:
         if tx.owner(CameoId(cameo_id)) != person_id:
             raise problem(404, "cameo.unknown", f"you have no likeness `{cameo_id[:40]}`", "check the id")
-        entries = tx.entries(person_id)
     return {
         "cameo_id": cameo_id,
-        "entries": [disclose(entry, service.ledger.proof(entry.index)) for entry in entries],
+        "entries": service.ledger.disclosures(person_id),
     }
 
 

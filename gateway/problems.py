@@ -54,7 +54,13 @@ class Problem(Exception):  # noqa: N818 — RFC 9457's own word
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(reasons[0].sentence)
-        self.status, self.reasons, self.kind, self.headers = status, reasons, kind, headers or {}
+        self.status, self.kind, self.headers = status, kind, headers or {}
+        self.reasons = tuple(Reason(*map(_sendable, (r.id, r.sentence, r.remedy))) for r in reasons)
+
+
+def _sendable(text: str) -> str:
+    """JSON can smuggle in half a character that no answer can be written with."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def problem(status: int, reason_id: str, sentence: str, remedy: str) -> Problem:

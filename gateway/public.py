@@ -3,12 +3,15 @@
 A file sent to `/v1/verify` is decoded, answered and deleted. A clip's status names nobody.
 """
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import BoundedSemaphore
 from typing import Any
 
 from litestar import Request, Response, get, post
-from litestar.concurrency import sync_to_thread
 from litestar.datastructures import UploadFile
 
 from gateway.audit import log_keys_of
@@ -17,6 +20,9 @@ from gateway.service import Service
 from ledger.provenance.verdict import clip_standing
 
 Ask = Request[Any, Any, Any]
+# Strangers' files are decoded on threads of their own: a queue of them never holds up a revocation.
+_DECODING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="verify")
+_PLACES = BoundedSemaphore(16)
 
 
 @post("/v1/verify", status_code=200)
@@ -25,7 +31,15 @@ async def verify(request: Ask, service: Service) -> dict[str, Any]:
     with TemporaryDirectory(prefix="verify-") as directory:
         path = Path(directory) / "upload"
         await _receive(request, path, service.settings.max_upload_mb << 20)
-        verdict = await sync_to_thread(service.verifier.verify, path, at=service.clock())
+        if not _PLACES.acquire(blocking=False):
+            raise problem(
+                503, "verify.busy", "too many files are being checked right now", "try again in a minute"
+            )
+        try:
+            job = partial(service.verifier.verify, path, at=service.clock())
+            verdict = await asyncio.get_running_loop().run_in_executor(_DECODING, job)
+        finally:
+            _PLACES.release()
     return verdict.as_json()
 
 

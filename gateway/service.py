@@ -57,7 +57,8 @@ class Service:
 def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> Iterator[Service]:
     """Open everything but the job queue, which only a serving process runs (:func:`running_jobs`)."""
     home = settings.home
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)  # prompts, jobs and clips that were not cleared are in here
     with ExitStack() as stack:
         keyring = Keyring.open(home / "keys")
         authority = Authority.open(home / "pki", at=clock())
@@ -69,7 +70,8 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         stack.callback(ledger.close)
         tsa_url = settings.tsa_url or stack.enter_context(tsa.serve(authority, clock))
         anchors = authority.root_pem
-        gate = Gate(ledger, Engine.load(settings.policies), Sealer(keyring.permit))
+        engine = Engine.load(settings.policies, expected=settings.policy_set or None)
+        gate = Gate(ledger, engine, Sealer(keyring.permit))
         limits = media.Limits()
         objects = Objects.local(home / "objects")
         renderer = ReferenceRenderer()

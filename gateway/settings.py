@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     origin: str = "countersign.local/log"
     """The log's name, for ever: it is in every checkpoint."""
     policies: Path = Path(__file__).resolve().parent.parent / "policies"
+    policy_set: str = ""
+    """The hash the policy set must have; another one denies everything. Empty: whatever is in `policies`."""
     tsa_url: str = ""
     """An RFC 3161 authority. Empty: the embedded development one."""
     max_upload_mb: int = 200
@@ -38,4 +40,4 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        return self.base_url or f"http://{self.host}:{self.port}"
+        return self.base_url.rstrip("/") or f"http://{self.host}:{self.port}"

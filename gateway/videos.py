@@ -32,6 +32,7 @@ from safety.gate import Denied, GenerationRequest
 Ask = Request[Any, Any, Any]
 SIZES = ("1280x720", "720x1280", "854x480", "480x854", "640x360", "1024x1792", "1792x1024")
 POLL_AFTER_MS = "500"
+MOST_PEOPLE = 4
 
 
 class Strict(BaseModel):
@@ -326,6 +327,10 @@ def _parse(fields: Mapping[str, Any]) -> VideoCreate:
 
 
 def _known(cameo_ids: tuple[CameoId, ...]) -> tuple[CameoId, ...]:
+    if len(cameo_ids) > MOST_PEOPLE:
+        raise problem(
+            400, "request.characters", f"at most `{MOST_PEOPLE}` people fit in a clip", "name fewer"
+        )
     for cameo_id in cameo_ids:
         if not is_id(cameo_id, "cameo"):
             raise problem(

@@ -21,6 +21,7 @@ from dbos import Serializer as DbosSerializer
 from generator.backend import Backend, Portrait, RenderRequest
 from generator.errors import GeneratorError
 from generator.stamp import Stamper, release
+from ledger.canonical import sha256
 from ledger.errors import LedgerError
 from ledger.ids import VideoId
 from ledger.reasons import Reason
@@ -152,6 +153,13 @@ class Pipeline:
         # Bound to its own job: a permit copied to another row renders nothing.
         if allowed.permit.video_id != video_id:
             raise Refused("permit.other_job", "this permit belongs to another video", "ask for a new video")
+        # These words were screened and decided on; others in the row were not.
+        if sha256(prompt.encode()).hex() != allowed.permit.prompt_sha256:
+            raise Refused(
+                "permit.other_words",
+                "the stored prompt is not the one that was allowed",
+                "ask for a new video",
+            )
         return allowed, prompt
 
     def _portraits(self, permit: Permit) -> tuple[Portrait, ...]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from generator.errors import StampFailed
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, NotFound
 from ledger.ids import LeafIndex
 from ledger.provenance import media, watermark
 from ledger.provenance.manifest import Claim, Signer, read
@@ -135,4 +135,11 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
         }
         return Released(tx.finish_job(permit.video, record, key, at=at), key)
 
-    return gate.ledger.transact(operation)
+    try:
+        answer = gate.ledger.transact(operation)
+    except NotFound:
+        objects.delete(key)  # the job ended meanwhile: nothing of the clip stays
+        raise
+    if isinstance(answer, Denied):
+        objects.delete(key)
+    return answer

@@ -19,7 +19,9 @@ def canonical(value: Mapping[str, Any]) -> bytes:
     """RFC 8785 bytes of a JSON object. Raises InvalidStatement for what JSON cannot carry exactly."""
     try:
         if _holds_float(value):
-            raise InvalidStatement("statement.not_canonical", "the statement holds a number that is not whole")
+            raise InvalidStatement(
+                "statement.not_canonical", "the statement holds a number that is not whole"
+            )
         return rfc8785.dumps(dict(value))
     except (ValueError, RecursionError) as error:  # ValueError: also a key that is no Unicode text
         raise InvalidStatement("statement.not_canonical", "the statement is not plain JSON") from error

@@ -166,12 +166,23 @@ class Engine:
         """What is wrong with the policy set, for the operator; while there is anything, all is denied."""
 
     @classmethod
-    def load(cls, directory: Path) -> "Engine":
-        """Never raises: a broken set gives an engine that denies everything and says so."""
+    def load(cls, directory: Path, *, expected: str | None = None) -> "Engine":
+        """Never raises: a broken set gives an engine that denies everything and says so.
+
+        `expected` pins the set by its hash: with a file missing or changed, what is left may be valid and weaker.
+        """
         files: dict[str, bytes] = {}
         try:
             files = cedar.read(directory)
-            return cls(cedar.Policies(files), cedar.set_hash(files))
+            found = cedar.set_hash(files)
+            if expected not in {None, found}:
+                sentence = f"the policy set has the hash `{found}`, not the pinned `{expected}`"
+                return cls(
+                    None,
+                    found,
+                    Reason("policy.not_pinned", sentence, "restore the policies, or pin the new hash"),
+                )
+            return cls(cedar.Policies(files), found)
         except Unavailable as error:
             return cls(None, cedar.set_hash(files), error.reason)
         except (KeyboardInterrupt, SystemExit):

@@ -29,6 +29,10 @@ from safety.faces import enrol_portrait
 from safety.likeness import StoredLikeness, store_likeness
 
 MAX_PIXELS = 40_000_000
+MAX_SIDES = 30_000
+"""Width and height together: a strip of few pixels can still be scaled into a picture no memory holds."""
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""What a picture may be. Other decoders are never reached; some of them start programs."""
 FRAMES = 12
 POSES = 5
 
@@ -110,8 +114,8 @@ def pictures(path: Path) -> Sequence[NDArray[np.uint8]]:
 def decode_picture(data: bytes) -> NDArray[np.uint8]:
     """An image file's pixels: uint8 [h, w, 3] RGB. Raises MediaError."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS or image.width + image.height > MAX_SIDES:
                 raise MediaError(
                     "media.too_large", "the picture has over 40 million pixels", "send a smaller one"
                 )
@@ -120,5 +124,5 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
         raise MediaError(
             "media.not_picture", "the file is not a picture we can read", "send a JPEG or PNG"
         ) from error
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MediaError("media.damaged_picture", "the picture is damaged", "send it again") from error

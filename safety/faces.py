@@ -59,6 +59,7 @@ _DIMENSIONS: Final = 128
 _FORM: Final = struct.Struct("<8sBB")
 _MAGIC: Final = b"likeness"
 _WORKING_SIDE: Final = (600, 1080)
+MOST_ASPECT: Final = 4
 """Pictures are searched with a short side in this range: the detector's window is 80 px, about 1/8 of 600."""
 
 Box = tuple[int, int, int, int]
@@ -237,6 +238,11 @@ def _require_picture(image: Picture) -> None:
             "faces.not_a_picture",
             f"the picture is `{image.dtype}` {list(image.shape)}; faces are sought in uint8 [h, w, 3] of 16 pixels or more",
             "send a JPEG or PNG in colour",
+        )
+    # The short side is scaled up to a working size; a strip would become a picture no memory holds.
+    if max(image.shape[:2]) > MOST_ASPECT * min(image.shape[:2]):
+        raise InvalidInput(
+            "faces.strip", "the picture is more than four times as long as it is wide", "crop it"
         )
 
 

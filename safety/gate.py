@@ -10,7 +10,7 @@ denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -105,7 +105,7 @@ class Gate:
         Raises InvalidInput for a prompt nothing can read (empty, too long): then nothing is written.
         """
         screening = _screened(request.prompt)
-        facts = _request_facts(request, screening, self._strangers(request))
+        facts = _request_facts(request, screening, self._strangers(request, at))
         screened_by = screening.version if screening else "unavailable"
         return self.ledger.transact(lambda tx: self._decide_in(tx, request, facts, screened_by, at))
 
@@ -119,8 +119,7 @@ class Gate:
         refusals = [
             ruling for ruling in (general, *(answer.ruling for answer in answers)) if not ruling.allowed
         ]
-        reasons = _unique(reason for ruling in refusals for reason in ruling.reasons)
-        record = {
+        record: dict[str, object] = {
             "video_id": request.video_id,
             "allowed": not refusals,
             "action": facts.action,
@@ -128,16 +127,13 @@ class Gate:
             "prompt": request.prompt,
             "app_id": request.app_id,
             "policy_set": self.engine.policy_set_hash,
-            "policy_ids": sorted(
-                {policy for ruling in refusals or [general] for policy in ruling.policy_ids}
-            ),
-            "reasons": [reason.as_json() for reason in reasons],
             "screening": screened_by,
             "scores": dict(facts.scores),
         }
-        index = tx.append("decision", request.video_id, _about(record, request.app_id, answers), at=at)
+        about = _about(record, request.app_id, general, answers)
+        index = tx.append("decision", request.video_id, about, at=at)
         if refusals:
-            return Denied(reasons, _kind(general))
+            return Denied(_unique(reason for ruling in refusals for reason in ruling.reasons), _kind(general))
         permit = Permit(
             video_id=request.video_id,
             app_id=request.app_id,
@@ -169,6 +165,8 @@ class Gate:
         """The first of the person's grants that allows this, or the refusal that came closest to allowing it."""
         owner = tx.owner(cameo_id)
         standing = tx.standing(owner) if owner is not None else Standing()
+        if standing.erased:
+            owner = None  # nobody is left to tell
 
         def ask(held: GrantStanding | None) -> Ruling:
             about = _cameo_facts(standing, cameo_id, held, requester.app_id, facts.job_id, at)
@@ -184,12 +182,16 @@ class Gate:
         closest = min(refused, key=lambda ruling: len(ruling.reasons)) if refused else ask(None)
         return _Consent(cameo_id, owner, None, closest)
 
-    def _strangers(self, request: GenerationRequest) -> int | None:
-        """Recognisable faces in the reference picture that belong to nobody named. None: could not look."""
+    def _strangers(self, request: GenerationRequest, at: datetime) -> int | None:
+        """Recognisable faces in the reference picture that belong to nobody named. None: could not look.
+
+        Only people whose live grant the app holds are compared with: otherwise an app could find out whose face
+        a picture shows by naming them.
+        """
         if request.reference is None:
             return 0
         try:
-            known = self._templates(request.cameo_ids)
+            known = self._templates(self._granting(request, at))
             found = faces.find_faces(request.reference)
             return sum(
                 1 for face in found if face.recognisable and faces.match(face, tuple(known.values())) is None
@@ -197,6 +199,19 @@ class Gate:
         except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the reference picture could not be looked at")
             return None
+
+    def _granting(self, request: GenerationRequest, at: datetime) -> list[CameoId]:
+        with self.ledger.reading() as tx:
+            owners = [(cameo_id, tx.owner(cameo_id)) for cameo_id in request.cameo_ids]
+            return [
+                cameo_id
+                for cameo_id, owner in owners
+                if owner is not None
+                and any(
+                    held.live(at) and _is_for(held.grant, request.app_id)
+                    for held in tx.standing(owner).grants.values()
+                )
+            ]
 
     def _templates(self, cameo_ids: Iterable[CameoId]) -> dict[CameoId, faces.Likeness]:
         with self.ledger.reading() as tx:
@@ -240,6 +255,15 @@ class Gate:
         """None when the request may still be made, and everyone shown still agrees, at this place in the log."""
         requester = _requester(tx, AppId(permit.app_id))
         facts = _permit_facts(permit)
+        # What the permit says must be what the ledger recorded: its signature alone releases nothing.
+        decision = tx.find("decision", permit.video_id)
+        recorded = {(use.person_id, use.cameo_id, use.grant_id) for use in tx.uses(permit.video)}
+        if (
+            decision is None
+            or decision.index != permit.decision_index
+            or recorded != {use.ids for use in permit.uses}
+        ):
+            return Denied((_UNRECORDED,), "consent")
         # Asked again too: a clip that shows nobody must not slip past a suspension or a broken policy set.
         refusals = list(self.engine.generate(requester, facts).reasons)
         for use in permit.uses:
@@ -253,6 +277,8 @@ class Gate:
     def may_download(self, tx: Transaction, video: Video, viewer: AppId, *, at: datetime) -> Denied | None:
         """None unless the clip is not out, not for this viewer, or withdrawn by someone it shows."""
         uses = tx.uses(video.id)
+        if _requester(tx, viewer).suspended:
+            return Denied((_SUSPENDED,), "consent")
         clip = ClipFacts(
             clip_id=video.id,
             depicted=len(uses),
@@ -377,16 +403,41 @@ def _is_for(grant: Grant, app_id: AppId) -> bool:
 # The record -------------------------------------------------------------------------------------------
 
 
-def _about(record: dict[str, object], app_id: AppId, answers: Sequence[_Consent]) -> list[About]:
-    """The requester sees every grant used; each person depicted sees their own and nobody else's."""
+_UNRECORDED = Reason(
+    "release.unrecorded", "the ledger has no decision that allows this clip", "ask for the video again"
+)
+_SUSPENDED = Reason("standing.suspended", "this app is suspended", "ask the operator of this service")
+_SOMEONE_ELSE = Reason(
+    "decision.someone_else",
+    "someone else whom the request names has not agreed",
+    "there is nothing for you to do",
+)
+
+
+def _about(
+    record: Mapping[str, object], app_id: AppId, general: Ruling, answers: Sequence[_Consent]
+) -> list[About]:
+    """The requester sees what they were told; each person depicted sees their own part and nobody else's."""
     allowed = bool(record["allowed"])
 
-    def body(grants: list[str | None]) -> dict[str, object]:
-        return {**record, "grant_ids": [grant for grant in grants if grant is not None] if allowed else []}
+    def body(rulings: Sequence[Ruling], grants: Sequence[str | None], *, told: bool) -> dict[str, object]:
+        refusing = [ruling for ruling in rulings if not ruling.allowed]
+        reasons = _unique(reason for ruling in refusing for reason in ruling.reasons)
+        if not allowed and not reasons:
+            reasons = (_SOMEONE_ELSE,)
+        # A policy id can tell about a person what its reason was withheld for.
+        ids = {reason.id for reason in reasons} if told else {p for r in refusing for p in r.policy_ids}
+        return {
+            **record,
+            "policy_ids": sorted(general.policy_ids if allowed else ids),
+            "reasons": [reason.as_json() for reason in reasons],
+            "grant_ids": [grant for grant in grants if grant is not None] if allowed else [],
+        }
 
-    about = [About(app_id, "requester", body([answer.grant_id for answer in answers]))]
+    everyone = [general, *(answer.ruling for answer in answers)]
+    about = [About(app_id, "requester", body(everyone, [answer.grant_id for answer in answers], told=True))]
     return about + [
-        About(answer.owner, "depicted", body([answer.grant_id]))
+        About(answer.owner, "depicted", body([general, answer.ruling], [answer.grant_id], told=False))
         for answer in answers
         if answer.owner is not None
     ]

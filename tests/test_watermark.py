@@ -34,7 +34,7 @@ Clip = list[Frame]
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(1, 33))
 PAYLOAD = bytes.fromhex("c0ffee0123456789")
-FRAMES = 48
+FRAMES = 36
 
 
 # Footage ------------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_survives_re_encoding_remux_excerpt_and_dropped_frames(scene: tuple[Clip
     once = h264(scene[1], 23)
     frames = list(decoded(remux(once)))
     assert payload_of(frames) == PAYLOAD
-    assert payload_of(frames[17 : 17 + 24]) == PAYLOAD, "one second, not starting where a pattern does"
+    assert payload_of(frames[9 : 9 + 24]) == PAYLOAD, "one second, not starting where a pattern does"
     assert payload_of(frames[::2]) == PAYLOAD, "every other frame"
     irregular = [f for i, f in enumerate(frames) if i * 5 % 8 < 5]
     assert payload_of(irregular) == PAYLOAD, "15 of 24 frames a second, unevenly"
@@ -179,13 +179,13 @@ def test_survives_crf_28(scene: tuple[Clip, Clip]) -> None:
 def test_survives_640x360_encoded_and_scaled_back(scene: tuple[Clip, Clip]) -> None:
     small = resized(scene[1], 640, 360)
     assert payload_of(decoded(h264(small, 23))) == PAYLOAD
-    assert payload_of(resized(small[:24], 854, 480)) == PAYLOAD
+    assert payload_of(resized(small[:12], 854, 480)) == PAYLOAD
 
 
 @pytest.mark.slow
 def test_survives_brightness_and_contrast(scene: tuple[Clip, Clip]) -> None:
     for contrast, brightness in ((1.25, -12), (0.75, 30)):
-        assert payload_of(toned(scene[1][:24], contrast, brightness)) == PAYLOAD
+        assert payload_of(toned(scene[1][20:28], contrast, brightness)) == PAYLOAD
     assert payload_of(decoded(h264(toned(scene[1], 0.85, 10), 23))) == PAYLOAD
 
 
@@ -284,7 +284,7 @@ def test_quality_floors_hold_over_a_clip(scene: tuple[Clip, Clip]) -> None:
     picked = range(0, FRAMES, 8)
     before, after = (np.stack([clip[i] for i in picked]).astype(np.float64) for clip in scene)
     assert 10 * np.log10(255**2 / np.mean((before - after) ** 2)) >= 44
-    grey = [np.stack([np.asarray(Image.fromarray(clip[i]).convert("L")) for i in (4, 40)]) for clip in scene]
+    grey = [np.stack([np.asarray(Image.fromarray(clip[i]).convert("L")) for i in (4, 30)]) for clip in scene]
     assert min(ssim(a, b) for a, b in zip(*grey, strict=True)) >= 0.99
 
 
@@ -315,11 +315,16 @@ payloads = st.binary(min_size=PAYLOAD_BYTES, max_size=PAYLOAD_BYTES)
 keys = st.binary(min_size=32, max_size=32)
 
 
+quick = settings(max_examples=50, deadline=None)
+
+
+@quick
 @given(payloads, keys)
 def test_law_every_payload_round_trips(payload: bytes, key: bytes) -> None:
     assert ecc.decode(ecc.encode(payload, key), key) == payload
 
 
+@quick
 @given(payloads, st.sets(st.integers(0, ecc.CODED_BITS - 1), max_size=11))
 def test_law_any_eleven_flipped_signs_are_corrected(payload: bytes, flipped: set[int]) -> None:
     """Free distance 24: fewer than 12 errors leave the sent word the nearest, wherever they fall."""
@@ -328,6 +333,7 @@ def test_law_any_eleven_flipped_signs_are_corrected(payload: bytes, flipped: set
     assert ecc.decode(evidence, KEY) == payload
 
 
+@quick
 @given(payloads, st.sets(st.integers(0, ecc.CODED_BITS - 1), max_size=23), st.floats(1e-6, 1e6))
 def test_law_any_23_erasures_are_filled_at_any_gain(payload: bytes, erased: set[int], gain: float) -> None:
     evidence = ecc.encode(payload, KEY) * np.float32(gain)
@@ -335,18 +341,20 @@ def test_law_any_23_erasures_are_filled_at_any_gain(payload: bytes, erased: set[
     assert ecc.decode(evidence, KEY) == payload
 
 
-@settings(max_examples=40)
+@quick
 @given(payloads, st.integers(0, 2**32))
 def test_law_noise_as_strong_as_the_signal_is_corrected(payload: bytes, seed: int) -> None:
     noise = np.random.default_rng(seed).normal(0, 0.95, ecc.CODED_BITS)
     assert ecc.decode((ecc.encode(payload, KEY) + noise).astype(np.float32), KEY) == payload
 
 
+@quick
 @given(payloads)
 def test_law_a_perfect_word_under_another_key_is_refused(payload: bytes) -> None:
     assert ecc.decode(ecc.encode(payload, OTHER_KEY), KEY) is None
 
 
+@quick
 @given(st.integers(0, 2**32))
 def test_law_noise_is_refused(seed: int) -> None:
     assert ecc.decode(np.random.default_rng(seed).normal(size=ecc.CODED_BITS).astype(np.float32), KEY) is None

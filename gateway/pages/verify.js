@@ -52,9 +52,12 @@ function show(verdict) {
     none: "Not found in the ledger",
   }[verdict.recovered_via]);
   if (verdict.released) {
-    finding(verdict.consent_then, "Everyone shown agreed when it was made");
+    const marked = verdict.recovered_via === "watermark";
+    if (marked) finding("maybe", "What else this file shows is not covered by the mark");
+    finding(verdict.consent_then, marked
+      ? "Everyone in the marked clip agreed when it was made" : "Everyone shown agreed when it was made");
     const now = {
-      standing: [true, "Everyone shown still agrees"],
+      standing: [true, marked ? "Everyone in the marked clip still agrees" : "Everyone shown still agrees"],
       expired: ["maybe", `The grant has ended${at(verdict)}`],
       revoked: ["maybe", `Consent for new clips was withdrawn${at(verdict)}`],
       withdrawn: [false, `Consent was withdrawn${at(verdict)}: this should no longer be shown`],

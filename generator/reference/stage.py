@@ -105,7 +105,7 @@ def _surroundings(
     whole = painting.far + painting.near_alpha[..., None] * (painting.near - painting.far)
     if scene.place is Place.SPACE or scene.hour is Hour.SPACE:
         return np.asarray(whole, np.float32)
-    return _defocus(whole, 0.011 * high)
+    return _defocus(whole, 0.016 * high)
 
 
 def _extended(portrait: Portrait, panel: "_Panel") -> Picture:

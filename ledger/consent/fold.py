@@ -90,7 +90,7 @@ def fold(entries: Iterable[Entry]) -> Standing:
     return standing
 
 
-def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911 — one arm for each kind
+def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: PLR0911 — one arm for each kind
     body = entry.body
     match entry.kind:
         case "enrolment":
@@ -106,15 +106,7 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911 
                 return standing
             return _with(standing, GrantStanding(grant, entry.index))
         case "revocation":
-            held = standing.grants.get(GrantId(body["grant_id"]))
-            if held is None:
-                return standing
-            if held.revoked_index is not None:
-                # Ended already. More may still be withdrawn, never less.
-                wider = body["effect"] == "withdraw_all"
-                return _with(standing, replace(held, effect="withdraw_all")) if wider else standing
-            revoked = replace(held, revoked_index=entry.index, revoked_at=body["at"], effect=body["effect"])
-            return _with(standing, revoked)
+            return _revoke(standing, entry)
         case "decision" if body["allowed"]:
             return _use(standing, body, reserve=True)
         case "returned":
@@ -127,6 +119,18 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911 
             return replace(standing, erased=True)
         case _:
             return standing
+
+
+def _revoke(standing: Standing, entry: Entry) -> Standing:
+    held, effect = standing.grants.get(GrantId(entry.body["grant_id"])), entry.body["effect"]
+    if held is None:
+        return standing
+    if held.revoked_index is None:
+        held = replace(held, revoked_index=entry.index, revoked_at=entry.body["at"], effect=effect)
+    elif effect == "withdraw_all":
+        # Over already. More may still be withdrawn, never less.
+        held = replace(held, effect=effect)
+    return _with(standing, held)
 
 
 def _use(standing: Standing, body: Mapping[str, Any], *, reserve: bool) -> Standing:

@@ -209,6 +209,8 @@ def sentence(grant: Grant, grantee_name: str) -> str:
         purpose,
         shown,
     ]
+    if grant.allowed_contexts:
+        parts.append(f"{_list(list(grant.allowed_contexts), last='or')} ones too")
     if grant.forbidden_contexts:
         parts.append(f"nothing {_list(list(grant.forbidden_contexts), last='or')}")
     if grant.approval == "before_release":

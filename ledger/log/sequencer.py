@@ -18,7 +18,7 @@ Several processes may share one ledger: the database orders them, a file lock or
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,12 +29,17 @@ from sqlmodel import Session
 
 from ledger.errors import Inconsistent, LogError, Unavailable
 from ledger.ids import LeafIndex
+from ledger.log.disclosure import disclose
 from ledger.log.merkle import Frontier, inclusion_proof, leaf_hash
 from ledger.log.note import Checkpoint, SignerKey, TlogProof, VerifierKey, open_checkpoint, sign_note
 from ledger.store.database import Database, translated
 from ledger.store.transaction import LogKeys, Transaction
 
 T = TypeVar("T")
+_RUNBOOK = (
+    "put the newest `checkpoint` file back, and the database that was running; or start a new log under a new "
+    "origin and announce it"
+)
 GROUP = 256
 """Operations committed together at most. A group forms by itself while the previous commit is in flight."""
 
@@ -50,6 +55,7 @@ class Ledger:
         directory.mkdir(parents=True, exist_ok=True)
         self._queue: SimpleQueue[tuple[Callable[[Transaction], Any], Future[Any]] | None] = SimpleQueue()
         self._door, self._closed = threading.Lock(), False
+        self._broken: Inconsistent | None = None
         self._recover()
         self._writer = threading.Thread(target=self._run, name="sequencer", daemon=True)
         self._writer.start()
@@ -95,6 +101,19 @@ class Ledger:
         with self.reading() as tx:
             return TlogProof(index, tuple(inclusion_proof(index, size, tx.node)), note)
 
+    def disclosures(self, subject_id: str, kinds: Iterable[str] | None = None) -> list[dict[str, Any]]:
+        """What is recorded about one subject, up to the newest checkpoint, each entry with its proof under it."""
+        note = self.checkpoint()
+        size = open_checkpoint(note, self.verifier).checkpoint.size
+        with self.reading() as tx:
+            return [
+                disclose(
+                    entry, TlogProof(entry.index, tuple(inclusion_proof(entry.index, size, tx.node)), note)
+                )
+                for entry in tx.entries(subject_id, kinds)
+                if entry.index < size
+            ]
+
     def close(self) -> None:
         with self._door:
             self._closed = True
@@ -122,6 +141,11 @@ class Ledger:
                 return
 
     def _commit(self, group: list[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
+        if self._broken is not None:
+            # What is written on a log that can no longer be signed would be lost, or fork it.
+            for _, future in group:
+                future.set_exception(self._broken)
+            return
         outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
             with self.database.writing() as session:
@@ -130,6 +154,7 @@ class Ledger:
             # Durable from here on.
             self._sign()
         except BaseException as error:  # noqa: BLE001 — the caller's thread gets it; this one must live on
+            self._broken = error if isinstance(error, Inconsistent) else None
             for _, future in group:
                 future.set_exception(error)
             return
@@ -145,6 +170,11 @@ class Ledger:
         with self._signing_lock(), self.reading() as tx:
             size = tx.size()
             last = self._last_signed()
+            # A log without entries is always signed first, so entries without a checkpoint mean that it was lost.
+            if last is None and size:
+                raise Inconsistent(
+                    "log.checkpoint_lost", "there are entries but no signed checkpoint", _RUNBOOK
+                )
             if last is not None:
                 self._refuse_fork(tx, last, size)
                 if last.size == size:
@@ -155,18 +185,14 @@ class Ledger:
 
     def _refuse_fork(self, tx: Transaction, last: Checkpoint, size: int) -> None:
         """INVARIANT: what is signed next extends what was signed last."""
-        runbook = (
-            "keep the `checkpoint` file; restore the database that was running, or start a new log under a new "
-            "origin and announce it"
-        )
         if size < last.size:
             sentence = (
                 f"the database holds `{size}` entries but `{last.size}` were signed: it is an older copy"
             )
-            raise Inconsistent("log.rolled_back", sentence, runbook)
+            raise Inconsistent("log.rolled_back", sentence, _RUNBOOK)
         if tx.frontier(last.size).root() != last.root:
             raise Inconsistent(
-                "log.forked", f"the first `{last.size}` entries are not the signed ones", runbook
+                "log.forked", f"the first `{last.size}` entries are not the signed ones", _RUNBOOK
             )
 
     def _last_signed(self) -> Checkpoint | None:
@@ -184,7 +210,9 @@ class Ledger:
             for index, leaf in tx.leaves():
                 # Nodes derive from leaves; one that does not is damage, and would make us sign a false root
                 # or hand out proofs that nobody can verify.
-                if index != rebuilt.size or any(n != next(stored, None) for n in rebuilt.append(leaf_hash(leaf))):
+                if index != rebuilt.size or any(
+                    n != next(stored, None) for n in rebuilt.append(leaf_hash(leaf))
+                ):
                     raise damaged
             if rebuilt.size != size or next(stored, None) is not None:
                 raise damaged

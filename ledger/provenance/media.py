@@ -64,6 +64,8 @@ class Limits:
     max_seconds: float = 120.0
     max_pixels: int = 3840 * 2160
     max_fps: int = 120
+    max_decoded: int = 6_000_000_000
+    """Pixels of all frames together: two minutes of 1080p at 24 frames a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class _Tally:
     width: int = 0
     height: int = 0
     frames: int = 0
+    decoded: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
     end_s: float = 0.0
@@ -167,6 +170,9 @@ def _check_frame(frame: VideoFrame, tally: _Tally, limits: Limits) -> None:
     """The header's promises, held against each frame: a clip may change size or run on behind its header."""
     if frame.width * frame.height > limits.max_pixels:
         raise _too_large(_pixels(frame.width, frame.height, limits))
+    tally.decoded += frame.width * frame.height
+    if tally.decoded > limits.max_decoded:
+        raise _too_large(f"the clip holds over `{limits.max_decoded // 10**9}` thousand million pixels")
     seconds = (frame.time or 0.0) - tally.first_s
     if seconds > limits.max_seconds or tally.frames >= limits.max_seconds * limits.max_fps:
         raise _too_long(max(seconds, tally.frames / limits.max_fps), limits)

@@ -11,6 +11,7 @@ not show that the rest of the picture is what we released, and the verdict says 
 point to different clips, neither is believed.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ class ClipStanding:
     video_id: str
     released: bool
     released_at: str | None
+    manifest_id: str | None
     decision_index: int | None
     release_index: int | None
     people: int
@@ -108,6 +110,7 @@ def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStandi
         video_id=video_id,
         released=True,
         released_at=_iso(release.at),
+        manifest_id=video.manifest_id,
         decision_index=decision.index if decision else None,
         release_index=release.index,
         people=len(uses),
@@ -118,6 +121,8 @@ def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStandi
 
 
 def _clip_by_payload(tx: Transaction, payload: str, *, at: datetime) -> ClipStanding | None:
+    if not re.fullmatch(r"[0-9a-f]{16}", payload):
+        return None  # a manifest may name anything as its mark
     video_id = tx.video_by_payload(bytes.fromhex(payload))
     return clip_standing(tx, video_id, at=at) if video_id else None
 
@@ -151,7 +156,7 @@ def _one(tx: Transaction, use: Depicted, at: datetime) -> tuple[ConsentNow, str 
 def _compile(
     found: ManifestFinding, mark: str | None, standing: ClipStanding | None, origin: str, *, embedded: bool
 ) -> Verdict:
-    contradictions = _contradictions(found, standing)
+    contradictions = _contradictions(found, standing, embedded=embedded)
     unknown_mark = mark is not None and standing is None
     if contradictions:
         standing = None  # which of the two clips this is, if either, cannot be said
@@ -178,7 +183,14 @@ def _compile(
     )
 
 
-def _contradictions(found: ManifestFinding, standing: ClipStanding | None) -> tuple[str, ...]:
+def _contradictions(
+    found: ManifestFinding, standing: ClipStanding | None, *, embedded: bool
+) -> tuple[str, ...]:
+    # Someone who can sign as we do could write a released clip's number into other footage: the number is public.
+    if embedded and standing and found.manifest_id != standing.manifest_id:
+        return (
+            "the manifest is not the one the clip it names was released with: it was made for other footage",
+        )
     claimed = found.consent.get("video_id") if found.manifest_trusted and found.consent else None
     if claimed and standing and claimed != standing.video_id:
         return ("the manifest names one clip and the mark another: at least one was copied here",)
@@ -195,7 +207,7 @@ def _notes(found: ManifestFinding, via: Via, *, unknown_mark: bool) -> tuple[str
         )
     if via == "watermark":
         notes.append(
-            "the mark shows where the pixels come from; it does not show that nothing was added to them"
+            "the mark shows that pixels of that clip are in this file; what else the file shows is not covered"
         )
     if unknown_mark:
         notes.append("a mark was found, but the ledger knows no released clip by it")
@@ -211,13 +223,15 @@ def _summary(
         if found.state in {"valid", "trusted"}:
             return "This file is signed, but it is not a clip this ledger released."
         return "No evidence of where this file comes from was found. That does not mean it is real, or that it is not."
+    released = _in_words(standing.released_at)
     how = (
-        "Its signed manifest is intact"
+        f"Its signed manifest is intact: an AI-generated clip, released on {released}."
         if via == "embedded"
-        else "Its manifest is gone or broken; the mark in its pixels was found"
+        else f"No intact manifest, but it carries the mark of an AI-generated clip released on {released}; "
+        "what else this file shows is not covered."
     )
     consent = _CONSENT_WORDS[standing.consent_now].format(at=_in_words(standing.consent_changed_at))
-    return f"{how}: an AI-generated clip, released on {_in_words(standing.released_at)}. {consent}"
+    return f"{how} {consent if via == 'embedded' else consent.replace('Everyone shown', 'Everyone in that clip')}"
 
 
 _CONSENT_WORDS: dict[ConsentNow, str] = {

@@ -70,6 +70,7 @@ class Video:
     error_code: str | None = None
     error_message: str | None = None
     object_key: str | None = None
+    manifest_id: str | None = None
     deleted_at: int | None = None
 
 

@@ -8,13 +8,14 @@ their own key, and the public leaf commits to all of them without naming anyone.
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import BigInteger, delete, insert, literal, tuple_, update
+from sqlalchemy import BigInteger, bindparam, delete, insert, literal, tuple_, update
 from sqlmodel import Session, SQLModel, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from ledger.canonical import canonical, sha256
 from ledger.consent.fold import Entry, Standing, fold
@@ -39,7 +40,31 @@ from ledger.store.tables import (
 
 CONSENT_KINDS = ("enrolment", "grant", "revocation", "decision", "returned", "approval", "erasure")
 ENDED = ("completed", "failed")
+_PERSONAL = ("consent.", "minors.", "release.", "standing.")
+"""Reasons that say something about one person, by the beginning of their ids."""
 R = TypeVar("R", App, Person, Cameo, Video, Depicted, KeyHolder, Place)
+
+
+# What every append runs, built once, on the tables themselves: these rows never change, so they need no unit of
+# work around them, and building a statement costs more than running it.
+_TABLES = SQLModel.metadata.tables
+_NODES, _KEYS = _TABLES["log_node"], _TABLES["subject_key"]
+_ADD_ENTRY = insert(_TABLES["log_entry"])
+_ADD_SUBJECT = insert(_TABLES["subject"])
+_ADD_NODE = insert(_NODES)
+_GROW = update(_TABLES["head"]).values(size=bindparam("new_size"))
+_SIZE = select(Head.size)
+_EDGE: SelectOfScalar[bytes] = (
+    select(LogNode.hash)
+    .where(tuple_(col(LogNode.level), col(LogNode.position)).in_(bindparam("places", expanding=True)))
+    .order_by(col(LogNode.level).desc())
+)
+_COUNT = (
+    update(_KEYS)
+    .where(_KEYS.c.subject_id == bindparam("subject"))
+    .values(next_n=_KEYS.c.next_n + 1)
+    .returning(_KEYS.c.next_n)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +122,21 @@ class Transaction:
             "leaf": leaf,
             "commitments": b"".join(sorted(commitments)),
         }
-        # Straight to the tables: rows that are never changed need no unit of work around them.
         self.session.flush()
-        self.session.exec(insert(LogEntry), params=entry)
-        self.session.exec(insert(Subject), params=[row for _, row in sealed])
-        self.session.exec(insert(LogNode), params=[n._asdict() for n in frontier.append(leaf_hash(leaf))])
-        self.session.exec(update(Head).values(size=frontier.size))
+        self.session.exec(_ADD_ENTRY, params=entry)
+        self.session.exec(_ADD_SUBJECT, params=[row for _, row in sealed])
+        self.session.exec(_ADD_NODE, params=[node._asdict() for node in frontier.append(leaf_hash(leaf))])
+        self.session.exec(_GROW, params={"new_size": frontier.size})
         return index
 
     def size(self) -> int:
         """How many entries the log holds."""
-        return self.session.exec(select(Head.size)).one()
+        return self.session.exec(_SIZE).one()
 
     def frontier(self, size: int) -> Frontier:
         """The right edge of the tree when it held `size` entries: what its root, and the next entry, hang on."""
         wanted = [(level, (size >> level) - 1) for level in range(size.bit_length()) if size >> level & 1]
-        place = tuple_(col(LogNode.level), col(LogNode.position))
-        query = select(LogNode.hash).where(place.in_(wanted)).order_by(col(LogNode.level).desc())
-        return Frontier(size, self.session.exec(query).all())
+        return Frontier(size, self.session.exec(_EDGE, params={"places": wanted}).all())
 
     def node(self, level: int, position: int) -> bytes:
         """The hash of a complete subtree, as proofs ask for it."""
@@ -151,8 +173,14 @@ class Transaction:
         return [self._open(subject, entry, key) for subject, entry in self.session.exec(query)]
 
     def standing(self, person_id: PersonId) -> Standing:
-        """The person's standing consent as of this transaction."""
+        """The person's standing consent as of this transaction; of an erased person, that they are erased."""
+        if self._erased(person_id):
+            return Standing(erased=True)
         return fold(opened.entry() for opened in self.entries(person_id, CONSENT_KINDS))
+
+    def _erased(self, subject_id: str) -> bool:
+        row = self.session.get(SubjectKey, subject_id)
+        return row is not None and row.wrapped is None
 
     # -- people and apps --------------------------------------------------------------------------------
 
@@ -254,9 +282,12 @@ class Transaction:
         video = self.session.get_one(tables.Video, video_id)
         if video.status in ENDED:
             return
-        self.append(
-            "returned", video_id, self.about_video(video, {"stage": stage, "reasons": reasons}), at=at
-        )
+        about = self._about_video(video, {"stage": stage, "reasons": reasons})
+        if len(about) > 2:
+            # Two people or more: why one of them is not in a clip is not for the others to read.
+            shared = [reason for reason in reasons if not reason["id"].startswith(_PERSONAL)]
+            about[1:] = [replace(one, body={**one.body, "reasons": shared}) for one in about[1:]]
+        self.append("returned", video_id, about, at=at)
         video.status, video.error_code = "failed", reasons[0]["id"]
         video.error_message = "; ".join(f"{reason['reason']} ({reason['remedy']})" for reason in reasons)
         self.session.add(video)
@@ -279,20 +310,22 @@ class Transaction:
         video = self.session.get_one(tables.Video, video_id)
         if video.status in ENDED:
             raise NotFound("job.ended", "this job ended before the clip was finished", "ask for a new video")
-        index = self.append("release", video_id, self.about_video(video, clip), at=at)
+        index = self.append("release", video_id, self._about_video(video, clip), at=at)
         video.status, video.progress, video.completed_at = "completed", 100, int(at.timestamp())
         video.object_key, video.manifest_id = object_key, clip["manifest_id"]
         video.payload = bytes.fromhex(clip["payload"])
         self.session.add(video)
         return index
 
-    def about_video(self, video: tables.Video, record: Mapping[str, Any]) -> list[About]:
+    def _about_video(self, video: tables.Video, record: Mapping[str, Any]) -> list[About]:
         """The requester and everyone shown, each told of their own grants only."""
         uses = self.uses(VideoId(video.id))
         record = {**record, "video_id": video.id}
         about = [About(video.app_id, "requester", {**record, "grant_ids": [use.grant_id for use in uses]})]
         return about + [
-            About(use.person_id, "depicted", {**record, "grant_ids": [use.grant_id]}) for use in uses
+            About(use.person_id, "depicted", {**record, "grant_ids": [use.grant_id]})
+            for use in uses
+            if not self._erased(use.person_id)
         ]
 
     def unfinished_jobs(self) -> list[VideoId]:
@@ -363,13 +396,9 @@ class Transaction:
 
     # -- sealing ----------------------------------------------------------------------------------------
 
-    def _seal(
-        self, one: About, kind: str, index: LeafIndex, at: datetime
-    ) -> tuple[Opening, dict[str, Any]]:
+    def _seal(self, one: About, kind: str, index: LeafIndex, at: datetime) -> tuple[Opening, dict[str, Any]]:
         key = self.subject_key(one.subject_id)
-        row = self.session.get_one(SubjectKey, one.subject_id)
-        n, row.next_n = row.next_n, row.next_n + 1
-        self.session.add(row)
+        n = self.session.exec(_COUNT, params={"subject": one.subject_id}).scalar_one() - 1
         body = canonical({"kind": kind, "at": at.strftime("%Y-%m-%dT%H:%M:%SZ"), **one.body})
         secret = secrets.token_bytes(32)
         subject = {

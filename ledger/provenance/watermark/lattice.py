@@ -139,6 +139,10 @@ def measure(pictures: Reals, units: float) -> Phasors:
 @functools.lru_cache(maxsize=16)
 def _plane(pixels: int, units: float) -> Phasors:
     """complex64 [pixels, 2·reach+1]: e^{2πikx/160} at the pixel centres."""
-    k = np.arange(-waves().reach, waves().reach + 1)
-    turns = np.outer((np.arange(pixels) + 0.5) * (units / PERIOD), k) % 1.0
-    return np.exp(np.complex64(2j * np.pi) * turns.astype(np.float32))
+    k = np.arange(waves().reach + 1)
+    angles = (np.outer((np.arange(pixels) + 0.5) * (units / PERIOD), k) % 1.0 * (2 * np.pi)).astype(
+        np.float32
+    )
+    half = np.empty(angles.shape, np.complex64)
+    half.real, half.imag = np.cos(angles), np.sin(angles)
+    return np.concatenate([half[:, :0:-1].conj(), half], axis=1)
