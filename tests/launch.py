@@ -2,7 +2,7 @@
 
 Commands come as JSON lines on stdin, answers go as JSON lines to stdout:
 
-    {"start": {"env": {…}, "log": path, "keys": {role: {name: public key}}, "die_at": point or "", "ahead_s": n}} → {"pid": n}
+    {"start": {"env": {…}, "log": path, "keys": {role: {name: public key}}, "ahead_s": n, "death": path or ""}} → {"pid": n}
     {"wait": pid} → {"exit": code, negative for a signal}
 
 A service is a fork of this process, which has imported everything and started nothing: the state is as fresh as
@@ -11,7 +11,7 @@ after an exec, without the seconds of importing. Keys are created before the ser
 
 - the model is :class:`StillClip`, which is fast, and shows whom the prompt asks it to;
 - the clock is `ahead_s` seconds ahead;
-- at the point `die_at` the process kills itself with SIGKILL, as a power cut or the kernel would.
+- where the file `death` names a point, the process kills itself there with SIGKILL, as the kernel would.
 """
 
 import json
@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
 from functools import lru_cache, partial, wraps
@@ -127,86 +128,76 @@ def _encode(picture: Picture, request: RenderRequest, out: Path) -> None:
 # The ways to die --------------------------------------------------------------------------------------------
 
 
-def _die() -> NoReturn:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("still alive")
+def watch(file: Path) -> None:
+    """Die wherever `file` says. Points:
+
+    `enqueue`, `render`, `clear`, `stamp`, `release`, `fail`, `tidy`, `put` × `.before`, `.after`;
+    `decision`, `release`, `returned` × `.unsigned`: committed, and not yet under a signed checkpoint; `put.half`.
+    """
+
+    def at(point: str) -> None:
+        if file.exists() and file.read_text() == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(owner: Any, name: str, step: Callable[..., str]) -> None:
+        original = getattr(owner, name)
+
+        @wraps(original)
+        def watched(*args: Any, **options: Any) -> Any:
+            at(f"{step(*args)}.before")
+            answer = original(*args, **options)
+            at(f"{step(*args)}.after")
+            return answer
+
+        setattr(owner, name, watched)
+
+    around(pipeline.Pipeline, "submit", lambda *_: "enqueue")
+    around(pipeline.Pipeline, "attempt", lambda _line, stage, _sealed: str(stage))
+    around(pipeline.Pipeline, "fail", lambda *_: "fail")
+    around(pipeline.Pipeline, "tidy", lambda *_: "tidy")
+    around(objects.Objects, "put", lambda *_: "put")
+    _watch_signing(at)
+    objects.obstore = _TornStore(at)  # type: ignore[assignment]
 
 
-def _around(owner: Any, name: str, *, before: Callable[..., bool], after: Callable[..., bool]) -> None:
-    """Replace `owner.name` by itself, and death before or after a call that the predicate picks."""
-    original = getattr(owner, name)
-
-    @wraps(original)
-    def watched(*args: Any, **options: Any) -> Any:
-        if before(*args, **options):
-            _die()
-        answer = original(*args, **options)
-        if after(*args, **options):
-            _die()
-        return answer
-
-    setattr(owner, name, watched)
-
-
-def _always(*_: Any, **__: Any) -> bool:
-    return True
-
-
-def arm(point: str) -> None:
-    """`enqueue`, `render`, `clear`, `stamp`, `release`, `fail`, `tidy`, `put` × `.before`, `.after`;
-    `decision`, `release`, `returned` × `.unsigned`; `put.half`."""
-    what, _, moment = point.partition(".")
-    if not moment:
-        return None
-    if moment == "unsigned":
-        return _die_unsigned(what)
-    if moment == "half":
-        objects.obstore = _TornStore()  # type: ignore[assignment]
-        return None
-    owner, name, here = {
-        "enqueue": (pipeline.Pipeline, "submit", _always),
-        "put": (objects.Objects, "put", _always),
-        "fail": (pipeline.Pipeline, "fail", _always),
-        "tidy": (pipeline.Pipeline, "tidy", _always),
-    }.get(what, (pipeline.Pipeline, "attempt", lambda _line, stage, _sealed: stage == what))
-    never = lambda *_, **__: False  # noqa: E731 — a predicate
-    _around(owner, name, **{"before": never, "after": never, moment: here})
-    return None
-
-
-def _die_unsigned(kind: str) -> None:
-    """Death between the commit of an entry of this kind and the checkpoint that covers it."""
+def _watch_signing(at: Callable[[str], None]) -> None:
     written: set[str] = set()
     append, sign = Transaction.append, Ledger._sign
 
     @wraps(append)
-    def noting(self: Transaction, entry: str, *args: Any, **options: Any) -> Any:
-        written.add(entry)
-        return append(self, entry, *args, **options)
+    def noting(self: Transaction, kind: str, *args: Any, **options: Any) -> Any:
+        written.add(kind)
+        return append(self, kind, *args, **options)
 
-    def dying(self: Ledger) -> None:
-        if kind in written:
-            _die()
+    @wraps(sign)
+    def signing(self: Ledger) -> None:
+        for kind in written:
+            at(f"{kind}.unsigned")
+        written.clear()
         sign(self)
 
-    Transaction.append = noting  # type: ignore[method-assign]
-    Ledger._sign = dying  # type: ignore[method-assign]
+    Transaction.append = noting  # type: ignore[method-assign, assignment]
+    Ledger._sign = signing  # type: ignore[method-assign]
 
 
+@dataclass
 class _TornStore:
-    """obstore, dead in the middle of writing a clip: half of it lies where the local store stages it."""
+    """obstore, which can die in the middle of a clip: half of it then lies where the local store stages files."""
+
+    at: Callable[[str], None]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(obstore, name)
 
     def put(self, store: Any, key: str, content: Any, **options: Any) -> Any:
-        if not isinstance(content, Path):
-            return obstore.put(store, key, content, **options)
-        staged = Path(f"{store.prefix}/{key}#1")
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        whole = content.read_bytes()
-        staged.write_bytes(whole[: len(whole) // 2])
-        _die()
+        if isinstance(content, Path):
+            staged = Path(f"{store.prefix}/{key}#1")
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            whole = content.read_bytes()
+            staged.write_bytes(whole[: len(whole) // 2])
+            self.at("put.half")
+            staged.unlink()
+        return obstore.put(store, key, content, **options)
 
 
 # The services -----------------------------------------------------------------------------------------------
@@ -228,7 +219,8 @@ def _serve(order: dict[str, Any]) -> NoReturn:
         gateway.serve.open_service = partial(  # type: ignore[attr-defined]
             gateway.service.open_service, clock=lambda: gateway.service.now() + ahead
         )
-        arm(order["die_at"])
+        if order["death"]:
+            watch(Path(order["death"]))
         gateway.serve.run(settings)
         code = 0
     except BaseException:  # noqa: BLE001 — into the log; then this fork must end, not go on reading commands

@@ -92,6 +92,8 @@ class Site:
     home: Path
     apps: tuple[str, ...] = ("film club", "other app", "third app")
     env: dict[str, str] = field(default_factory=dict)
+    mortal: bool = False
+    """Whether :meth:`die_at` works."""
     operator: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     port: int = field(default_factory=lambda: free_port())
     pid: int | None = None
@@ -100,11 +102,8 @@ class Site:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, die_at: str = "", *, ahead_s: int = 0) -> None:
-        """Start the service and wait until it answers.
-
-        `die_at`: where it kills itself, if it gets there. `ahead_s`: how much later its clock says it is.
-        """
+    def start(self, *, ahead_s: int = 0) -> None:
+        """Start the service and wait until it answers. `ahead_s`: how much later its clock says it is."""
         self.temporary.mkdir(parents=True, exist_ok=True)
         settings = {"HOME": str(self.home), "PORT": str(self.port), "MAX_UPLOAD_MB": str(UPLOAD_MB), **self.env}
         self.pid = self.launcher.start(
@@ -116,8 +115,8 @@ class Site:
                 "operator": {OPERATOR: encode_key(self.operator.public_key())},
                 "auditor": {"press council": ""},
             },
-            die_at=die_at,
             ahead_s=ahead_s,
+            death=str(self._death) if self.mortal else "",
         )
         until = time.monotonic() + 60
         while time.monotonic() < until and self.alive():
@@ -128,6 +127,16 @@ class Site:
             else:
                 return
         raise AssertionError(f"the service did not start:\n{self.said()[-4000:]}")
+
+    def die_at(self, point: str) -> None:
+        """From now on the service kills itself at `point`, if it gets there; "" for nowhere."""
+        new = self._death.with_suffix(".new")
+        new.write_text(point)
+        new.replace(self._death)
+
+    @property
+    def _death(self) -> Path:
+        return self.home / "death"
 
     @property
     def temporary(self) -> Path:

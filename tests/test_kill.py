@@ -11,7 +11,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from launch import BROKEN, STRANGER
+from launch import BROKEN, STRANGER, UNHURRIED
 from ledger.log.note import Checkpoint
 from live import PROMPT, Launcher, Owner, Site, collins_picture, ended, wanted
 
@@ -46,7 +46,7 @@ FAILING = {
 
 @pytest.fixture(scope="module")
 def site(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    opened = Site(launcher, tmp_path_factory.mktemp("kill") / "home", apps=("film club",))
+    opened = Site(launcher, tmp_path_factory.mktemp("kill") / "home", apps=("film club",), mortal=True)
     opened.start()
     yield opened
     opened.stop()
@@ -61,18 +61,19 @@ def owner(site: Site) -> Iterator[Owner]:
 
 
 def die(site: Site, owner: Owner, point: str, prompt: str) -> None:
-    """Ask for a clip from a service that kills itself at `point`, and wait until it is dead."""
-    site.stop()
-    site.start(die_at=point)
-    with site.client("film club") as app:
-        with suppress(httpx.TransportError):
-            video_id = app.post("/v1/videos", json=wanted(owner, prompt=prompt)).json()["id"]
-            while site.alive():
-                # Until it is published there is nothing to download, however far the job has come.
-                content = app.get(f"/v1/videos/{video_id}/content")
-                assert content.status_code == (200 if point.startswith("tidy") else 404) or _is_ours(site, content)
-                time.sleep(0.1)
-        assert site.ended() == KILLED, site.said()[-2000:]
+    """Ask for a clip, have the service kill itself at `point` while it makes it, and wait until it is dead."""
+    site.die_at(point)
+    with site.client("film club") as app, suppress(httpx.TransportError):
+        video_id = app.post("/v1/videos", json=wanted(owner, prompt=prompt)).json()["id"]
+        until = time.monotonic() + 60
+        while site.alive():
+            assert time.monotonic() < until, f"it passed `{point}`, or never came there"
+            # What can be downloaded meanwhile, however far the job has come, is nothing or the finished clip.
+            content = app.get(f"/v1/videos/{video_id}/content")
+            assert content.status_code == 404 or _is_ours(site, content)
+            time.sleep(0.1)
+    assert site.ended() == KILLED, site.said()[-2000:]
+    site.die_at("")
 
 
 def _is_ours(site: Site, content: httpx.Response) -> bool:
@@ -85,13 +86,17 @@ def _is_ours(site: Site, content: httpx.Response) -> bool:
 
 
 def recovered(site: Site, before: Checkpoint) -> str:
-    """Start again, without the point of death, and wait for the job that was under way. Returns its id."""
+    """Start again and wait for the job that was under way. Returns its id."""
     site.start()
     assert site.checkpoint().size >= before.size
+    return newest(site)
+
+
+def newest(site: Site) -> str:
+    """The id of the newest job, once it has ended."""
     with site.client("film club") as app:
-        (newest, *_) = app.get("/v1/videos", params={"limit": 1}).json()["data"]
-        ended(app, newest["id"])
-        return str(newest["id"])
+        (video,) = app.get("/v1/videos", params={"limit": 1}).json()["data"]
+        return str(ended(app, video["id"])["id"])
 
 
 def check(site: Site, owner: Owner, video_id: str, *, uses_before: int, completed: bool) -> None:
@@ -136,13 +141,26 @@ def test_a_job_that_fails_gives_its_use_back_once_wherever_it_was_killed(
     check(site, owner, video_id, uses_before=uses, completed=False)
 
 
-def test_consent_taken_back_after_a_kill_still_stops_the_clip(site: Site, owner: Owner) -> None:
-    """Killed between the stamp and the release; revoked as soon as the service is back; the job waits its turn."""
-    grant_id = owner.grant(max_uses=5)
-    uses = owner.used()
-    assert owner.web.post(f"/v1/grants/{next(g for g in uses if g != grant_id)}/revoke").status_code == 200
-    die(site, owner, "stamp.after", PROMPT)
-    site.start(die_at="release.before")
-    with suppress(httpx.TransportError):
-        owner.web.post(f"/v1/grants/{grant_id}/revoke")
-    assert site.ended() == KILLED
+def test_consent_taken_back_after_the_restart_still_stops_the_clip(site: Site, owner: Owner) -> None:
+    before = site.checkpoint()
+    someone = site.enrol(collins_picture())
+    grant_id = someone.grant()
+    die(site, someone, "render.before", f"{PROMPT}, {UNHURRIED}")
+    site.start()
+    assert someone.web.post(f"/v1/grants/{grant_id}/revoke").status_code == 200
+    video_id = newest(site)
+    check(site, someone, video_id, uses_before=0, completed=False)
+    assert site.checkpoint().size > before.size
+    someone.web.close()
+
+
+def test_everything_queued_at_the_moment_of_death_is_made(site: Site, owner: Owner) -> None:
+    uses = sum(owner.used().values())
+    with site.client("film club") as app:
+        waiting = [app.post("/v1/videos", json=wanted(owner)).json()["id"] for _ in range(2)]
+        die(site, owner, "clear.after", PROMPT)
+        site.start()
+        waiting.append(newest(site))
+        assert {ended(app, video_id)["status"] for video_id in waiting} == {"completed"}
+    for video_id in waiting:
+        check(site, owner, video_id, uses_before=uses + len(waiting) - 1, completed=True)

@@ -48,6 +48,7 @@ STANDING = ClipStanding(
     video_id="video_one",
     released=True,
     released_at="2026-03-01T12:05:00Z",
+    manifest_id="urn:c2pa:one",
     decision_index=4,
     release_index=5,
     people=1,
@@ -80,14 +81,15 @@ def test_an_intact_clip_of_ours() -> None:
 
 def test_a_clip_whose_manifest_is_gone_is_found_by_its_mark_and_vouched_for_no_further() -> None:
     verdict = compiled(UNSIGNED, MARK, STANDING)
-    assert verdict.summary.startswith("Its manifest is gone or broken; the mark in its pixels was found")
+    assert verdict.summary.startswith("No intact manifest, but it carries the mark of an AI-generated clip")
+    assert "Everyone shown" not in verdict.summary
     assert (verdict.recovered_via, verdict.manifest_trusted, verdict.asset_bound) == (
         "watermark",
         False,
         False,
     )
     assert verdict.released
-    assert any("nothing was added" in note for note in verdict.notes)
+    assert any("what else the file shows is not covered" in note for note in verdict.notes)
 
 
 def test_our_manifest_over_altered_bytes_says_that_they_were_altered() -> None:
@@ -115,11 +117,19 @@ def test_a_manifest_copied_onto_another_clip_makes_neither_believed() -> None:
         None,
         None,
     )
-    assert not any("where the pixels come from" in note or "knows no" in note for note in verdict.notes)
+    assert not any("pixels of that clip" in note or "knows no" in note for note in verdict.notes)
 
 
 def test_a_manifest_of_ours_that_names_two_clips_is_not_believed() -> None:
     assert compiled(OURS, None, replace(STANDING, video_id="video_two")).contradictions
+
+
+def test_a_manifest_signed_as_we_would_over_other_footage_is_not_believed() -> None:
+    """The clip's number stands in clear in its manifest: whoever holds the signing key can copy it."""
+    forged = replace(OURS, manifest_id="urn:c2pa:forged")
+    verdict = compiled(forged, None, STANDING)
+    assert verdict.contradictions
+    assert (verdict.released, verdict.consent_now) == (False, "unknown")
 
 
 def test_what_an_untrusted_manifest_names_contradicts_nothing() -> None:

@@ -71,7 +71,8 @@ class Ledger:
     def transact(self, operation: Callable[[Transaction], T]) -> T:
         """Run `operation` at its place in the one order. Returns after its entries are durable and signed.
 
-        Raises what the operation raised (then nothing of it is kept), or Unavailable.
+        Raises what the operation raised (then nothing of it is kept), or Unavailable: then its entries may have
+        become durable all the same, as after a lost connection, and the next checkpoint covers them.
         """
         result: Future[T] = Future()
         with self._door:
@@ -220,9 +221,16 @@ class Ledger:
 
     @contextmanager
     def _signing_lock(self) -> Iterator[None]:
-        with (self._directory / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        try:
+            with (self._directory / "lock").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise Unavailable(
+                "log.unsigned",
+                "what was written could not be put under a signed checkpoint yet",
+                "try again; if it persists, see whether the disk is full",
+            ) from error
 
 
 def _run_one(
