@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Iterator
@@ -247,7 +248,7 @@ def _audit(web: httpx.Client, cast: Cast) -> None:
     lines = proven_lines(answer, _ok(web.get("/v1/log/keys")))
     _say("audit", f"who used whose face: {lines[-1]}")
     for line in lines[-7:-1]:
-        click.echo(f"              {line[:150]}")
+        click.echo(f"        {line[:100]}")
 
 
 def _leave(web: httpx.Client, clip: Path, verdict: dict[str, Any]) -> None:
@@ -409,4 +410,4 @@ def _ok(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _say(what: str, text: str) -> None:
-    click.echo(f"{what:>12}  {text}")
+    click.echo(textwrap.fill(text, 108, initial_indent=f"{what:>12}  ", subsequent_indent=" " * 14))

@@ -26,6 +26,7 @@ Left to others: liveness, age, sampling frames (two to four a second), searching
 import contextlib
 import struct
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -110,7 +111,9 @@ def _engine() -> _Engine:
     """
     truncated_allowed = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
-        import face_recognition.api as models  # noqa: PLC0415 — the import itself may end the process
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pkg_resources says that it will go; setuptools is held below 82
+            import face_recognition.api as models  # noqa: PLC0415 — the import itself may end the process
 
         return _Engine(models.face_detector, models.pose_predictor_5_point, models.face_encoder)
     except (SystemExit, ImportError, AttributeError, NameError, OSError, RuntimeError) as error:

@@ -31,7 +31,6 @@ from typing import Any, NoReturn
 import av
 import numpy as np
 import obstore
-from matplotlib import cbook
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -45,13 +44,10 @@ from generator.errors import BackendFailed
 from ledger.log.sequencer import Ledger
 from ledger.store import objects
 from ledger.store.transaction import Transaction
+from live import BROKEN, MODEL, STRANGER, UNHURRIED, hopper_picture, pixels
 from safety import faces
 
 Picture = NDArray[np.uint8]
-MODEL = "countersign-reference"
-STRANGER = "beside a stranger"
-BROKEN = "with a broken camera"
-UNHURRIED = "in no hurry"
 
 
 # The model --------------------------------------------------------------------------------------------------
@@ -89,8 +85,7 @@ def _head(portrait: Portrait) -> Picture:
 
 @lru_cache(maxsize=1)
 def _stranger() -> Picture:
-    with cbook.get_sample_data("grace_hopper.jpg") as file:
-        return np.asarray(Image.open(file).convert("RGB").crop((100, 40, 400, 340)))
+    return pixels(hopper_picture())[40:340, 100:400]
 
 
 def _compose(people: list[Picture], request: RenderRequest) -> Picture:
@@ -132,7 +127,8 @@ def watch(file: Path) -> None:
     """Die wherever `file` says. Points:
 
     `enqueue`, `render`, `clear`, `stamp`, `release`, `fail`, `tidy`, `put` × `.before`, `.after`;
-    `decision`, `release`, `returned` × `.unsigned`: committed, and not yet under a signed checkpoint; `put.half`.
+    `decision`, `release`, `returned` × `.unsigned`: committed, and not yet under a signed checkpoint;
+    `put.half`, `put.torn`: half of the clip is in the object store, under a temporary name or its own.
     """
 
     def at(point: str) -> None:
@@ -157,7 +153,7 @@ def watch(file: Path) -> None:
     around(pipeline.Pipeline, "tidy", lambda *_: "tidy")
     around(objects.Objects, "put", lambda *_: "put")
     _watch_signing(at)
-    objects.obstore = _TornStore(at)  # type: ignore[assignment]
+    vars(objects)["obstore"] = _TornStore(at)
 
 
 def _watch_signing(at: Callable[[str], None]) -> None:
@@ -176,13 +172,16 @@ def _watch_signing(at: Callable[[str], None]) -> None:
         written.clear()
         sign(self)
 
-    Transaction.append = noting  # type: ignore[method-assign, assignment]
+    Transaction.append = noting  # type: ignore[method-assign]
     Ledger._sign = signing  # type: ignore[method-assign]
 
 
 @dataclass
 class _TornStore:
-    """obstore, which can die in the middle of a clip: half of it then lies where the local store stages files."""
+    """obstore, which can die in the middle of a clip: half of it then lies where the local store stages files.
+
+    Or, as a power cut can leave it, under the clip's own name.
+    """
 
     at: Callable[[str], None]
 
@@ -191,12 +190,14 @@ class _TornStore:
 
     def put(self, store: Any, key: str, content: Any, **options: Any) -> Any:
         if isinstance(content, Path):
-            staged = Path(f"{store.prefix}/{key}#1")
-            staged.parent.mkdir(parents=True, exist_ok=True)
             whole = content.read_bytes()
-            staged.write_bytes(whole[: len(whole) // 2])
-            self.at("put.half")
-            staged.unlink()
+            for point, name in (("put.half", f"{key}#1"), ("put.torn", key)):
+                torn = Path(f"{store.prefix}/{name}")
+                if not torn.exists():
+                    torn.parent.mkdir(parents=True, exist_ok=True)
+                    torn.write_bytes(whole[: len(whole) // 2])
+                    self.at(point)
+                    torn.unlink()
         return obstore.put(store, key, content, **options)
 
 
@@ -213,10 +214,10 @@ def _serve(order: dict[str, Any]) -> NoReturn:
             os.dup2(log, stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         settings = Settings()
-        gateway.service.ReferenceRenderer = StillClip  # type: ignore[misc, assignment]
+        vars(gateway.service)["ReferenceRenderer"] = StillClip
         _create_keys(settings, order["keys"])
         ahead = timedelta(seconds=order["ahead_s"])
-        gateway.serve.open_service = partial(  # type: ignore[attr-defined]
+        vars(gateway.serve)["open_service"] = partial(
             gateway.service.open_service, clock=lambda: gateway.service.now() + ahead
         )
         if order["death"]:

@@ -21,15 +21,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import httpx
 import numpy as np
 import openai
 import pytest
+from av.video.stream import VideoStream
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from matplotlib import cbook
+from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
@@ -40,8 +42,11 @@ from ledger.log.note import Checkpoint, VerifierKey, open_checkpoint
 
 MODEL = "countersign-reference"
 PROMPT = "a portrait in golden light"
+STRANGER, BROKEN, UNHURRIED = "beside a stranger", "with a broken camera", "in no hurry"
+"""Words in a prompt that make the test model misbehave; see `launch.py`."""
 UPLOAD_MB = 8
 OPERATOR = "dana"
+Picture = NDArray[np.uint8]
 PIXELS = {"mjpeg": "yuvj420p"}
 TESTS = Path(__file__).resolve().parent
 _QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -95,7 +100,7 @@ class Site:
     mortal: bool = False
     """Whether :meth:`die_at` works."""
     operator: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
-    port: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=free_port)
     pid: int | None = None
 
     @property
@@ -105,7 +110,12 @@ class Site:
     def start(self, *, ahead_s: int = 0) -> None:
         """Start the service and wait until it answers. `ahead_s`: how much later its clock says it is."""
         self.temporary.mkdir(parents=True, exist_ok=True)
-        settings = {"HOME": str(self.home), "PORT": str(self.port), "MAX_UPLOAD_MB": str(UPLOAD_MB), **self.env}
+        settings = {
+            "HOME": str(self.home),
+            "PORT": str(self.port),
+            "MAX_UPLOAD_MB": str(UPLOAD_MB),
+            **self.env,
+        }
         self.pid = self.launcher.start(
             env={f"COUNTERSIGN_{name}": value for name, value in settings.items()}
             | {"TMPDIR": str(self.temporary)},
@@ -200,7 +210,12 @@ class Site:
     # -- enrolment ------------------------------------------------------------------------------------------
 
     def vouch(
-        self, picture: bytes, *, device: Ed25519PrivateKey, signer: Ed25519PrivateKey | None = None, **changes: Any
+        self,
+        picture: bytes,
+        *,
+        device: Ed25519PrivateKey,
+        signer: Ed25519PrivateKey | None = None,
+        **changes: Any,
     ) -> httpx.Response:
         """The operator vouches for a person. `changes` replace fields of the statement before it is signed."""
         statement = {
@@ -244,7 +259,9 @@ class Owner:
     web: httpx.Client
 
     def nonce(self) -> str:
-        return str(self.web.post("/v1/sessions/challenge", json={"person_id": self.person_id}).json()["nonce"])
+        return str(
+            self.web.post("/v1/sessions/challenge", json={"person_id": self.person_id}).json()["nonce"]
+        )
 
     def sign_in(self, **changes: Any) -> httpx.Response:
         """Open a session. `changes` replace the person, the nonce, or the key that signs."""
@@ -324,17 +341,25 @@ def collins_picture() -> bytes:
 
 
 def hopper_picture() -> bytes:
-    with cbook.get_sample_data("grace_hopper.jpg") as file:
-        return as_file(np.asarray(Image.open(file).convert("RGB")), "JPEG")
+    return Path(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))).read_bytes()
+
+
+def nobodys_picture() -> bytes:
+    return as_file(data.coffee(), "PNG")
+
+
+def pixels(picture: bytes) -> Picture:
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
 
 
 def video_of(
-    picture: Any, path: Path, *, codec: str = "libx264", frames: int = 24, crf: int = 18
+    picture: Picture, path: Path, *, codec: str = "libx264", frames: int = 24, crf: int = 18
 ) -> bytes:
     """A file of `frames` frames of one picture, which drifts a little; even sides."""
     height, width = (side & ~1 for side in picture.shape[:2])
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=24, options={"crf": str(crf), "preset": "veryfast"})
+        options = {"crf": str(crf), "preset": "veryfast"}
+        stream = cast("VideoStream", container.add_stream(codec, rate=24, options=options))
         stream.width, stream.height, stream.pix_fmt = width, height, PIXELS.get(codec, "yuv420p")
         for number in range(frames):
             frame = np.ascontiguousarray(np.roll(picture[:height, :width], number // 4, axis=1))

@@ -63,7 +63,7 @@ def test_the_readme_shows_a_run_that_really_happens(demo: Played) -> None:
 def as_told(transcript: str) -> str:
     for pattern, replacement in GENERATED:
         transcript = re.sub(pattern, replacement, transcript)
-    return transcript.strip()
+    return " ".join(transcript.split())
 
 
 def test_it_ends_well_twice_and_enrols_nobody_again(demo: Played) -> None:

@@ -11,9 +11,8 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from launch import BROKEN, STRANGER, UNHURRIED
 from ledger.log.note import Checkpoint
-from live import PROMPT, Launcher, Owner, Site, collins_picture, ended, wanted
+from live import BROKEN, PROMPT, STRANGER, UNHURRIED, Launcher, Owner, Site, collins_picture, ended, wanted
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -30,7 +29,8 @@ POINTS = [
     "stamp.before",
     "stamp.after",
     "release.before",
-    "put.half",  # half of the clip lies in the object store
+    "put.half",  # half of the clip lies in the object store, under a temporary name
+    "put.torn",  # half of it lies there under its own name
     "put.after",  # all of it does, and nothing names it
     "release.unsigned",  # published, not yet under a signed checkpoint
     "release.after",
@@ -114,11 +114,21 @@ def check(site: Site, owner: Owner, video_id: str, *, uses_before: int, complete
     else:
         assert (video["status"], content.status_code) == ("failed", 404)
         assert video["error"]["message"]
+    # Nothing is stored but the clips that are out; half a file under a temporary name is no clip.
+    stored = [path.name for path in (site.home / "objects" / "clips").rglob("*") if path.is_file()]
+    assert len([name for name in stored if "#" not in name]) == released(site)
     until = time.monotonic() + 10
     while left := list((site.home / "work").iterdir()):
         assert time.monotonic() < until, f"left behind: {left}"
         time.sleep(0.1)
     assert [path.name for path in site.temporary.iterdir() if not path.name.startswith("canary-")] == []
+
+
+def released(site: Site) -> int:
+    """How many clips the app can download."""
+    with site.client("film club") as app:
+        videos = app.get("/v1/videos", params={"limit": 100}).json()["data"]
+    return sum(video["status"] == "completed" for video in videos)
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -160,7 +170,8 @@ def test_everything_queued_at_the_moment_of_death_is_made(site: Site, owner: Own
         waiting = [app.post("/v1/videos", json=wanted(owner)).json()["id"] for _ in range(2)]
         die(site, owner, "clear.after", PROMPT)
         site.start()
-        waiting.append(newest(site))
+        (killed,) = {video["id"] for video in app.get("/v1/videos?limit=3").json()["data"]} - set(waiting)
+        waiting.append(killed)
         assert {ended(app, video_id)["status"] for video_id in waiting} == {"completed"}
     for video_id in waiting:
         check(site, owner, video_id, uses_before=uses + len(waiting) - 1, completed=True)

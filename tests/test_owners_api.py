@@ -2,6 +2,7 @@
 
 import copy
 import json
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -12,8 +13,6 @@ import httpx
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from PIL import Image
-from skimage import data
 
 from ledger.canonical import canonical
 from ledger.consent.statement import ENROLMENT_TAG, GRANT_TAG, SESSION_TAG, encode_key, sign
@@ -315,7 +314,10 @@ def test_a_grant_written_by_hand_is_held_to_the_same_rules(collins: Owner) -> No
     cases: list[tuple[str, dict[str, Any]]] = [
         ("grant.stale", {"issued": zulu(now - timedelta(hours=25))}),
         ("grant.clock", {"issued": zulu(now + timedelta(minutes=10))}),
-        ("grant.expired", {"starts": zulu(now - timedelta(days=2)), "expires": zulu(now - timedelta(days=1))}),
+        (
+            "grant.expired",
+            {"starts": zulu(now - timedelta(days=2)), "expires": zulu(now - timedelta(days=1))},
+        ),
         ("grant.malformed", {"expires": zulu(now + timedelta(days=3700))}),
         ("grant.malformed", {"expires": zulu(now - timedelta(days=1))}),
         ("grant.malformed", {"expires": "2030-01-01T00:00:00+00:00"}),
@@ -366,7 +368,11 @@ def test_a_grant_written_by_hand_is_held_to_the_same_rules(collins: Owner) -> No
     ids=str,
 )
 def test_a_draft_that_cannot_be_granted_is_400(live: Site, collins: Owner, changes: dict[str, Any]) -> None:
-    draft = {"cameo_id": collins.cameo_id, "grantee": {"type": "app", "id": live.holder("film club")}, **changes}
+    draft = {
+        "cameo_id": collins.cameo_id,
+        "grantee": {"type": "app", "id": live.holder("film club")},
+        **changes,
+    }
     with collins.nothing_happens():
         reason_of(collins.web.post("/v1/grants/preview", json=draft), 400)
 
@@ -409,12 +415,14 @@ def test_a_revocation_works_at_once_on_what_is_new_and_on_what_is_out(
         assert running["status"] == "completed", running
         clip = app.get(f"/v1/videos/{video_id}/content")
         assert clip.status_code == 200
-        answer = collins.web.post(f"/v1/grants/{grant_id}/revoke", **({} if asked is None else {"json": asked}))
+        sent: dict[str, Any] = {} if asked is None else {"json": asked}
+        answer = collins.web.post(f"/v1/grants/{grant_id}/revoke", **sent)
         assert answer.status_code == 200, answer.text
         refused = app.post("/v1/videos", json=wanted(collins))
         assert refused.status_code == 403
         assert app.get(f"/v1/videos/{video_id}/content").status_code == content
-        assert app.get(f"/v1/videos/{video_id}/content", headers={"range": "bytes=0-9"}).status_code in {206, 403}
+        part = app.get(f"/v1/videos/{video_id}/content", headers={"range": "bytes=0-9"})
+        assert part.status_code == {200: 206}.get(content, content)
         # The video itself is still the app's to see and delete.
         assert app.get(f"/v1/videos/{video_id}").json()["status"] == "completed"
     again = collins.web.post(f"/v1/grants/{grant_id}/revoke")
@@ -450,7 +458,8 @@ def test_only_ones_own_grant_can_be_revoked_and_only_in_known_ways(
     with collins.nothing_happens():
         for other in (grant_id, new_id("grant"), "grant_1", "x" * 10_000):
             assert reason_of(hopper.web.post(f"/v1/grants/{other}/revoke"), 404) == "grant.unknown"
-        for body in ({"effect": "delete everything"}, {"effect": "stop_new", "silently": True}, [], "x", 7):
+        wrong: list[Any] = [{"effect": "all"}, {"effect": "stop_new", "silently": True}, [], "x", 7]
+        for body in wrong:
             reason_of(collins.web.post(f"/v1/grants/{grant_id}/revoke", json=body), 400)
 
 
@@ -467,7 +476,7 @@ def test_the_owners_list_is_whole_and_every_entry_proves_itself(
     with live.client() as web:
         published = web.get("/v1/log/keys").json()
     log = VerifierKey.parse(published["vkey"])
-    keys = [Ed25519PublicKey.from_public_bytes(_b64(key)) for key in published["service_keys"]]
+    keys = [Ed25519PublicKey.from_public_bytes(b64decode(key)) for key in published["service_keys"]]
     bodies = [verify_disclosure(item, log, keys) for item in answer["entries"]]
     # Numbered from the first on: none is left out in the middle.
     assert [item["opening"]["n"] for item in answer["entries"]] == list(range(len(bodies)))
@@ -500,12 +509,6 @@ SPOILS: list[Callable[[dict[str, Any]], Any]] = [
 ]
 
 
-def _b64(text: str) -> bytes:
-    from base64 import b64decode  # noqa: PLC0415 — for one line
-
-    return b64decode(text)
-
-
 def test_another_persons_list_does_not_exist(collins: Owner, hopper: Owner) -> None:
     for cameo_id in (collins.cameo_id, new_id("cameo"), "cameo_1", "x" * 10_000):
         assert reason_of(hopper.web.get(f"/v1/cameos/{cameo_id}/uses"), 404) == "cameo.unknown"
@@ -516,7 +519,7 @@ def test_another_persons_list_does_not_exist(collins: Owner, hopper: Owner) -> N
 
 def test_a_short_video_of_the_person_enrols_them(live: Site, tmp_path: Path) -> None:
     seen = live.vouch(
-        video_of(data.astronaut(), tmp_path / "seen.mp4"), device=Ed25519PrivateKey.generate()
+        video_of(pixels(collins_picture()), tmp_path / "seen.mp4"), device=Ed25519PrivateKey.generate()
     )
     assert seen.status_code == 201, seen.text
     assert seen.json().keys() == {"person_id", "cameo_id", "status", "path"}
@@ -585,18 +588,20 @@ def test_a_statement_altered_after_signing_enrols_nobody(live: Site, collins: Ow
         reason_of(web.post("/v1/cameos/vouched", data=good), 400)
         reason_of(web.post("/v1/cameos/vouched", data=good | {"picture": "a face"}), 400)
         reason_of(web.post("/v1/cameos/vouched", json=good), 400)
-        reason_of(web.post("/v1/cameos/vouched", content=b"\xff", headers={"content-type": "text/plain"}), 400)
+        reason_of(
+            web.post("/v1/cameos/vouched", content=b"\xff", headers={"content-type": "text/plain"}), 400
+        )
 
 
 def test_a_picture_that_does_not_show_one_person_well_enrols_nobody(
     live: Site, collins: Owner, tmp_path: Path
 ) -> None:
-    face = data.astronaut()
+    face = pixels(collins_picture())
     video = video_of(face, tmp_path / "whole.mp4")
-    both = np.hstack([face, np.asarray(Image.open(_bytes(hopper_picture())).resize((512, 512)))])
+    both = np.hstack([face, pixels(hopper_picture())[:512, :512]])
     pictures = {
         "no bytes": (b"", 400),
-        "no face": (as_file(data.coffee(), "PNG"), 400),
+        "no face": (nobodys_picture(), 400),
         "two faces": (as_file(both, "PNG"), 400),
         "a tiny face": (as_file(face[::8, ::8], "PNG"), 400),
         "half a picture": (collins_picture()[:100_000], 400),
@@ -613,12 +618,6 @@ def test_a_picture_that_does_not_show_one_person_well_enrols_nobody(
             assert answer.status_code == status, (name, answer.text)
             reason_of(answer, status)
     assert list(live.temporary.iterdir()) == []
-
-
-def _bytes(content: bytes) -> Any:
-    from io import BytesIO  # noqa: PLC0415 — for one line
-
-    return BytesIO(content)
 
 
 # Time -------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ Clip = list[Frame]
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(1, 33))
 PAYLOAD = bytes.fromhex("c0ffee0123456789")
-FRAMES = 36
+FRAMES = 32
 
 
 # Footage ------------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_survives_re_encoding_remux_excerpt_and_dropped_frames(scene: tuple[Clip
     once = h264(scene[1], 23)
     frames = list(decoded(remux(once)))
     assert payload_of(frames) == PAYLOAD
-    assert payload_of(frames[9 : 9 + 24]) == PAYLOAD, "one second, not starting where a pattern does"
+    assert payload_of(frames[5 : 5 + 24]) == PAYLOAD, "one second, not starting where a pattern does"
     assert payload_of(frames[::2]) == PAYLOAD, "every other frame"
     irregular = [f for i, f in enumerate(frames) if i * 5 % 8 < 5]
     assert payload_of(irregular) == PAYLOAD, "15 of 24 frames a second, unevenly"

@@ -5,13 +5,17 @@ through `safety.enrolment`.
 """
 
 import secrets
+from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from sqlalchemy import text
 
 from ledger.consent.grant import SCHEMA, parse_grant
 from ledger.consent.registry import record_grant, revoke
@@ -177,3 +181,52 @@ class World:
 
 def zulu(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# ── an outsider, who has the log's key and the leaves, and none of our code ──────────────────────────────────
+
+
+def naive_root(leaves: Sequence[bytes]) -> bytes:
+    """The tree hash as RFC 6962 §2.1 defines it, recursion and all."""
+    if len(leaves) <= 1:
+        return sha256(b"\x00" + leaves[0] if leaves else b"").digest()
+    left = 1
+    while left * 2 < len(leaves):
+        left *= 2
+    return sha256(b"\x01" + naive_root(leaves[:left]) + naive_root(leaves[left:])).digest()
+
+
+def signed_head(note: bytes, vkey: str) -> tuple[int, bytes]:
+    """(size, root) of a checkpoint, once the key in `vkey` is seen to have signed it."""
+    name, _, encoded = vkey.split("+", 2)
+    text, _, block = note.decode().rpartition("\n\n")
+    (line,) = [line for line in block.splitlines() if line.startswith(f"— {name} ")]
+    key = Ed25519PublicKey.from_public_bytes(b64decode(encoded)[1:])
+    key.verify(b64decode(line.split(" ")[2])[4:], f"{text}\n".encode())
+    origin, size, root = text.split("\n")
+    assert origin == name
+    return int(size), b64decode(root)
+
+
+def stored_leaves(ledger: Ledger) -> list[bytes]:
+    """Every leaf as it lies in the database, at indices without a gap."""
+    with ledger.database.engine.connect() as connection:
+        rows = connection.execute(text('SELECT "index", leaf FROM log_entry ORDER BY "index"')).all()
+    assert [row[0] for row in rows] == list(range(len(rows)))
+    return [bytes(row[1]) for row in rows]
+
+
+def check_log(ledger: Ledger, *earlier: bytes) -> int:
+    """The whole log as an outsider would check it. Returns the signed size.
+
+    `earlier`: checkpoints seen before, each of which the log must still extend.
+    """
+    leaves, vkey = stored_leaves(ledger), str(ledger.verifier)
+    size, root = signed_head(ledger.checkpoint(), vkey)
+    assert size <= len(leaves)
+    assert naive_root(leaves[:size]) == root
+    for note in earlier:
+        old_size, old_root = signed_head(note, vkey)
+        assert old_size <= size
+        assert naive_root(leaves[:old_size]) == old_root
+    return size

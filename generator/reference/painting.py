@@ -23,7 +23,7 @@ class Painting:
 def paint(scene: Scene, height: int, width: int, rng: np.random.Generator) -> Painting:
     """The scene without people."""
     canvas = _Canvas(scene, height, width, rng)
-    far = canvas.sky()
+    sky = far = canvas.sky()
     if scene.place is Place.SPACE or scene.hour is Hour.SPACE:
         far = canvas.planet(canvas.stars(canvas.nebula(far), 900))
         return Painting(far, far, np.zeros((height, width), np.float32))
@@ -34,7 +34,7 @@ def paint(scene: Scene, height: int, width: int, rng: np.random.Generator) -> Pa
             far = canvas.stars(far, 260)
         far = canvas.clouds(canvas.disc(far))
     if scene.place is Place.SEA and scene.hour is not Hour.DEEP:
-        far = canvas.sea(far)
+        far = canvas.sea(far, sky)
     far, near, alpha = canvas.ground(far)
     return Painting(far, near, alpha)
 
@@ -157,15 +157,15 @@ class _Canvas:
             far, self.colours.glow, smoothstep(0.45, 0.85, light.astype(np.float32)) * (1 - self.y) * 0.5
         )
 
-    def sea(self, far: Picture) -> Picture:
-        """Water below the horizon: the sky upside down, broken into strips."""
+    def sea(self, far: Picture, sky: Picture) -> Picture:
+        """Water below the horizon: the plain sky upside down in strips, and the sun's or moon's path."""
         below = self.y > self.horizon
         depth = np.clip((self.y - self.horizon) / (1 - self.horizon), 0, 1)
         swell = noise(self.height, self.width, (70, 5 * self.aspect), self.rng, 2)
         source = (
             self.horizon - depth * self.horizon * 0.8 + (swell - 0.5) * 0.16 * (0.2 + depth)
         ) * self.height
-        mirrored = far[
+        mirrored = sky[
             np.clip(source, 0, self.horizon * self.height - 2).astype(int), (self.x * self.height).astype(int)
         ]
         water = mirrored * (0.74 - 0.3 * depth[..., None])

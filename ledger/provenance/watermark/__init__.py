@@ -9,17 +9,19 @@
 over the luma in coordinates free of resolution (:mod:`.lattice`), as strong as the picture hides (:mod:`.embed`), and
 are found again by correlation (:mod:`.search`).
 
-**Promised.** Untouched, remuxed, H.264 at CRF 23 and 28, scaled to 640×360 and back, half the frames dropped, a second
-cut out, brightness and contrast, one frame saved as JPEG 75. Straight crops down to about half, at CRF 23, are found as
-well. Quality: PSNR ≥ 44 dB over a clip, SSIM ≥ 0.99, at most 0.8 grey levels RMS where the picture is flat.
+**Promised**, for pictures of 240 lines and more: untouched, remuxed, H.264 at CRF 23 and 28, scaled to 640×360 and back,
+half the frames dropped, a second cut out, brightness and contrast, one frame saved as JPEG 75. Straight crops down to
+about half, at CRF 23, are found as well. Quality: PSNR ≥ 44 dB over a clip, SSIM ≥ 0.99, at most 0.8 grey levels RMS
+where the picture is flat.
 
-**Not promised.** CRF above 28, rotation, mirror, change of aspect, letterboxing together with rescaling, filmed screens.
-And no resistance to a motivated attacker: regeneration removes every published mark.
+**Not promised.** CRF above 28, a single second at CRF 28, re-encoding below 240 lines, rotation, mirror, change of aspect,
+letterboxing together with rescaling, filmed screens. And no resistance to a motivated attacker: regeneration removes
+every published mark.
 
 **False positives.** A decoding that does not depend on the check key passes its 40 check bits with probability 2⁻⁴⁰.
-One call decodes at most `search.MAX_ATTEMPTS` = 8 times: once in place, once at the best translation, twice three
-scales. So a clip without a mark of this key is taken for one with probability ≤ 8 · 2⁻⁴⁰ ≈ 7.3·10⁻¹², and a verifier
-may try a hundred keys within 10⁻⁹. The correlations before it only choose *where* to decode; no threshold of theirs is
+One call decodes at most `search.MAX_ATTEMPTS` = 5 times: in place, at the best translation, at the three best scales. So
+a clip without a mark of this key is taken for one with probability ≤ 5 · 2⁻⁴⁰ ≈ 4.5·10⁻¹², and a verifier may try two
+hundred keys within 10⁻⁹. The correlations before it only choose *where* to decode; no threshold of theirs is
 part of this sum. The check bits prove that *this key* marked *some* frames with the payload, not that these frames are
 the ones it marked: a mark can be copied onto other footage, so a verdict also needs the fingerprint and the ledger.
 

@@ -9,7 +9,8 @@
    the four templates at every translation (one FFT). A translation's score adds up, over the bursts, how well *some*
    pattern fits: the detector need not know where in the cycle an excerpt begins.
 4. **Weigh and decode.** Each frame counts with the amplitude of its template, so key frames speak louder than the
-   frames an encoder starved. First no translation at all, then the best one; then the scales a crop produces.
+   frames an encoder starved. First with almost no translation, then with the best one; then at the scales a crop
+   produces.
 
 The number of decodings is at most :data:`MAX_ATTEMPTS`.
 """
@@ -36,7 +37,7 @@ _LOUDEST: Final = 2.5
 _SCALES: Final = tuple(1.008**-step for step in range(1, 84))
 """Cropping to a share c of the short side makes the picture's units c times as wide: down to about one half."""
 _SCALES_TRIED: Final = 3
-MAX_ATTEMPTS: Final = 2 + 2 * _SCALES_TRIED
+MAX_ATTEMPTS: Final = 2 + _SCALES_TRIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _residual(frame: Frame) -> lattice.Reals:
     picture = Image.fromarray(np.asarray(luma(frame), np.float32))
     scale = _WORKING_SIDE / min(picture.size)
     width, height = (round(side * scale) for side in picture.size)
-    level = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+    level = np.asarray(picture.resize((width, height), Image.Resampling.HAMMING))
     detail = level - _local_mean(level)
     power = _local_mean(detail * detail) + _DEVIATION_FLOOR**2
     return np.asarray(detail * power**-0.75, np.float32)
