@@ -52,6 +52,12 @@ TESTS = Path(__file__).resolve().parent
 _QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 # Starting and ending it -------------------------------------------------------------------------------------
 
 
@@ -323,12 +329,6 @@ def ended(web: httpx.Client, video_id: str) -> dict[str, Any]:
     raise AssertionError(f"the video did not end: {video}")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def zulu(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -337,7 +337,7 @@ def zulu(moment: datetime) -> str:
 
 
 def collins_picture() -> bytes:
-    return as_file(data.astronaut(), "PNG")
+    return as_file(data.astronaut(), "PNG")  # type: ignore[no-untyped-call]
 
 
 def hopper_picture() -> bytes:
@@ -345,7 +345,7 @@ def hopper_picture() -> bytes:
 
 
 def nobodys_picture() -> bytes:
-    return as_file(data.coffee(), "PNG")
+    return as_file(data.coffee(), "PNG")  # type: ignore[no-untyped-call]
 
 
 def pixels(picture: bytes) -> Picture:

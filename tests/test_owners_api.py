@@ -30,6 +30,8 @@ from live import (
     collins_picture,
     ended,
     hopper_picture,
+    nobodys_picture,
+    pixels,
     video_of,
     wanted,
     zulu,

@@ -22,6 +22,8 @@ from live import (
     Site,
     collins_picture,
     ended,
+    nobodys_picture,
+    pixels,
     video_of,
     wanted,
 )
@@ -143,8 +145,9 @@ def test_what_is_not_a_whole_video_is_refused_and_nothing_is_kept(
     }
     with collins.nothing_happens():
         for name, (content, status) in bad.items():
-            for sent in ({"content": content}, {"files": {"file": ("x", content)}}):
-                answer = web.post("/v1/verify", **sent)  # type: ignore[arg-type]
+            asks: list[dict[str, Any]] = [{"content": content}, {"files": {"file": ("x", content)}}]
+            for sent in asks:
+                answer = web.post("/v1/verify", **sent)
                 assert answer.status_code == status, (name, answer.text)
                 assert reason_of(answer).startswith("media.") or status == 413
         chunked = web.post("/v1/verify", content=iter([b"\x00" * (1 << 20)] * (UPLOAD_MB + 1)))

@@ -153,14 +153,14 @@ def test_polling_is_steered_only_while_there_is_something_to_wait_for(
 def test_every_spelling_of_a_request_means_the_same(app: httpx.Client, collins: Owner, spelling: str) -> None:
     plain: dict[str, str] = {"model": MODEL, "prompt": PROMPT, "seconds": "1", "size": "640x360"}
     bracketed = {**plain, "characters[][id]": collins.cameo_id}
-    body: dict[str, Any] = {
+    bodies: dict[str, dict[str, Any]] = {
         "json": {"json": wanted(collins)},
         "character_ids": {"json": {**plain, "character_ids": [collins.cameo_id, collins.cameo_id]}},
         "multipart": {"files": [(key, (None, value)) for key, value in bracketed.items()]},
         "urlencoded": {"data": bracketed},
-    }[spelling]
+    }
     before = collins.used()
-    with made(app, app.post("/v1/videos", **body)) as video:
+    with made(app, app.post("/v1/videos", **bodies[spelling])) as video:
         assert {key: video[key] for key in plain} == plain
         assert sum(collins.used().values()) == sum(before.values()) + 1
 
@@ -450,16 +450,16 @@ def test_a_form_of_ten_thousand_parts_is_refused(app: httpx.Client, collins: Own
 @pytest.mark.parametrize("spelling", ["json", "multipart", "chunked"])
 def test_a_body_over_the_limit_is_413(app: httpx.Client, collins: Owner, spelling: str) -> None:
     heavy = b"x" * ((UPLOAD_MB << 20) + 1)
-    sent: dict[str, Any] = {
+    bodies: dict[str, dict[str, Any]] = {
         "json": {"json": wanted(collins, input_reference={"image_url": _data_url(heavy)})},
         "multipart": {
             "data": _form(collins),
             "files": {"input_reference": ("start.png", heavy, "image/png")},
         },
         "chunked": {"content": iter([heavy, heavy]), "headers": {"content-type": "application/json"}},
-    }[spelling]
+    }
     with collins.nothing_happens():
-        error_of(app.post("/v1/videos", **sent), 413)
+        error_of(app.post("/v1/videos", **bodies[spelling]), 413)
 
 
 def test_a_picture_that_cannot_be_read_is_refused(app: httpx.Client, collins: Owner) -> None:

@@ -354,7 +354,8 @@ class _Picture:
     ) -> Self:
         height, width, _ = _first(src).shape
         rate = source.average_rate or Fraction(25)
-        options = {"crf": str(crf), "preset": "medium", "threads": _ENCODER_THREADS}
+        # mbtree off: with it, this encoder's AVX-512 code was seen to write the same frames in two ways.
+        options = {"crf": str(crf), "preset": "medium", "threads": _ENCODER_THREADS, "mbtree": "0"}
         out = target.add_stream("libx264", rate=rate, options=options)
         out.width, out.height, out.pix_fmt = width, height, "yuv420p"
         context = out.codec_context
