@@ -129,8 +129,8 @@ class GrantDraft(Strict):
     forbidden_contexts: tuple[Context, ...] = ()
     actions: tuple[Action, ...] = ("generate",)
     audience: Audience = "requester"
-    max_uses: Annotated[int, Field(strict=True)] = 1
-    days: Annotated[int, Field(ge=1, le=3650, strict=True)] = 30
+    max_uses: int = 1
+    days: Annotated[int, Field(ge=1, le=3650)] = 30
     jurisdictions: tuple[str, ...] = ("*",)
     approval: Approval = "none"
     revocation_effect: RevocationEffect = "withdraw_all"

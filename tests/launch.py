@@ -249,19 +249,24 @@ def _create_keys(settings: Settings, wanted: dict[access.Role, dict[str, str]]) 
 
 def main() -> None:
     faces._engine()  # the models are read once, for every fork
+    running: set[int] = set()
     for line in sys.stdin:
         command = json.loads(line)
         if "wait" in command:
             _, status = os.waitpid(command["wait"], 0)
+            running.discard(command["wait"])
             answer = {"exit": os.waitstatus_to_exitcode(status)}
         else:
             if threading.active_count() != 1:
                 raise RuntimeError("a fork would lose a thread")
             if (pid := os.fork()) == 0:
                 _serve(command["start"])
+            running.add(pid)
             answer = {"pid": pid}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+    for pid in running:  # whoever asked is gone; what they left running ends too
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

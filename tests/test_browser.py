@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from ledger.provenance import media
 from live import Clip, Site
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 SCREENSHOTS = Path(__file__).resolve().parent.parent / "var" / "screenshots"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1100, "height": 1000}
+PHONE, DESK = ViewportSize(width=390, height=844), ViewportSize(width=1100, height=1000)
 
 
 @pytest.fixture(scope="module")

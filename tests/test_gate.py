@@ -76,14 +76,26 @@ def uses_of(world: World, someone: Someone, grant_id: GrantId) -> frozenset[Vide
         return tx.standing(someone.person_id).grants[grant_id].uses
 
 
-def erase(world: World, someone: Someone) -> None:
+ERASED = pytest.mark.parametrize("keys", ["kept", "destroyed"])
+
+
+def erase(world: World, someone: Someone, keys: str = "kept") -> None:
     about = [About(someone.person_id, "owner", {"cameo_id": someone.cameo_id})]
     world.ledger.transact(lambda tx: tx.append("erasure", someone.cameo_id, about, at=world.at))
+    if keys == "destroyed":
+        with world.ledger.database.writing() as session:
+            gone = text("UPDATE subject_key SET wrapped = NULL WHERE subject_id = :person")
+            session.execute(gone, {"person": someone.person_id})
 
 
 def suspend(world: World, app: AppId) -> None:
     with world.ledger.database.writing() as session:
         session.execute(text("UPDATE app SET suspended = true WHERE id = :app"), {"app": app})
+
+
+def end(world: World, permit: Permit, reason: str = "render.failed") -> None:
+    reasons = [{"id": reason, "reason": "it stopped", "remedy": "try again"}]
+    world.ledger.transact(lambda tx: tx.end_job(permit.video, "render", reasons, at=world.at))
 
 
 def download(world: World, video_id: VideoId, viewer: AppId) -> Denied | None:
@@ -167,11 +179,7 @@ def test_an_owner_reads_of_their_own_grant_and_of_nobody_elses(world: World) -> 
     app, ada, bob = world.app(), world.enrol(), world.enrol()
     hers, his = world.grant(ada, app), world.grant(bob, app)
     allowed = world.allow(app, ada, bob)
-    world.gate.ledger.transact(
-        lambda tx: tx.end_job(
-            allowed.permit.video, "render", [{"id": "x", "reason": "y", "remedy": "z"}], at=world.at
-        )
-    )
+    end(world, allowed.permit)
     world.release(world.allow(app, ada, bob).permit)
     world.revoke(bob, his)
     refused(world, world.request(app, ada, bob))
@@ -344,10 +352,11 @@ def test_a_likeness_nobody_enrolled_is_refused(world: World) -> None:
     assert "standing.inactive" in refused(world, request)
 
 
-def test_an_erased_likeness_is_refused_whatever_was_granted(world: World) -> None:
+@ERASED
+def test_an_erased_likeness_is_refused_whatever_was_granted(world: World, keys: str) -> None:
     app, ada = world.app(), world.enrol()
     world.grant(ada, app)
-    erase(world, ada)
+    erase(world, ada, keys)
     assert "standing.erased" in refused(world, world.request(app, ada))
 
 
@@ -571,12 +580,18 @@ def test_a_grant_that_ran_out_while_the_model_ran_releases_nothing(world: World)
     assert ids(world.release(permit)) == {"consent.expired"}
 
 
-def test_a_likeness_erased_while_the_model_ran_releases_nothing(world: World) -> None:
-    app, ada = world.app(), world.enrol()
+@ERASED
+def test_a_likeness_erased_while_the_model_ran_releases_nothing(world: World, keys: str) -> None:
+    app, ada, bob = world.app(), world.enrol(), world.enrol()
     world.grant(ada, app)
-    permit = world.allow(app, ada).permit
-    erase(world, ada)
+    his = world.grant(bob, app)
+    permit = world.allow(app, ada, bob).permit
+    erase(world, ada, keys)
     assert "standing.erased" in ids(world.release(permit))
+    # The job still ends, and whoever is left still gets their use back.
+    end(world, permit)
+    assert world.entries(app)[-1].kind == "returned"
+    assert uses_of(world, bob, his) == frozenset()
 
 
 @pytest.mark.parametrize("shown", [True, False])
@@ -601,6 +616,27 @@ def test_a_release_needs_the_very_grant_the_permit_names(world: World) -> None:
     world.revoke(ada, first)
     world.grant(ada, app)
     assert ids(world.release(permit)) == {"consent.revoked"}
+
+
+@pytest.mark.parametrize("change", [{"decision_index": 0}, {"uses": ()}, {"video_id": new_id("video")}])
+def test_a_permit_that_is_not_what_the_ledger_decided_releases_nothing(
+    world: World, change: dict[str, Any]
+) -> None:
+    app, ada = world.app(), world.enrol()
+    world.grant(ada, app)
+    permit = world.allow(app, ada).permit
+    assert ids(world.release(permit.model_copy(update=change))) == {"release.unrecorded"}
+    assert world.release(permit) is None
+
+
+def test_why_one_person_is_not_in_a_clip_after_all_is_not_told_to_the_others(world: World) -> None:
+    app, ada, bob = world.app(), world.enrol(), world.enrol()
+    world.grant(ada, app)
+    world.grant(bob, app)
+    end(world, world.allow(app, ada, bob).permit, "consent.revoked")
+    assert "consent.revoked" in json.dumps(world.entries(app, "returned")[0].body)
+    for someone in (ada, bob):
+        assert "consent.revoked" not in json.dumps(world.entries(someone.person_id, "returned")[0].body)
 
 
 def released(world: World, app: AppId, someone: Someone, **grant: Any) -> tuple[Permit, GrantId]:
@@ -640,6 +676,13 @@ def test_a_clip_is_shown_to_its_own_app_only_unless_the_grant_says_everyone(worl
     assert download(world, public.video, other) is None
 
 
+def test_a_suspended_app_is_shown_nothing_more(world: World) -> None:
+    app, ada = world.app(), world.enrol()
+    permit, _ = released(world, app, ada)
+    suspend(world, app)
+    assert ids(download(world, permit.video, app)) == {"standing.suspended"}
+
+
 def test_a_clip_that_is_not_out_is_shown_to_nobody(world: World) -> None:
     app, ada = world.app(), world.enrol()
     world.grant(ada, app)
@@ -647,11 +690,12 @@ def test_a_clip_that_is_not_out_is_shown_to_nobody(world: World) -> None:
         assert ids(download(world, permit.video, app)) == {"download.unreleased"}
 
 
-def test_a_clip_of_someone_erased_is_shown_no_more(world: World) -> None:
+@ERASED
+def test_a_clip_of_someone_erased_is_shown_no_more(world: World, keys: str) -> None:
     app, ada = world.app(), world.enrol()
     permit, _ = released(world, app, ada)
-    erase(world, ada)
-    assert ids(download(world, permit.video, app)) == {"download.erased"}
+    erase(world, ada, keys)
+    assert ids(download(world, permit.video, app)) & {"download.erased", "download.no_grant"}
 
 
 def test_an_expired_grant_leaves_what_is_out(world: World) -> None:

@@ -17,10 +17,10 @@ import cedarpy
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from policy_oracle import verdict
 
 from ledger.errors import Unavailable
 from ledger.reasons import Reason
+from policy_oracle import verdict
 from safety import cedar, engine
 from safety.engine import CameoFacts, Engine, GrantFacts, Ruling
 

@@ -78,8 +78,8 @@ class Story(RuleBasedStateMachine):
         self.minors: list[Someone] = []
         self.apps = [self.world.app("Film Club"), self.world.app("Postcards")]
         self.people = [self.world.enrol() for _ in range(2)]
-        for person in range(2):
-            self.grant(person, app=person, max_uses=2, delay_h=0, hours=30, effect="withdraw_all")
+        for person, effect in enumerate(["stop_new", "withdraw_all"]):
+            self.grant(person, app=person, max_uses=2, delay_h=0, hours=30, effect=effect)
         self.ask(self.apps[0], self.people[:1])
 
     def teardown(self) -> None:

@@ -13,7 +13,6 @@ import httpx
 import openai
 import pytest
 
-from ledger.ids import new_id
 from live import (
     BROKEN,
     MODEL,
@@ -27,6 +26,7 @@ from live import (
     collins_picture,
     ended,
     hopper_picture,
+    unknown,
     wanted,
 )
 
@@ -259,7 +259,7 @@ CHILD = "the same woman as a seven year old girl on her first day at school"
         (400, {"prompt": CHILD}),
         (403, {"purpose": "dpv:Advertising"}),
         (403, {"audience": "everyone"}),
-        (403, {"characters": [{"id": new_id("cameo")}]}),
+        (403, {"characters": [{"id": unknown("cameo")}]}),
     ],
     ids=["sexual", "a child", "purpose", "audience", "a likeness nobody enrolled"],
 )
@@ -334,7 +334,7 @@ BAD_FIELDS: list[tuple[str, dict[str, Any]]] = [
     ("extra_params", {"extra_params": {"lora_path": "/models/collins"}}),
     ("reference_url", {"reference_url": "http://127.0.0.1/latest/meta-data"}),
     ("negative_prompt", {"negative_prompt": "blur"}),
-    ("characters.0.image", {"characters": [{"id": new_id("cameo"), "image": "x"}]}),
+    ("characters.0.image", {"characters": [{"id": unknown("cameo"), "image": "x"}]}),
     ("prompt", {"prompt": None}),
     ("prompt", {"prompt": 7}),
     ("prompt", {"prompt": [PROMPT]}),
@@ -356,11 +356,11 @@ BAD_FIELDS: list[tuple[str, dict[str, Any]]] = [
     ("characters", {"characters": [{"id": "cameo_nobody"}]}),
     ("characters.0.id", {"characters": [{"id": LONG}]}),
     ("characters.0.id", {"characters": [{}]}),
-    ("characters", {"characters": [{"id": new_id("cameo")} for _ in range(5)]}),
+    ("characters", {"characters": [{"id": unknown("cameo")} for _ in range(5)]}),
     ("characters", {"characters": [], "character_ids": [LONG]}),
     ("characters", {"characters": [], "character_ids": [""]}),
-    ("character_ids", {"character_ids": [new_id("cameo") for _ in range(5)]}),
-    ("characters", {"characters": [], "character_ids": [new_id("person")]}),
+    ("character_ids", {"character_ids": [unknown("cameo") for _ in range(5)]}),
+    ("characters", {"characters": [], "character_ids": [unknown("person")]}),
     ("purpose", {"purpose": "whatever"}),
     ("audience", {"audience": "the world"}),
     ("input_reference", {"input_reference": "data:image/png;base64,AAAA"}),
@@ -552,7 +552,7 @@ def test_another_apps_video_does_not_exist(live: Site, clip: Clip, app: httpx.Cl
             other.get(f"/v1/videos/{clip.video_id}/content"),
             other.delete(f"/v1/videos/{clip.video_id}"),
         ]
-        unknown = other.get(f"/v1/videos/{new_id('video')}")
+        nothing = other.get(f"/v1/videos/{unknown('video')}")
         after = other.get("/v1/videos", params={"after": clip.video_id})
         assert other.get("/v1/videos").json() == {
             "object": "list",
@@ -561,9 +561,9 @@ def test_another_apps_video_does_not_exist(live: Site, clip: Clip, app: httpx.Cl
             "last_id": None,
             "has_more": False,
         }
-    for answer in (*answers, unknown, after):
+    for answer in (*answers, nothing, after):
         assert error_of(answer, 404)["type"] == "not_found_error"
-    assert {error_of(answer, 404)["code"] for answer in answers} == {error_of(unknown, 404)["code"]}
+    assert {error_of(answer, 404)["code"] for answer in answers} == {error_of(nothing, 404)["code"]}
     assert app.get(f"/v1/videos/{clip.video_id}").status_code == 200
 
 
@@ -644,7 +644,7 @@ def _walk(app: httpx.Client, **params: Any) -> list[str]:
         ({"order": "sideways"}, 400),
         ({"after": "video_x"}, 404),
         ({"after": LONG}, 404),
-        ({"after": new_id("video")}, 404),
+        ({"after": unknown("video")}, 404),
     ],
     ids=lambda value: str(value)[:30],
 )

@@ -199,11 +199,11 @@ def naive_root(leaves: Sequence[bytes]) -> bytes:
 def signed_head(note: bytes, vkey: str) -> tuple[int, bytes]:
     """(size, root) of a checkpoint, once the key in `vkey` is seen to have signed it."""
     name, _, encoded = vkey.split("+", 2)
-    text, _, block = note.decode().rpartition("\n\n")
+    signed, _, block = note.decode().rpartition("\n\n")
     (line,) = [line for line in block.splitlines() if line.startswith(f"— {name} ")]
     key = Ed25519PublicKey.from_public_bytes(b64decode(encoded)[1:])
-    key.verify(b64decode(line.split(" ")[2])[4:], f"{text}\n".encode())
-    origin, size, root = text.split("\n")
+    key.verify(b64decode(line.split(" ")[2])[4:], f"{signed}\n".encode())
+    origin, size, root = signed.split("\n")
     assert origin == name
     return int(size), b64decode(root)
 

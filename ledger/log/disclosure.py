@@ -55,6 +55,7 @@ def verify_disclosure(
         )
         commitments = [_decode(commitment) for commitment in item["commitments"]]
         proof = TlogProof.parse(item["proof"].encode())
+        index, kind = operator.index(item["index"]), item["kind"]
     except (KeyError, TypeError, ValueError, AttributeError, LedgerError) as error:
         raise LogError("log.disclosure", "the disclosed entry is not in the form it should have") from error
     # 1. The service signed this leaf, for this log.
@@ -64,7 +65,7 @@ def verify_disclosure(
     # 3. The leaf is in the tree the log signed.
     proof.verify(leaf_hash(leaf), log)
     # 4. The labels beside the body are the body's own.
-    if item.get("index") != proof.index or item.get("kind") != body.get("kind"):
+    if index != proof.index or kind != body.get("kind"):
         raise LogError("log.disclosure", "the disclosed entry is labelled as another one")
     return body
 

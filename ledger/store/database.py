@@ -12,6 +12,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
@@ -30,12 +31,22 @@ class Database:
         self._writing = self.engine.execution_options(**_WRITING[self.engine.dialect.name])
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision. Safe to run from several processes at once."""
+        """Bring the schema to the newest revision. Safe to run from several processes at once.
+
+        Raises Unavailable for a database that a newer version of the service has written.
+        """
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        with self._writing.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        try:
+            with translated(), self._writing.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except CommandError as error:
+            raise Unavailable(
+                "store.schema",
+                "the database has a schema that this version of the service does not know",
+                "run the version that wrote it, or a newer one",
+            ) from error
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

