@@ -19,11 +19,11 @@ serve: $(READY) ## Run the service on http://127.0.0.1:8460
 
 test: $(READY) $(TOOLS) ## The whole suite: lint, types, every test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(READY) ## Lint, types and the fast tests, in under two minutes
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2 -q -m "not slow"
+	$(BIN)/pytest -n 2 -q --dist loadfile -m "not slow"
 
 lint: $(READY) ## Ruff and mypy
 	$(BIN)/ruff check .

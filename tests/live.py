@@ -399,7 +399,7 @@ def launcher() -> Iterator[Launcher]:
     opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def live(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One running service for every test that only asks it things."""
     site = Site(launcher, tmp_path_factory.mktemp("live") / "home")
@@ -408,7 +408,7 @@ def live(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     site.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def collins(live: Site) -> Iterator[Owner]:
     """Eileen Collins, who granted the film club many uses."""
     owner = live.enrol(collins_picture())
@@ -417,7 +417,7 @@ def collins(live: Site) -> Iterator[Owner]:
     owner.web.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clip(live: Site, collins: Owner) -> Clip:
     with live.client("film club") as app:
         video_id = app.post("/v1/videos", json=wanted(collins)).json()["id"]

@@ -62,7 +62,7 @@ def test_a_released_clip_shows_who_signed_and_that_everyone_agreed(
     assert "Not altered since it was signed" in found
     assert "Everyone shown still agrees" in found
     assert "AI-generated" in page.inner_text("#summary")
-    page.wait_for_function("document.getElementById('player').videoWidth > 0")
+    page.wait_for_function("() => document.getElementById('player').videoWidth > 0")
 
 
 def test_a_stripped_clip_is_found_through_its_mark(page: Page, clip: Clip, tmp_path: Path) -> None:
@@ -78,5 +78,5 @@ def test_a_file_that_is_no_video_gets_words_and_not_a_blank(page: Page, tmp_path
     path = tmp_path / "letter.mp4"
     path.write_text("this is not a video")
     page.set_input_files("#file", path)
-    page.wait_for_function("document.getElementById('summary').textContent.includes('could not be checked')")
+    page.locator("#summary", has_text="could not be checked").wait_for()
     assert page.locator("#findings li").count() == 0
