@@ -1,6 +1,6 @@
 """Faces: who is in a picture, as far as a machine can say, and whether everyone in a clip agreed.
 
-Guarantees (design: Safety, Faces)
+Guarantees
 
 - Nobody passes because a check did not run. A missing or failing engine, or a clip without frames, raises
   CheckUnavailable; a template that is not a number is near nobody; a face that matches nobody granted is

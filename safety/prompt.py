@@ -1,6 +1,6 @@
 """The first prompt screen: what a text asks to depict, as integers a policy can compare.
 
-Guarantees (design: Safety, Text)
+Guarantees
 
 - Scores are integers 0 to 1000 for each of :data:`CATEGORIES`; 500 and above means "depicts it". The same text
   always gives the same scores, in time linear in its length; nothing is fetched and nothing is remembered.

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 GENERATED = (
-    (r"\b(video|app|grant|cameo)_[0-9a-z]{26}", r"\1_…"),
+    (r"\b(video|app|grant|cameo)_[0-9a-z]{10,26}", r"\1_…"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
     (r"\d{1,2} [A-Z][a-z]+ \d{4}(,? \d\d:\d\d UTC)?", "<date>"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:<port>"),

@@ -15,7 +15,7 @@ from ledger.consent.fold import Entry, GrantStanding, Standing, fold
 from ledger.consent.grant import SCHEMA
 from ledger.ids import GrantId, LeafIndex, VideoId
 
-LAW = settings(deadline=None)
+LAW = settings(deadline=None, max_examples=70)
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CAMEO = "cameo_" + "a" * 26
 PERSON = "person_" + "b" * 26
@@ -58,6 +58,7 @@ def terms(grant_id: str, *, max_uses: int = 2, starts: int = 0, days: int = 30) 
 Body = Mapping[str, Any]
 clocks = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1)).map(zulu)  # noqa: DTZ001 — only written out
 grant_ids = st.sampled_from(GRANTS)
+videos = st.sampled_from(VIDEOS[:2])
 effects = st.sampled_from(["stop_new", "withdraw_all"])
 
 
@@ -79,15 +80,13 @@ revocations = bodies("revocation", grant_id=grant_ids, effect=effects)
 decisions = bodies(
     "decision",
     allowed=st.booleans(),
-    video_id=st.sampled_from(VIDEOS),
+    video_id=videos,
     grant_ids=st.lists(grant_ids, max_size=2, unique=True),
 )
-returns = bodies(
-    "returned", video_id=st.sampled_from(VIDEOS), grant_ids=st.lists(grant_ids, max_size=2, unique=True)
-)
+returns = bodies("returned", video_id=videos, grant_ids=st.lists(grant_ids, max_size=2, unique=True))
 others = st.one_of(
-    bodies("approval", video_id=st.sampled_from(VIDEOS), approved=st.booleans()),
-    bodies("release", video_id=st.sampled_from(VIDEOS)),
+    bodies("approval", video_id=videos, approved=st.booleans()),
+    bodies("release", video_id=videos),
     bodies("enrolment", cameo_id=st.just(CAMEO), enrolment=st.just({"born_on": "1980-01-01"})),
     bodies("a kind of the year 2040"),
 )
@@ -219,13 +218,22 @@ def test_whoever_asks_the_fold_first_never_exceeds_the_uses_granted(steps: list[
         assert len(fold(entries(story)).grants[GRANTS[0]].uses) <= 2
 
 
-def test_a_refused_decision_takes_no_use() -> None:
-    refused = {"at": zulu(START), "allowed": False, "video_id": VIDEOS[0], "grant_ids": [GRANTS[0]]}
-    story: list[tuple[str, Body]] = [
-        ("grant", {"at": zulu(START), "grant": terms(GRANTS[0])}),
-        ("decision", refused),
-    ]
-    assert fold(entries(story)).grants[GRANTS[0]].uses_left == 2
+def test_a_refused_decision_takes_no_use_and_a_failed_job_gives_its_own_back() -> None:
+    def about(video: VideoId, **fields: Any) -> Body:
+        return {"at": zulu(START), "video_id": video, "grant_ids": [GRANTS[0]], **fields}
+
+    story: list[tuple[str, Body]] = [("grant", {"at": zulu(START), "grant": terms(GRANTS[0])})]
+    for kind, body, left in [
+        ("decision", about(VIDEOS[0], allowed=False), 2),
+        ("decision", about(VIDEOS[0], allowed=True), 1),
+        ("decision", about(VIDEOS[0], allowed=True), 1),
+        ("returned", about(VIDEOS[1]), 1),
+        ("release", about(VIDEOS[0]), 1),
+        ("returned", about(VIDEOS[0]), 2),
+        ("returned", about(VIDEOS[0]), 2),
+    ]:
+        story.append((kind, body))
+        assert fold(entries(story)).grants[GRANTS[0]].uses_left == left
 
 
 @LAW

@@ -611,10 +611,14 @@ def test_the_last_use_of_a_grant_can_still_be_released(world: World) -> None:
 
 def test_a_release_needs_the_very_grant_the_permit_names(world: World) -> None:
     app, ada = world.app(), world.enrol()
-    first = world.grant(ada, app)
+    world.grant(ada, app, max_uses=1)
+    world.allow(app, ada)
+    second = world.grant(ada, app)
     permit = world.allow(app, ada).permit
-    world.revoke(ada, first)
+    assert permit.uses[0].grant_id == second
+    world.revoke(ada, second)
     world.grant(ada, app)
+    # Grants before and after it still stand.
     assert ids(world.release(permit)) == {"consent.revoked"}
 
 

@@ -37,9 +37,22 @@ from world import ORIGIN, START, check_log, open_ledger, signed_head, stored_lea
 KIND = "note"
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that was started once; tests take a copy."""
+    home = tmp_path_factory.mktemp("empty") / "home"
+    open_ledger(home)[0].close()
+    return home
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened, _ = open_ledger(tmp_path)
+def home(empty: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(empty, tmp_path / "home"))
+
+
+@pytest.fixture
+def ledger(home: Path) -> Iterator[Ledger]:
+    opened, _ = open_ledger(home)
     yield opened
     opened.close()
 
@@ -223,15 +236,15 @@ def test_an_answer_waits_until_the_entry_is_signed(ledger: Ledger, monkeypatch: 
     assert check_log(ledger) == 1
 
 
-def test_a_closed_ledger_refuses_instead_of_keeping_its_caller_waiting(tmp_path: Path) -> None:
-    ledger, _ = open_ledger(tmp_path)
+def test_a_closed_ledger_refuses_instead_of_keeping_its_caller_waiting(home: Path) -> None:
+    ledger, _ = open_ledger(home)
     app = new_app(ledger)
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(ledger.transact, append(app, str(n))) for n in range(40)]
         ledger.close()
         failed = [future.exception(30) for future in asked]
     assert all(error is None or isinstance(error, Unavailable) for error in failed)
-    reopened, _ = open_ledger(tmp_path)
+    reopened, _ = open_ledger(home)
     assert check_log(reopened) == failed.count(None) == len(refs(reopened, app))
     reopened.close()
 
@@ -240,12 +253,12 @@ def test_a_closed_ledger_refuses_instead_of_keeping_its_caller_waiting(tmp_path:
 
 
 @pytest.fixture
-def stopped(tmp_path: Path) -> Path:
+def stopped(home: Path) -> Path:
     """A home whose ledger of seven entries has been closed: an odd number, so that the right edge is ragged."""
-    ledger, _ = open_ledger(tmp_path)
+    ledger, _ = open_ledger(home)
     write(ledger, new_app(ledger), *"abcdefg")
     ledger.close()
-    return tmp_path
+    return home
 
 
 def change(home: Path, *statements: str) -> None:
@@ -260,16 +273,16 @@ def query(home: Path, statement: str) -> list[tuple[Any, ...]]:
         return database.execute(statement).fetchall()
 
 
-def test_a_restart_signs_what_a_crash_left_unsigned(tmp_path: Path) -> None:
-    ledger, _ = open_ledger(tmp_path)
+def test_a_restart_signs_what_a_crash_left_unsigned(home: Path) -> None:
+    ledger, _ = open_ledger(home)
     app, seen = new_app(ledger), []
     for ref in "abcde":
         seen.append(ledger.checkpoint())
         write(ledger, app, ref)
     ledger.close()
     for older in seen:
-        (tmp_path / "log" / "checkpoint").write_bytes(older)
-        reopened, _ = open_ledger(tmp_path)
+        (home / "log" / "checkpoint").write_bytes(older)
+        reopened, _ = open_ledger(home)
         assert check_log(reopened, *seen) == 5
         reopened.close()
 
@@ -284,32 +297,32 @@ def test_an_empty_log_has_a_signed_checkpoint(ledger: Ledger) -> None:
     assert check_log(ledger) == 0
 
 
-def test_a_database_restored_from_a_backup_is_not_signed_again(tmp_path: Path) -> None:
+def test_a_database_restored_from_a_backup_is_not_signed_again(home: Path) -> None:
     """Its next entries would fork what readers already hold a checkpoint of."""
-    ledger, _ = open_ledger(tmp_path)
+    ledger, _ = open_ledger(home)
     app = new_app(ledger)
     write(ledger, app, "a", "b")
     ledger.close()
-    shutil.copy(tmp_path / "ledger.db", tmp_path / "backup.db")
-    ledger, _ = open_ledger(tmp_path)
+    shutil.copy(home / "ledger.db", home / "backup.db")
+    ledger, _ = open_ledger(home)
     write(ledger, app, "c")
     ledger.close()
-    signed = (tmp_path / "log" / "checkpoint").read_bytes()
+    signed = (home / "log" / "checkpoint").read_bytes()
     for _ in range(2):
-        shutil.copy(tmp_path / "backup.db", tmp_path / "ledger.db")
-        error = refused_start(tmp_path)
+        shutil.copy(home / "backup.db", home / "ledger.db")
+        error = refused_start(home)
         assert isinstance(error, Inconsistent)
         assert error.reason.id == "log.rolled_back"
-        assert (tmp_path / "log" / "checkpoint").read_bytes() == signed
+        assert (home / "log" / "checkpoint").read_bytes() == signed
 
 
-def test_a_database_rolled_back_under_a_running_service_is_not_signed(tmp_path: Path) -> None:
-    ledger, _ = open_ledger(tmp_path)
+def test_a_database_rolled_back_under_a_running_service_is_not_signed(home: Path) -> None:
+    ledger, _ = open_ledger(home)
     app = new_app(ledger)
     write(ledger, app, "a", "b", "c")
     signed = ledger.checkpoint()
     change(
-        tmp_path,
+        home,
         "DELETE FROM subject WHERE entry_index > 0",
         'DELETE FROM log_entry WHERE "index" > 0',
         "DELETE FROM log_node WHERE (level, position) != (0, 0)",
@@ -321,22 +334,23 @@ def test_a_database_rolled_back_under_a_running_service_is_not_signed(tmp_path: 
             write(ledger, app, ref)
     assert ledger.checkpoint() == signed
     ledger.close()
-    refused_start(tmp_path)
+    refused_start(home)
 
 
-def test_another_history_of_the_same_length_is_not_signed(tmp_path: Path) -> None:
+def test_another_history_of_the_same_length_is_not_signed(home: Path) -> None:
     """A copy of the database that went its own way, put in place of the one that was signed."""
-    ledger, _ = open_ledger(tmp_path / "a")
+    other = home.with_name("other")
+    ledger, _ = open_ledger(home)
     app = new_app(ledger)
     write(ledger, app, "a")
     ledger.close()
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    for home, ref in (("a", "mine"), ("b", "theirs")):
-        ledger, _ = open_ledger(tmp_path / home)
+    shutil.copytree(home, other)
+    for path, ref in ((home, "mine"), (other, "theirs")):
+        ledger, _ = open_ledger(path)
         write(ledger, app, ref, "c")
         ledger.close()
-    shutil.copy(tmp_path / "b" / "ledger.db", tmp_path / "a" / "ledger.db")
-    assert refused_start(tmp_path / "a").reason.id == "log.forked"
+    shutil.copy(other / "ledger.db", home / "ledger.db")
+    assert refused_start(home).reason.id == "log.forked"
 
 
 def test_a_lost_checkpoint_is_not_made_up(stopped: Path) -> None:
@@ -535,9 +549,9 @@ STEPS = ["commit", "sign", "write", "fsync", "rename", "fsync_directory"]
 @pytest.mark.parametrize("kept", [False, True], ids=["not kept", "kept"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_failing_disk_loses_nothing_that_was_answered_and_forks_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, kept: bool, next_step: str
+    home: Path, monkeypatch: pytest.MonkeyPatch, step: str, kept: bool, next_step: str
 ) -> None:
-    ledger, _ = open_ledger(tmp_path / "home")
+    ledger, _ = open_ledger(home)
     app = new_app(ledger)
     write(ledger, app, "a", "b")
     seen = [ledger.checkpoint()]
@@ -551,9 +565,9 @@ def test_a_failing_disk_loses_nothing_that_was_answered_and_forks_nothing(
         assert check_log(ledger, *seen) >= 2
     if next_step == "power cut":
         # What lies on the disk at this moment is all there is.
-        shutil.copytree(tmp_path / "home", tmp_path / "after")
+        after = shutil.copytree(home, home.with_name("after"))
         ledger.close()
-        ledger, _ = open_ledger(tmp_path / "after")
+        ledger, _ = open_ledger(after)
         assert check_log(ledger, *seen) == len(stored_leaves(ledger))
     # Everything after COMMIT has happened, even when the caller was told that it had not.
     survives = step != "commit" or kept
@@ -697,13 +711,13 @@ class Nursery:
 
 
 @pytest.fixture
-def nursery(tmp_path: Path) -> Iterator[tuple[Path, AppId, Nursery]]:
+def nursery(home: Path) -> Iterator[tuple[Path, AppId, Nursery]]:
     """A ledger that exists and is closed, and a process that forks writers on it."""
-    ledger, _ = open_ledger(tmp_path)
+    ledger, _ = open_ledger(home)
     app = new_app(ledger)
     ledger.close()
-    process = Nursery(tmp_path, app)
-    yield tmp_path, app, process
+    process = Nursery(home, app)
+    yield home, app, process
     process.close()
 
 

@@ -67,7 +67,7 @@ class Story(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Two apps, two people who agreed to both, and a clip of one of them under way."""
+        """Two apps, two people who agreed to both, and a clip of each under way."""
         self.directory = TemporaryDirectory(prefix="story-")
         home = Path(self.directory.name)
         self.world = World(*open_ledger(home), home)
@@ -80,7 +80,7 @@ class Story(RuleBasedStateMachine):
         self.people = [self.world.enrol() for _ in range(2)]
         for person, effect in enumerate(["stop_new", "withdraw_all"]):
             self.grant(person, app=person, max_uses=2, delay_h=0, hours=30, effect=effect)
-        self.ask(self.apps[0], self.people[:1])
+            self.ask(self.apps[person], [self.people[person]])
 
     def teardown(self) -> None:
         if self.directory is None:

@@ -5,9 +5,11 @@ anything, so what it reads cannot change before it commits: BEGIN IMMEDIATE on S
 PostgreSQL. A reader sees one state of the database throughout.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from sqlite3 import OperationalError
 from typing import Any
 
 from alembic import command
@@ -111,7 +113,8 @@ def _sqlite(url: str) -> Engine:
     def _configure(connection: Any, _record: Any) -> None:
         # The driver must not open transactions on its own: _begin decides which lock they take.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        _use_wal(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -121,3 +124,18 @@ def _sqlite(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
+
+
+def _use_wal(connection: Any) -> None:
+    """Switch a new file to write-ahead logging. It stays so; only processes that start together race for it.
+
+    The switch needs the file alone, and SQLite refuses at once instead of waiting for its busy timeout.
+    """
+    for _ in range(200):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except OperationalError:
+            time.sleep(0.05)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode=WAL")
