@@ -63,7 +63,7 @@ async def enrol(request: Ask, service: Service) -> dict[str, str]:
 
 
 def _enrol(service: Service, statement: object, evidence: object, content: bytes) -> dict[str, str]:
-    with TemporaryDirectory(prefix="enrol-") as directory:
+    with TemporaryDirectory(prefix="enrol-", dir=service.settings.uploads) as directory:
         path = Path(directory) / "picture"
         path.write_bytes(content)
         person_id, cameo_id = enrol_vouched(

@@ -28,7 +28,7 @@ _PLACES = BoundedSemaphore(16)
 @post("/v1/verify", status_code=200)
 async def verify(request: Ask, service: Service) -> dict[str, Any]:
     """The verdict on a video: send it as the body, or as the form file `file`. Nothing is kept."""
-    with TemporaryDirectory(prefix="verify-") as directory:
+    with TemporaryDirectory(prefix="verify-", dir=service.settings.uploads) as directory:
         path = Path(directory) / "upload"
         await _receive(request, path, service.settings.max_upload_mb << 20)
         if not _PLACES.acquire(blocking=False):

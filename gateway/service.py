@@ -4,6 +4,7 @@ A start either yields a service that can do its whole work, or fails with the re
 log that contradicts what was signed, an object store that overwrites, a signer whose canary is not found out.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
 @contextmanager
 def running_jobs(service: Service) -> Iterator[None]:
     """Run the job queue, once the signer has shown that it marks what it should and notices what it must."""
+    shutil.rmtree(service.settings.uploads, ignore_errors=True)
+    service.settings.uploads.mkdir(parents=True)
     with TemporaryDirectory(prefix="canary-") as directory:
         stamper = service.pipeline.stamper
         canary(stamper.signer, stamper.anchors_pem, Path(directory), at=service.clock())

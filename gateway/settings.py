@@ -31,6 +31,11 @@ class Settings(BaseSettings):
     session_hours: int = 12
 
     @property
+    def uploads(self) -> Path:
+        """Where files of a request in progress lie; emptied at every start, so that no crash keeps one."""
+        return self.home / "uploads"
+
+    @property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.home.resolve() / 'ledger.db'}"
 

@@ -130,6 +130,7 @@ def check(site: Site, owner: Owner, video_id: str, *, uses_before: int, complete
         assert time.monotonic() < until, f"left behind: {left}"
         time.sleep(0.1)
     assert [path.name for path in site.temporary.iterdir() if not path.name.startswith("canary-")] == []
+    assert list((site.home / "uploads").iterdir()) == []
 
 
 def released(site: Site) -> int:
