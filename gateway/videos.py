@@ -18,25 +18,20 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import UploadFile
 from litestar.enums import HttpMethod
 from litestar.response import Stream
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from gateway.access import app_of
 from gateway.problems import problem, refused
 from gateway.service import DEFAULT_MODEL, Service
-from ledger.consent.grant import Audience, Purpose
+from ledger.consent.grant import Audience, Purpose, Strict
 from ledger.ids import AppId, CameoId, VideoId, is_id, new_id
 from ledger.store.records import Video
 from safety.enrolment import decode_picture
 from safety.gate import Denied, GenerationRequest
 
 Ask = Request[Any, Any, Any]
-SIZES = ("1280x720", "720x1280", "854x480", "480x854", "640x360", "1024x1792", "1792x1024")
 POLL_AFTER_MS = "500"
 MOST_PEOPLE = 4
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Character(Strict):

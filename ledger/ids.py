@@ -12,7 +12,6 @@ CameoId = NewType("CameoId", str)
 GrantId = NewType("GrantId", str)
 AppId = NewType("AppId", str)
 VideoId = NewType("VideoId", str)
-DecisionId = NewType("DecisionId", str)
 LeafIndex = NewType("LeafIndex", int)
 Digest = NewType("Digest", bytes)
 """32 bytes of SHA-256."""

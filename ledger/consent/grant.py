@@ -24,7 +24,6 @@ from ledger.ids import CameoId, GrantId, Prefix, is_id
 
 SCHEMA = "countersign/grant/v1"
 LONGEST = timedelta(days=3653)
-LONGEST_MINOR = timedelta(days=366)
 CLOCK_SKEW = timedelta(minutes=5)
 SIGNING_WINDOW = timedelta(hours=24)
 
