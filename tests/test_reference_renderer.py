@@ -14,7 +14,7 @@ import skimage.data
 import torch
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -169,6 +169,7 @@ def test_the_granted_faces_stay_recognisable_and_no_other_face_appears(
     assert (seen >= 0.9 * len(frames)).all()
 
 
+@example(width=64, height=64, move=scene.Move.PULL, side=-1.0, phase=0.0, moment=1.0, steps_hz=0.0)
 @settings(max_examples=40, deadline=None)
 @given(
     width=st.integers(32, 960).map(lambda n: 2 * n),

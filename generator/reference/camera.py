@@ -87,7 +87,7 @@ class Path:
         # Narrow frames have little to their sides, and a roll swings the far ends of long ones.
         narrow = min(1.0, self.aspect)
         level = min(1.0, 1.8 / self.aspect, self.aspect / 0.56)
-        return Pose(zoom, x * narrow, y, sway_x * _RELIEF * narrow, sway_y * _RELIEF, roll * level)
+        return Pose(max(1.0, zoom), x * narrow, y, sway_x * _RELIEF * narrow, sway_y * _RELIEF, roll * level)
 
 
 class Camera:
