@@ -11,7 +11,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, owners, public, videos
+from gateway import audit, log, owners, public, videos
 from gateway.problems import on_error
 from gateway.service import Service
 
@@ -52,11 +52,14 @@ def create_app(service: Service) -> Litestar:
             owners.list_grants,
             owners.revoke_grant,
             owners.my_uses,
+            owners.erase_cameo,
             public.verify,
             public.clip_status,
             audit.audit_uses,
-            public.checkpoint,
-            public.log_keys,
+            log.checkpoint,
+            log.tile,
+            log.log_keys,
+            log.receipt,
             public.root_certificate,
             public.health,
             public.ready,

@@ -1,70 +1,193 @@
-"""Who used whose face: the auditor's question, its answer, and how a reader checks it.
+"""Who used whose face: the auditor's question, an answer that nothing is missing from, and how a reader checks it.
 
 An auditor's question about a person is itself an entry in that person's log.
 """
 
-from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from datetime import datetime
+import json
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from litestar import Request, get
 
 from gateway.access import holder
 from gateway.service import Service
-from ledger.errors import NotFound
-from ledger.ids import CameoId
-from ledger.log.disclosure import verify_disclosure
+from ledger.errors import LogError, NotFound
+from ledger.ids import CameoId, LeafIndex, PersonId
+from ledger.log import completeness
+from ledger.log.completeness import Seen, Verified
 from ledger.log.note import VerifierKey
-from ledger.store.transaction import About, Transaction
+from ledger.log.policy import Policy
+from ledger.log.publisher import replace
+from ledger.store.journal import About
+from ledger.store.transaction import Transaction
+
+USES = ("decision", "returned", "release", "revocation")
 
 
 @get("/v1/audit/uses", sync_to_thread=True)
-def audit_uses(request: Request[Any, Any, Any], service: Service, cameo: str) -> dict[str, Any]:
-    """Every use and refusal recorded about a likeness, each with its proof. The owner is told that you asked."""
+def audit_uses(
+    request: Request[Any, Any, Any], service: Service, cameo: str, since: int = 0
+) -> dict[str, Any]:
+    """Everything recorded about a likeness, with the proof that nothing is missing. The owner is told you asked.
+
+    `since`: the size of the log at your last visit; the answer then proves that it only grew.
+    """
     auditor = holder(request, service, "auditor")
-    return uses_of(service, CameoId(cameo), auditor, at=service.clock())
+    return uses_of(service, CameoId(cameo), auditor, at=service.clock(), since=since)
 
 
-def uses_of(service: Service, cameo_id: CameoId, auditor: str, *, at: datetime) -> dict[str, Any]:
-    """The auditor's answer: recorded first, then given."""
+def uses_of(
+    service: Service, cameo_id: CameoId, auditor: str, *, at: datetime, since: int = 0
+) -> dict[str, Any]:
+    """The auditor's answer: recorded first, then given, the question itself included."""
 
-    def record(tx: Transaction) -> str:
+    def record(tx: Transaction) -> tuple[PersonId, LeafIndex]:
         owner = tx.owner(cameo_id)
         if owner is None:
             raise NotFound("cameo.unknown", f"there is no likeness `{cameo_id[:40]}`", "check the id")
         ref = f"{cameo_id}/{tx.size()}"
-        tx.append("audit", ref, [About(owner, "depicted", {"auditor": auditor, "asked": "uses"})], at=at)
-        return owner
+        body = {"auditor": auditor, "asked": "uses"}
+        return owner, tx.append("audit", ref, [About(owner, "depicted", body)], at=at)
 
-    owner = service.ledger.transact(record)
-    return {
-        "schema": "countersign/uses/v1",
-        "cameo_id": cameo_id,
-        "entries": service.ledger.disclosures(owner, ("decision", "returned", "release", "revocation")),
-    }
+    owner, index = service.ledger.transact(record)
+    return proof_of(service, owner, cameo_id, index, since=since)
 
 
-def proven_lines(answer: Mapping[str, Any], keys_of_log: Mapping[str, Any]) -> list[str]:
-    """Check every entry, and say each in a line. Raises LogError for one that fails.
+def proof_of(
+    service: Service, owner: PersonId, cameo_id: CameoId, index: LeafIndex | None = None, *, since: int = 0
+) -> dict[str, Any]:
+    """One person's whole list, as of a published checkpoint, one that covers the entry at `index`."""
+    note = service.ledger.checkpoint() if index is None else service.ledger.published(index)
+    with service.ledger.reading() as tx:
+        return completeness.prove(tx, service.ledger.replica, owner, cameo_id, note, since=since)
 
-    `keys_of_log` (as :func:`log_keys_of` gives it) must come from where the reader trusts it, not with the answer.
+
+# --- what a reader does with it -----------------------------------------------------------------------------
+
+
+def read_bundle(path: Path) -> dict[str, Any]:
+    """Raises LogError for a file that holds no JSON object."""
+    try:
+        bundle = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise LogError("list.form", "the file can not be read as JSON", "ask for the proof again") from error
+    if not isinstance(bundle, dict):
+        raise LogError("list.form", "the file does not hold a list and its proof", "ask for the proof again")
+    return bundle
+
+
+def trust(
+    bundle: Mapping[str, Any], policy: Path | None, log_key: str | None, memory: "Memory"
+) -> tuple[Policy, str]:
+    """Whom to believe about the log, and in words what that rests on.
+
+    A policy file, a key given by hand, the key of the last visit, or on a first visit the key the file itself names.
     """
-    log = VerifierKey.parse(keys_of_log["vkey"])
-    keys = [Ed25519PublicKey.from_public_bytes(b64decode(key)) for key in keys_of_log["service_keys"]]
-    lines = []
-    for item in answer["entries"]:
-        body = verify_disclosure(item, log, keys)
-        lines.append(f"{item['index']:>6}  {body['at']}  {describe(body)}")
+    origin = str(bundle.get("origin"))
+    if policy is not None:
+        return Policy.parse(policy.read_bytes()), "that the keys in your policy file are the right ones"
+    if log_key is not None:
+        return Policy.alone(VerifierKey.parse(log_key)), "that the log's key you gave is the right one"
+    known = memory.log(origin)
+    if known is not None:
+        return Policy.alone(
+            VerifierKey.parse(known)
+        ), "that the log's key at your first visit was the right one"
+    try:
+        rows = [row for row in bundle["keys"] if row["role"] == "log"]
+        key = VerifierKey(origin, b64decode(rows[-1]["public"], validate=True))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise LogError(
+            "list.form", "the file does not name the log's key", "give it with --log-key"
+        ) from error
+    return Policy.alone(
+        key
+    ), f"that the log's key is the right one: compare it with one from elsewhere: {key}"
+
+
+class Memory:
+    """What earlier visits established, in one file: the key of each log, and the state of each list."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._held = json.loads(path.read_text()) if path.exists() else {}
+            self._lists = {key: Seen(**value) for key, value in self._held.get("lists", {}).items()}
+            self._logs: dict[str, str] = dict(self._held.get("logs", {}))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise LogError(
+                "memory.damaged",
+                f"the memory of earlier visits, `{path}`, can not be read",
+                "restore it; or remove it, and what you saw before will not be compared",
+            ) from error
+
+    def log(self, origin: str) -> str | None:
+        """The verifier key this log had at the last visit."""
+        return self._logs.get(origin)
+
+    def seen(self, origin: str, cameo_id: str) -> Seen | None:
+        return self._lists.get(f"{origin} {cameo_id}")
+
+    def keep(self, verified: Verified, vkey: str) -> None:
+        seen = verified.seen
+        self._lists[f"{seen.origin} {seen.cameo_id}"] = seen
+        self._logs[seen.origin] = vkey
+        held = {"logs": self._logs, "lists": {key: value.as_json() for key, value in self._lists.items()}}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        replace(self._path, json.dumps(held, indent=1).encode())
+
+
+def told(verified: Verified, *, rests_on: str, first_visit: bool) -> list[str]:
+    """What was proven and what was not, in plain words. `rests_on`: see :func:`trust`."""
+    story, seen = verified.story, verified.seen
+    at = datetime.fromtimestamp(seen.time, UTC).strftime("%d %B %Y, %H:%M UTC")
+    names = ", ".join(sorted({signature.key.name for signature in verified.witnesses}))
+    proven = [
+        f"this is everything the log {seen.origin} holds about this likeness: {seen.count} records, as of {at}",
+        "each record is in the signed log at its place, and says exactly what is printed here",
+        f"{story.allowed} uses were allowed, each under a grant its owner signed and that was in force",
+        f"{story.released} clips were released, none after consent to it had been taken back",
+        f"{story.refused} requests were refused",
+    ]
+    if verified.extends is not None:
+        proven.append("nothing you saw at your last visit was removed or rewritten; the log only grew")
+    if names:
+        proven.append(f"the log was witnessed by {names}")
+    unproven = [
+        "that a service records everything it makes: an app's receipt that is not in this list would show"
+    ]
+    if not names:
+        unproven.append("that everyone is shown the same log: no witness you named has cosigned it")
+    if first_visit:
+        unproven.append("anything about earlier visits: this is your first")
+    elif verified.extends is None:
+        unproven.append("that the log you saw last is part of this one: ask for the proof again with --since")
+    unproven.append(rests_on)
+    return [*(f"proven      {line}" for line in proven), *(f"not proven  {line}" for line in unproven)]
+
+
+def lines_of(
+    records: Iterable[tuple[int, Mapping[str, Any]]], kinds: Iterable[str] | None = None
+) -> list[str]:
+    wanted = None if kinds is None else set(kinds)
     return [
-        *lines,
-        f"{len(lines)} entries, each with an inclusion proof that verifies against {log.name}'s signed checkpoint",
+        f"{index:>6}  {body['at']}  {describe(body)}"
+        for index, body in records
+        if wanted is None or body["kind"] in wanted
     ]
 
 
-def describe(body: Mapping[str, Any]) -> str:
+def describe(body: Mapping[str, Any]) -> str:  # noqa: PLR0911 — one arm for each kind
     match body["kind"]:
+        case "enrolment":
+            return f"enrolled  {body['cameo_id']}"
+        case "grant":
+            return f"granted   {body['grant']['grant_id']}"
+        case "audit":
+            return f"asked     by {body['auditor']}"
         case "decision" if body["allowed"]:
             return f"allowed   {body['video_id']} for {body['app_id']}: “{body['prompt']}”"
         case "decision":
@@ -80,9 +203,3 @@ def describe(body: Mapping[str, Any]) -> str:
             return f"revoked   {body['grant_id']} ({body['effect']})"
         case other:
             return str(other)
-
-
-def log_keys_of(service: Service) -> dict[str, Any]:
-    """What a verifier needs to know beforehand, from a source they trust."""
-    public = service.keyring.service.public_key().public_bytes_raw()
-    return {"vkey": str(service.ledger.verifier), "service_keys": [b64encode(public).decode()]}

@@ -1,4 +1,4 @@
-"""`countersign`: serve, verify, audit, keys, demo.
+"""`countersign`: serve, verify, audit, keys, export, witness, demo.
 
 Commands work on the installation in `COUNTERSIGN_HOME` (default `var/countersign`), beside a running service or
 without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right.
@@ -7,18 +7,22 @@ without one. Exit status: 0 done, 1 the answer is no, 2 the command was not righ
 import json
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import click
 
 from gateway import access
 from gateway.access import Role
-from gateway.audit import log_keys_of, proven_lines, uses_of
+from gateway.audit import USES, Memory, lines_of, read_bundle, told, trust, uses_of
+from gateway.log import export, published_size
 from gateway.service import open_service
 from gateway.settings import Settings
 from generator.errors import GeneratorError
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, LogError
 from ledger.ids import CameoId
+from ledger.keys import Rotated
+from ledger.log import completeness
+from ledger.log.policy import Policy
 from safety.errors import SafetyError
 
 
@@ -75,23 +79,82 @@ def verify(file: Path, as_json: bool) -> None:
 
 @cli.group()
 def audit() -> None:
-    """Ask who used whose face."""
+    """Ask who used whose face, and check the answer."""
+
+
+AUDITOR = click.option("--auditor", default="local operator", help="Who asks. The owner is told.")
+MEMORY = click.option(
+    "--memory",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path(click.get_app_dir("countersign")) / "seen.json",
+    help="Where what you saw is remembered, for your next visit.",
+)
 
 
 @audit.command()
 @click.option("--cameo", required=True, help="The likeness asked about.")
-@click.option("--auditor", default="local operator", help="Who asks. The owner is told.")
-@click.option("--json", "as_json", is_flag=True, help="Print every entry with its proof.")
+@AUDITOR
+@click.option("--json", "as_json", is_flag=True, help="Print the whole proof.")
 def uses(cameo: str, auditor: str, as_json: bool) -> None:
-    """List every use and refusal of a likeness, each proven to be in the signed log."""
+    """List every use and refusal of a likeness, proven to be all there are."""
     with open_service(Settings()) as service:
-        answer = uses_of(service, CameoId(cameo), auditor, at=service.clock())
-        lines = proven_lines(answer, log_keys_of(service))
+        bundle = uses_of(service, CameoId(cameo), auditor, at=service.clock())
+        verified = completeness.verify(bundle, Policy.alone(service.ledger.verifier))
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json.dumps(bundle, indent=2))
         return
-    for line in lines:
+    for line in lines_of(verified.records, USES):
         click.echo(line)
+    click.echo(
+        f"{len(verified.records)} records, proven to be all that {verified.seen.origin} holds about this likeness"
+    )
+
+
+@audit.command()
+@click.option("--cameo", required=True, help="The likeness asked about.")
+@AUDITOR
+@click.option(
+    "--since", type=int, help="The size of the log at your last visit. Default: what is remembered."
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: CAMEO.proof.json.")
+@MEMORY
+def prove(cameo: str, auditor: str, since: int | None, out: Path | None, memory: Path) -> None:
+    """Write everything recorded about a likeness to one file that anyone can check without us."""
+    with open_service(Settings()) as service:
+        seen = Memory(memory).seen(service.ledger.origin, cameo)
+        size = since if since is not None else (seen.size if seen else 0)
+        bundle = uses_of(service, CameoId(cameo), auditor, at=service.clock(), since=size)
+    path = out or Path(f"{cameo}.proof.json")
+    path.write_text(json.dumps(bundle, indent=1))
+    click.echo(f"{path}: {len(bundle['records'])} records. Check it with: countersign audit verify {path}")
+
+
+@audit.command("verify")
+@click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A tlog-policy file: the log, its witnesses, and how many must have cosigned.",
+)
+@click.option("--log-key", help="The log's verifier key, from a source you trust.")
+@MEMORY
+def verify_list(bundle: Path, policy: Path | None, log_key: str | None, memory: Path) -> None:
+    """Check a proof file, offline: is it everything, and does the story hold? Says what was proven and what not."""
+    content, remembered = read_bundle(bundle), Memory(memory)
+    rules, rests_on = trust(content, policy, log_key, remembered)
+    seen = remembered.seen(str(content.get("origin")), str(content.get("cameo_id")))
+    try:
+        verified = completeness.verify(content, rules, seen)
+    except LogError as error:
+        click.echo(f"NOT PROVEN: {error}\n  ({error.reason.id}) {error.reason.remedy}")
+        sys.exit(1)
+    for line in (
+        *lines_of(verified.records),
+        "",
+        *told(verified, rests_on=rests_on, first_visit=seen is None),
+    ):
+        click.echo(line)
+    remembered.keep(verified, str(rules.logs[0].key))
 
 
 @cli.group()
@@ -122,6 +185,53 @@ def revoke(hint: str) -> None:
         count = access.revoke_key(service, hint)
     click.echo(f"{count} revoked")
     sys.exit(0 if count else 1)
+
+
+@keys.command()
+@click.argument("role", type=click.Choice([*get_args(Rotated), "wrapping"]))
+def rotate(role: str) -> None:
+    """Replace one of the service's own keys. The old one and the new one sign the change, in the log.
+
+    `wrapping` wraps people's keys: rotating it makes old backups unreadable where someone has been erased.
+    """
+    with open_service(Settings()) as service:
+        if role == "wrapping":
+            click.echo(f"{service.ledger.rotate_wrapping()} old wrapping keys destroyed")
+        else:
+            index = service.ledger.rotate(cast("Rotated", role), at=service.clock())
+            click.echo(f"the new {role} key counts from entry {index + 1} on")
+
+
+@cli.command("export")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+def export_log(directory: Path) -> None:
+    """Write the published log to DIRECTORY as static files, for any web server. Run it again to add what is new."""
+    with open_service(Settings()) as service:
+        written = export(service.ledger, directory)
+        click.echo(
+            f"{written} new files; {published_size(service.ledger)} entries under {directory}/checkpoint"
+        )
+
+
+@cli.group()
+def witness() -> None:
+    """Watch someone else's log, and cosign it while it only grows."""
+
+
+@witness.command("serve")
+@click.option("--home", type=click.Path(file_okay=False, path_type=Path), default=Path("var/witness"))
+@click.option("--name", required=True, help="The witness's name, for ever; like witness.example/w1.")
+@click.option("--log", "logs", multiple=True, required=True, help="A log's verifier key. Once for each log.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=int, default=8461, show_default=True)
+@click.option("--stop-after", type=float, metavar="SECONDS", help="Stop by itself.")
+def serve_witness(
+    home: Path, name: str, logs: tuple[str, ...], host: str, port: int, stop_after: float | None
+) -> None:
+    """Run a witness (C2SP tlog-witness). Its state must never be restored from a backup."""
+    from gateway.witness import run_witness  # noqa: PLC0415 — the server is not needed by the other commands
+
+    run_witness(home, name, list(logs), host, port, stop_after_s=stop_after)
 
 
 @cli.command()

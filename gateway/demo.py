@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image, ImageDraw
 
 from gateway.access import create_key, session_statement
-from gateway.audit import proven_lines
+from gateway.audit import USES, lines_of
 from gateway.service import open_service
 from gateway.settings import Settings
 from ledger.canonical import sha256
@@ -39,6 +39,9 @@ from ledger.consent.statement import (
     parse_enrolment,
     sign,
 )
+from ledger.log import completeness
+from ledger.log.note import VerifierKey
+from ledger.log.policy import Policy
 from ledger.provenance import media
 
 OUT = Path("var/demo")
@@ -245,9 +248,11 @@ def _download_refused(app: openai.OpenAI, video_id: str) -> None:
 def _audit(web: httpx.Client, cast: Cast) -> None:
     headers = {"authorization": f"Bearer {cast.auditor_key}"}
     answer = _ok(web.get("/v1/audit/uses", params={"cameo": cast.cameo_id}, headers=headers))
-    lines = proven_lines(answer, _ok(web.get("/v1/log/keys")))
-    _say("audit", f"who used whose face: {lines[-1]}")
-    for line in lines[-7:-1]:
+    log = VerifierKey.parse(_ok(web.get("/v1/log/keys"))["vkey"])
+    verified = completeness.verify(answer, Policy.alone(log))
+    count = f"{len(verified.records)} records, proven to be all that {log.name} holds"
+    _say("audit", f"who used whose face: {count}")
+    for line in lines_of(verified.records, USES)[-6:]:
         click.echo(f"        {line[:100]}")
 
 

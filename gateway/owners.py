@@ -15,6 +15,7 @@ from litestar.datastructures import Cookie, UploadFile
 from pydantic import Field, ValidationError
 
 from gateway.access import COOKIE, holder, login, login_nonce, logout, person_of, refuse_other_sites
+from gateway.audit import proof_of
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge, sha256
@@ -33,9 +34,9 @@ from ledger.consent.grant import (
     parse_grant,
     sentence,
 )
-from ledger.consent.registry import record_grant, revoke
+from ledger.consent.registry import certificate, erase, record_grant, revoke
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, encode_key
-from ledger.ids import CameoId, GrantId, new_id
+from ledger.ids import CameoId, GrantId, PersonId, new_id
 from safety.enrolment import enrol_vouched
 
 Ask = Request[Any, Any, Any]
@@ -222,16 +223,58 @@ def revoke_grant(
 
 
 @get("/v1/cameos/{cameo_id:str}/uses", sync_to_thread=True)
-def my_uses(request: Ask, service: Service, cameo_id: str) -> dict[str, Any]:
-    """Everything recorded about my likeness, each entry with its proof."""
+def my_uses(
+    request: Ask, service: Service, cameo_id: str, proof: bool = False, since: int = 0
+) -> dict[str, Any]:
+    """Everything recorded about my likeness. With `proof`, one file that shows it to be everything.
+
+    `since`: the size of the log at your last visit; the proof then shows that it only grew.
+    """
+    person_id = _own(request, service, cameo_id)
+    if proof:
+        return proof_of(service, person_id, CameoId(cameo_id), since=since)
+    with service.ledger.reading() as tx:
+        entries = [
+            {"index": one.index, "kind": one.kind, "body": dict(one.body)} for one in tx.entries(person_id)
+        ]
+    return {"cameo_id": cameo_id, "entries": entries}
+
+
+class EraseIn(Strict):
+    confirm: Annotated[str, Field(max_length=64)]
+    """The id of the likeness, once more: this cannot be undone."""
+
+
+@post(
+    "/v1/cameos/{cameo_id:str}/erase", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES
+)
+def erase_cameo(request: Ask, service: Service, cameo_id: str, data: EraseIn) -> dict[str, Any]:
+    """Destroy my likeness and everything recorded about me. Answers with a certificate, and my last whole list.
+
+    Whoever keeps neither can never again show what was recorded: we can not either.
+    """
+    person_id = _own(request, service, cameo_id)
+    if data.confirm != cameo_id:
+        raise problem(
+            400,
+            "erasure.confirm",
+            "the field `confirm` is not the id of this likeness",
+            "send its id to confirm; download /v1/cameos/{id}/uses?proof=true first if you want your list",
+        )
+    last = proof_of(service, person_id, CameoId(cameo_id))
+    erased = erase(service.ledger, person_id, CameoId(cameo_id), at=service.clock())
+    for key in erased.objects:
+        service.objects.delete(key)
+    return {"certificate": certificate(service.ledger, erased), "last_list": last}
+
+
+def _own(request: Ask, service: Service, cameo_id: str) -> PersonId:
+    """The person signed in, whose likeness this is."""
     person_id = person_of(request, service)
     with service.ledger.reading() as tx:
         if tx.owner(CameoId(cameo_id)) != person_id:
             raise problem(404, "cameo.unknown", f"you have no likeness `{cameo_id[:40]}`", "check the id")
-    return {
-        "cameo_id": cameo_id,
-        "entries": service.ledger.disclosures(person_id),
-    }
+    return person_id
 
 
 def _grantee_name(service: Service, grantee: Grantee) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 from litestar import Request, Response, get, post
 from litestar.datastructures import UploadFile
 
-from gateway.audit import log_keys_of
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.provenance.verdict import clip_standing
@@ -82,22 +81,6 @@ def clip_status(service: Service, video_id: str) -> dict[str, Any]:
             "release": standing.release_index,
         },
     }
-
-
-@get("/checkpoint", sync_to_thread=True)
-def checkpoint(service: Service) -> Response[bytes]:
-    """The newest checkpoint (C2SP tlog-checkpoint)."""
-    return Response(
-        service.ledger.checkpoint(),
-        media_type="text/plain; charset=utf-8",
-        headers={"cache-control": "no-store"},
-    )
-
-
-@get("/v1/log/keys", sync_to_thread=True)
-def log_keys(service: Service) -> dict[str, Any]:
-    """The log's verifier key and the keys that sign its leaves."""
-    return log_keys_of(service)
 
 
 @get("/root.pem", sync_to_thread=True)

@@ -5,8 +5,9 @@ log that contradicts what was signed, an object store that overwrites, a signer 
 """
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +17,9 @@ from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
 from generator.stamp import Stamper
+from ledger.errors import LedgerError
 from ledger.keys import Keyring
-from ledger.log.note import SignerKey
+from ledger.log.policy import Policy
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media, tsa
 from ledger.provenance.manifest import Signer, canary
@@ -25,7 +27,7 @@ from ledger.provenance.pki import Authority
 from ledger.provenance.verdict import Verifier
 from ledger.store.database import Database
 from ledger.store.objects import Objects
-from ledger.store.transaction import LogKeys
+from ledger.store.transaction import Transaction
 from safety.chain import Sealer
 from safety.engine import Engine
 from safety.gate import Gate
@@ -65,9 +67,15 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         authority = Authority.open(home / "pki", at=clock())
         database = Database(settings.database)
         database.migrate()
-        signer_key = SignerKey.from_seed(settings.origin, keyring.log.private_bytes_raw())
-        keys = LogKeys(settings.origin, keyring.service, keyring.master)
-        ledger = Ledger(database, keys, signer_key, home / "log")
+        policy = Policy.parse(settings.witnesses.read_bytes()) if settings.witnesses else None
+        ledger = Ledger(
+            database,
+            keyring,
+            settings.origin,
+            home / "log",
+            policy=policy,
+            linger_s=settings.linger_ms / 1000,
+        )
         stack.callback(ledger.close)
         tsa_url = settings.tsa_url or stack.enter_context(tsa.serve(authority, clock))
         anchors = authority.root_pem
@@ -100,8 +108,39 @@ def running_jobs(service: Service) -> Iterator[None]:
     with TemporaryDirectory(prefix="canary-") as directory:
         stamper = service.pipeline.stamper
         canary(stamper.signer, stamper.anchors_pem, Path(directory), at=service.clock())
+    _announce_policies(service)
     service.pipeline.launch(service.settings.jobs_database, concurrency=service.settings.renders_at_once)
+    stop = threading.Event()
+    rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
+    rotation.start()
     try:
         yield
     finally:
+        stop.set()
+        rotation.join()
         service.pipeline.close()
+
+
+def _announce_policies(service: Service) -> None:
+    """The log says which policy set is in force from here on. A set that can not be read decides nothing."""
+    digest = service.gate.engine.policy_set_hash
+    if service.gate.engine.fault is not None:
+        return
+
+    def operation(tx: Transaction) -> None:
+        ref, at = tx.newest("policies"), service.clock()
+        number, _, last = (ref or "0/").partition("/")
+        if last != digest:
+            tx.append_public(
+                "policies", f"{int(number) + 1}/{digest}", {1: digest, 2: int(at.timestamp())}, at=at
+            )
+
+    service.ledger.transact(operation)
+
+
+def _rotate_wrapping(service: Service, stop: threading.Event) -> None:
+    """Keep the wrapping key short-lived, so that an erasure soon reaches the backups too."""
+    life_s = service.settings.wrapping_hours * 3600
+    while not stop.wait(max(1.0, life_s - service.keyring.wrapping.age_s(service.clock()))):
+        with suppress(LedgerError):  # tried again in a moment
+            service.ledger.rotate_wrapping()

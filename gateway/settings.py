@@ -21,6 +21,12 @@ class Settings(BaseSettings):
     """How others reach this service; goes into manifests. Empty: `http://host:port`."""
     origin: str = "countersign.local/log"
     """The log's name, for ever: it is in every checkpoint."""
+    witnesses: Path | None = None
+    """A tlog-policy file: whom to ask to cosign, and how many must. None: what is signed is published."""
+    linger_ms: float = 0
+    """How long a commit waits for more to commit with it. 0: only while another commit is in flight."""
+    wrapping_hours: float = 24
+    """How long people's keys stay wrapped under one key: how long after an erasure an old backup still opens."""
     policies: Path = Path(__file__).resolve().parent.parent / "policies"
     policy_set: str = ""
     """The hash the policy set must have; another one denies everything. Empty: whatever is in `policies`."""

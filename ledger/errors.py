@@ -3,7 +3,8 @@
     LedgerError                 something in ledger/ could not be done
     ├── InvalidStatement        a grant, revocation or enrolment is malformed, altered or signed by the wrong key
     ├── LogError                a tree, note, checkpoint or proof does not hold
-    │   └── Inconsistent        the stored log contradicts what was already signed: refuse to serve
+    │   ├── Inconsistent        the stored log contradicts what was already signed: refuse to serve
+    │   └── Violation           a log broke its own rules; says at which leaf, and holds the evidence
     ├── MediaError              bytes that should be a video are not one we accept
     ├── ProvenanceError         signing, time-stamping or reading a manifest failed
     ├── NotFound                no such row, or none this reader may know of
@@ -33,6 +34,15 @@ class LogError(LedgerError):
 
 class Inconsistent(LogError):  # noqa: N818
     pass
+
+
+class Violation(LogError):  # noqa: N818
+    def __init__(self, reason_id: str, sentence: str, index: int, evidence: bytes = b"") -> None:
+        super().__init__(reason_id, sentence, "keep this evidence, tell others, and trust no proof of this log")
+        self.index = index
+        """The leaf at which the rule was broken."""
+        self.evidence = evidence
+        """That leaf, as the log published it."""
 
 
 class MediaError(LedgerError):

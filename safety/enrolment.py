@@ -23,7 +23,8 @@ from ledger.ids import CameoId, PersonId, new_id
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
 from ledger.store.records import Person
-from ledger.store.transaction import About, Transaction
+from ledger.store.journal import About
+from ledger.store.transaction import Transaction
 from safety.errors import Refused
 from safety.faces import enrol_portrait
 from safety.likeness import StoredLikeness, store_likeness
@@ -80,6 +81,7 @@ def enrol_vouched(
             "cameo_id": cameo_id,
             "enrolment": enrolment.model_dump(mode="json", by_alias=True),
             "evidence": evidence.model_dump(mode="json"),
+            "list_key": tx.held(person_id).list_key_digest,
         }
         tx.append("enrolment", cameo_id, [About(person_id, "owner", body)], at=at)
         return person_id, cameo_id

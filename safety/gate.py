@@ -26,7 +26,8 @@ from ledger.log.sequencer import Ledger
 from ledger.provenance import media
 from ledger.reasons import Reason
 from ledger.store.records import Depicted, Video
-from ledger.store.transaction import About, Transaction
+from ledger.store.journal import About
+from ledger.store.transaction import Transaction
 from safety import faces
 from safety.chain import Allowed, Cleared, Permit, RawClip, Sealer, Use, cleared
 from safety.engine import (
@@ -437,7 +438,11 @@ def _about(
     everyone = [general, *(answer.ruling for answer in answers)]
     about = [About(app_id, "requester", body(everyone, [answer.grant_id for answer in answers], told=True))]
     return about + [
-        About(answer.owner, "depicted", body([general, answer.ruling], [answer.grant_id], told=False))
+        About(
+            answer.owner,
+            "depicted",
+            {**body([general, answer.ruling], [answer.grant_id], told=False), "cameo_id": answer.cameo_id},
+        )
         for answer in answers
         if answer.owner is not None
     ]

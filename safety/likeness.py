@@ -35,7 +35,7 @@ def likeness_of(tx: Transaction, cameo_id: CameoId) -> StoredLikeness:
         raise NotFound(
             "cameo.unknown", f"there is no likeness `{cameo_id[:40]}`", "ask its owner for the right id"
         )
-    key = tx.subject_key(cameo.person_id)
+    key = tx.held(cameo.person_id).key
     templates = unseal(key, cameo.likeness, context=f"likeness/{cameo_id}")
     head, _, picture = unseal(key, cameo.portrait, context=f"portrait/{cameo_id}").partition(b"\n")
     top, right, bottom, left = json.loads(head)
@@ -44,7 +44,7 @@ def likeness_of(tx: Transaction, cameo_id: CameoId) -> StoredLikeness:
 
 
 def store_likeness(tx: Transaction, cameo_id: CameoId, owner: PersonId, likeness: StoredLikeness) -> None:
-    key = tx.subject_key(owner)
+    key = tx.held(owner).key
     picture = io.BytesIO()
     Image.fromarray(likeness.portrait).save(picture, "PNG")
     head = json.dumps(likeness.face).encode()

@@ -26,7 +26,7 @@ from ledger.log.note import open_checkpoint
 from ledger.provenance import media
 from ledger.store.objects import Objects
 from ledger.store.records import App
-from ledger.store.transaction import About
+from ledger.store.journal import About
 from safety import faces
 from safety.chain import Allowed, Cleared, Permit, RawClip, raw_clip
 from safety.engine import Engine

@@ -17,7 +17,7 @@ from ledger.errors import LedgerError, NotFound, Unavailable
 from ledger.ids import LeafIndex
 from ledger.keys import Keyring, new_person_key, seal, unseal
 from ledger.log.merkle import leaf_hash
-from ledger.store.transaction import About
+from ledger.store.journal import About
 from world import World, check_log, open_ledger, stored_leaves
 
 LAW = settings(deadline=None)

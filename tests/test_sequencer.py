@@ -31,7 +31,8 @@ from ledger.log.note import SignerKey, open_checkpoint
 from ledger.log.sequencer import Ledger
 from ledger.store.database import Database
 from ledger.store.records import App
-from ledger.store.transaction import About, LogKeys, Transaction
+from ledger.store.journal import About
+from ledger.store.transaction import Transaction
 from world import ORIGIN, START, check_log, open_ledger, signed_head, stored_leaves
 
 KIND = "note"
@@ -616,7 +617,7 @@ from ledger.keys import Keyring
 from ledger.log.note import SignerKey
 from ledger.log.sequencer import Ledger
 from ledger.store.database import Database
-from ledger.store.transaction import About, LogKeys
+from ledger.store.journal import About
 
 home, app, origin = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 at = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -28,7 +28,8 @@ from ledger.log.sequencer import Ledger
 from ledger.store.database import MIGRATIONS, Database
 from ledger.store.objects import Objects
 from ledger.store.records import App, Person, Video
-from ledger.store.transaction import About, Transaction
+from ledger.store.journal import About
+from ledger.store.transaction import Transaction
 from world import START, World, check_log, open_ledger, stored_leaves
 
 KIND = "note"

@@ -26,7 +26,7 @@ from ledger.errors import InvalidStatement, NotFound
 from ledger.ids import AppId, GrantId
 from ledger.log.disclosure import disclose, verify_disclosure
 from ledger.log.note import open_checkpoint
-from ledger.store.transaction import Opened
+from ledger.store.journal import Opened
 from safety.chain import Allowed, Permit
 from world import Someone, World, open_ledger, zulu
 

@@ -25,7 +25,7 @@ from ledger.provenance.verdict import (
     _compile,
     clip_standing,
 )
-from ledger.store.transaction import About
+from ledger.store.journal import About
 from world import START, Someone, World, zulu
 
 ORIGIN = "test.example/log"

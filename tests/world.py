@@ -26,7 +26,8 @@ from ledger.log.note import SignerKey
 from ledger.log.sequencer import Ledger
 from ledger.store.database import Database
 from ledger.store.records import App, Person
-from ledger.store.transaction import About, LogKeys, Opened, Transaction
+from ledger.store.journal import About, Opened
+from ledger.store.transaction import Transaction
 from safety.chain import Allowed, Permit, Sealer
 from safety.engine import Engine
 from safety.faces import Likeness
@@ -43,8 +44,7 @@ def open_ledger(home: Path, *, database_url: str = "") -> tuple[Ledger, Keyring]
     keyring = Keyring.open(home / "keys")
     database = Database(database_url or f"sqlite:///{home / 'ledger.db'}")
     database.migrate()
-    signer = SignerKey.from_seed(ORIGIN, keyring.log.private_bytes_raw())
-    return Ledger(database, LogKeys(ORIGIN, keyring.service, keyring.master), signer, home / "log"), keyring
+    return Ledger(database, keyring, ORIGIN, home / "log"), keyring
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ class World:
             store_likeness(tx, someone.cameo_id, someone.person_id, face)
             body = {
                 "cameo_id": someone.cameo_id,
-                "enrolment": {"born_on": born_on.isoformat() if born_on else None},
+                "enrolment": {"born_on": born_on.isoformat() if born_on else None, "device_key": key},
+                "list_key": tx.held(someone.person_id).list_key_digest,
             }
             tx.append("enrolment", someone.cameo_id, [About(someone.person_id, "owner", body)], at=self.at)
 

@@ -79,9 +79,9 @@ class Standing:
         return today.year - born.year - ((today.month, today.day) < (born.month, born.day)) < ADULT_YEARS
 
 
-def fold(entries: Iterable[Entry]) -> Standing:
-    """Replay entries in log order. Entries about things never granted change nothing."""
-    standing, last = Standing(), -1
+def fold(entries: Iterable[Entry], onto: Standing | None = None) -> Standing:
+    """Replay entries in log order, onto what stood before them. Entries about things never granted change nothing."""
+    standing, last = onto or Standing(), -1
     for entry in entries:
         if entry.index <= last:
             raise ValueError(f"entry {entry.index} is out of log order")

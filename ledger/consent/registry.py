@@ -1,17 +1,21 @@
-"""Writing consent: a grant that verifies, a revocation that is instant.
+"""Writing consent: a grant that verifies, a revocation that is instant, an erasure that is final.
 
-Both are entries in the one log; what stands afterwards is for :mod:`ledger.consent.fold` to say. A grant is
+All are entries in the one log; what stands afterwards is for :mod:`ledger.consent.fold` to say. A grant is
 kept whole, with its evidence, so that anyone the owner shows it to can check the signature offline.
 """
 
+from base64 import b64encode
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from ledger.consent.grant import Grant, RevocationEffect, check_signable, parse_grant
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, verify
 from ledger.errors import InvalidStatement, NotFound
-from ledger.ids import GrantId, LeafIndex, PersonId
+from ledger.ids import CameoId, GrantId, LeafIndex, PersonId
 from ledger.log.sequencer import Ledger
-from ledger.store.transaction import About, Transaction
+from ledger.store.journal import About, Opened
+from ledger.store.transaction import Transaction
 
 
 def record_grant(
@@ -84,3 +88,52 @@ def revoke(
         return tx.append("revocation", ref, [About(owner, "grantor", body)], at=at)
 
     return ledger.transact(operation)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What is left of someone: the opening of their last entry, and the objects that must go."""
+
+    entry: Opened
+    leaf: bytes
+    commitments: tuple[bytes, ...]
+    records: int
+    """How many entries about them can no longer be read, this one included."""
+    objects: tuple[str, ...]
+
+
+def erase(ledger: Ledger, owner: PersonId, cameo: CameoId, *, at: datetime) -> Erased:
+    """Destroy everything about a person but the leaves, which name nobody. Cannot be undone.
+
+    Backups of the database become unreadable in this part with the next rotation of the wrapping key. Raises
+    NotFound for a likeness that is not theirs.
+    """
+
+    def operation(tx: Transaction) -> Erased:
+        if tx.owner(cameo) != owner:
+            raise NotFound("cameo.unknown", f"you have no likeness `{cameo[:40]}`", "check the id")
+        count = tx.held(owner).count
+        index = tx.append("erasure", cameo, [About(owner, "owner", {"cameo_id": cameo})], at=at)
+        (entry,) = tx.entries(owner, start=count)
+        leaf, commitments = tx.statements([index])[index]
+        return Erased(entry, leaf, commitments, count + 1, tuple(tx.erase_person(owner)))
+
+    return ledger.transact(operation)
+
+
+def certificate(ledger: Ledger, erased: Erased) -> dict[str, Any]:
+    """What the erased person keeps: that the log holds a signed entry which says that the rest is gone."""
+    entry = erased.entry
+    ledger.published(entry.index)
+    return {
+        "schema": "countersign/erasure/v1",
+        "index": entry.index,
+        "n": entry.opening.n,
+        "body": dict(entry.body),
+        "secret": b64encode(entry.opening.secret).decode(),
+        "role": entry.opening.label,
+        "leaf": b64encode(erased.leaf).decode(),
+        "commitments": [b64encode(commitment).decode() for commitment in erased.commitments],
+        "proof": ledger.proof(entry.index).encode().decode(),
+        "records_destroyed": erased.records,
+    }

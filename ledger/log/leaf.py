@@ -45,7 +45,7 @@ SUBJECT = "urn:countersign:entry:v1"
 
 _COMMITMENT_KEY = b"countersign/commitment/v1"
 _LABEL = re.compile(r"[a-z][a-z_]{0,63}")
-_KID_BYTES = 8
+KID_BYTES = 8
 _BSTR_32 = b"\x58\x20"
 _BSTR_64 = b"\x58\x40"
 
@@ -106,13 +106,14 @@ def commitments_preimage(commitments: Iterable[bytes]) -> bytes:
     return cbor2.dumps(ordered, canonical=True)
 
 
-def key_id(public_key: Ed25519PublicKey) -> bytes:
-    return sha256(public_key.public_bytes_raw()).digest()[:_KID_BYTES]
+def key_id(public: bytes) -> bytes:
+    """Eight bytes that find the key with these raw public bytes."""
+    return sha256(public).digest()[:KID_BYTES]
 
 
 def make_leaf(commitments: Iterable[bytes], origin: str, key: Ed25519PrivateKey) -> bytes:
     """The signed leaf for one entry of the log named `origin`. The same input gives the same bytes."""
-    kid = key_id(key.public_key())
+    kid = key_id(key.public_key().public_bytes_raw())
     payload = sha256(commitments_preimage(commitments)).digest()
     signature = key.sign(_to_be_signed(origin, kid, payload))
     leaf = _head(origin, kid) + payload + _BSTR_64 + signature
@@ -129,29 +130,34 @@ def open_leaf(leaf: bytes, origin: str, public_keys: Iterable[Ed25519PublicKey])
     Says nothing about inclusion: whether the leaf is in the log is for a proof and a checkpoint to show.
     """
     # 1. The bytes are those make_leaf writes for this origin, whatever its key, payload and signature.
-    blank = _head(origin, bytes(_KID_BYTES))
-    kid_at = blank.index(_KID_HEADER) + len(_KID_HEADER)
-    issuer_at, payload_at = kid_at + _KID_BYTES, len(blank)
-    signature_at = payload_at + 32 + len(_BSTR_64)
-    if (
-        len(leaf) != signature_at + 64
-        or leaf[:kid_at] != blank[:kid_at]
-        or leaf[issuer_at:payload_at] != blank[issuer_at:]
-        or leaf[payload_at + 32 : signature_at] != _BSTR_64
-    ):
-        raise LogError("log.leaf", f"the bytes are not a leaf of the log `{origin}`")
+    kid = kid_of(leaf, origin)
+    payload_at = len(_head(origin, kid))
     # 2. The key is one of the service's.
-    kid = leaf[kid_at:issuer_at]
-    key = {key_id(known): known for known in public_keys}.get(kid)
+    key = {key_id(known.public_bytes_raw()): known for known in public_keys}.get(kid)
     if key is None:
         raise LogError("log.leaf", f"the leaf is signed by a key `{kid.hex()}` that is not the service's")
     # 3. Its signature covers the headers and the payload.
     payload = leaf[payload_at : payload_at + 32]
     try:
-        key.verify(leaf[signature_at:], _to_be_signed(origin, kid, payload))
+        key.verify(leaf[-64:], _to_be_signed(origin, kid, payload))
     except InvalidSignature as error:
         raise LogError("log.leaf", "the leaf's signature does not verify") from error
     return Leaf(Digest(payload), kid)
+
+
+def kid_of(leaf: bytes, origin: str) -> bytes:
+    """The id of the key that claims to have signed this leaf of the log `origin`. Raises LogError for other bytes."""
+    start, end = _kid_at(origin)
+    kid = leaf[start:end]
+    head = _head(origin, kid) if len(kid) == KID_BYTES else b""
+    if (
+        not head
+        or len(leaf) != len(head) + 32 + len(_BSTR_64) + 64
+        or not leaf.startswith(head)
+        or leaf[len(head) + 32 : -64] != _BSTR_64
+    ):
+        raise LogError("log.leaf", f"the bytes are not a leaf of the log `{origin}`")
+    return kid
 
 
 def verify_opening(leaf: Leaf, commitments: Iterable[bytes], opening: Opening, body_digest: bytes) -> None:
@@ -175,6 +181,12 @@ _KID_HEADER = b"\x01\x27\x04\x48"
 def _protected(origin: str, kid: bytes) -> bytes:
     headers = {1: -8, 4: kid, 15: {1: origin, 2: SUBJECT}, 258: -16, 259: CONTENT_TYPE}
     return cbor2.dumps(headers, canonical=True)
+
+
+@lru_cache(maxsize=64)
+def _kid_at(origin: str) -> tuple[int, int]:
+    start = _head(origin, bytes(KID_BYTES)).index(_KID_HEADER) + len(_KID_HEADER)
+    return start, start + KID_BYTES
 
 
 @lru_cache(maxsize=64)

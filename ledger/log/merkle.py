@@ -1,9 +1,9 @@
-"""The Merkle tree of the log: hashes, a right edge that grows, proofs, and the names of tiles.
+"""The Merkle tree of the log: hashes, a tree that grows, proofs, and the names of tiles.
 
 Implements RFC 6962 §2.1 (SHA-256), the verification procedures of RFC 9162 §2.1.3.2 and §2.1.4.2, and the
-paths and entry bundles of C2SP tlog-tiles. Pure: hashes come in through `node(level, i)`, which the store
-answers from a row or a tile; `node(0, i)` is the hash of leaf `i`, `node(l, i)` the root of the *complete*
-subtree over leaves `i·2^l … (i+1)·2^l - 1`. No other subtree is ever asked for.
+paths and entry bundles of C2SP tlog-tiles. Pure: hashes come in through `node(level, i)`, which :class:`Tree`
+answers from memory and a client from tiles; `node(0, i)` is the hash of leaf `i`, `node(l, i)` the root of the
+*complete* subtree over leaves `i·2^l … (i+1)·2^l - 1`. No other subtree is ever asked for.
 
 The verifiers guarantee that a proof leads from a leaf (or an older root) to the given root. They do not
 guarantee that `size` is true: the root alone binds the leaves, and some proofs pass at a second size. Root
@@ -11,10 +11,10 @@ and size must come together out of one signed checkpoint.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from ledger.errors import LogError
 from ledger.ids import Digest
@@ -30,15 +30,6 @@ NodeReader = Callable[[int, int], bytes]
 """`node(level, i)`: the stored hash of a complete subtree."""
 
 
-class Node(NamedTuple):
-    """The root of one complete subtree; what the store keeps a row for."""
-
-    level: int
-    position: int
-    """Counted from the left within its level."""
-    hash: Digest
-
-
 # --- hashing ------------------------------------------------------------------------------------------------
 
 
@@ -51,66 +42,67 @@ def node_hash(left: bytes, right: bytes) -> Digest:
     return Digest(sha256(b"\x01" + left + right).digest())
 
 
-class Frontier:
-    """The right edge of a growing tree: one hash per set bit of its size, largest subtree first.
+class Tree:
+    """A whole log's hashes in memory, 64 bytes a leaf: it only grows, and answers as the tree of any earlier size.
 
-    `Frontier(f.size, f.edge)` is a copy, `Frontier.from_bytes(f.size, f.to_bytes())` a restored one.
+    One thread extends it while others read: a complete subtree never changes once it is there.
     """
 
-    __slots__ = ("_edge", "_size")
+    __slots__ = ("_levels", "_size")
 
-    def __init__(self, size: int = 0, edge: Sequence[bytes] = ()) -> None:
-        _check_size(size)
-        if len(edge) != size.bit_count() or any(len(h) != HASH_BYTES for h in edge):
-            raise LogError(
-                "log.frontier",
-                f"a tree of `{size}` leaves has `{size.bit_count()}` hashes of 32 bytes on its edge",
-            )
-        self._size = size
-        self._edge = [Digest(h) for h in edge]
-
-    @classmethod
-    def read(cls, size: int, node: NodeReader) -> "Frontier":
-        """The edge of a stored tree at `size`, which may lie in the past."""
-        _check_size(size)
-        return cls(size, _complete_subtrees(0, size, node))
-
-    @classmethod
-    def from_bytes(cls, size: int, data: bytes) -> "Frontier":
-        return cls(size, [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)])
-
-    def to_bytes(self) -> bytes:
-        """The edge, 32 bytes a hash; the size is kept beside it."""
-        return b"".join(self._edge)
+    def __init__(self) -> None:
+        self._levels = [bytearray()]
+        self._size = 0
 
     @property
     def size(self) -> int:
         return self._size
 
-    @property
-    def edge(self) -> list[Digest]:
-        return list(self._edge)
+    def extend(self, leaf_hashes: Iterable[bytes]) -> None:
+        """Add leaves by their hashes, of 32 bytes each."""
+        added = list(leaf_hashes)
+        _check_hash(*added)
+        below = self._levels[0]
+        below += b"".join(added)
+        for level in range(1, 64):
+            complete = len(below) // (2 * HASH_BYTES)
+            if level == len(self._levels):
+                if not complete:
+                    break
+                self._levels.append(bytearray())
+            above = self._levels[level]
+            first = len(above) // HASH_BYTES
+            if first == complete:
+                break
+            pairs = memoryview(below)
+            above += b"".join(
+                [
+                    sha256(b"\x01" + pairs[at : at + 2 * HASH_BYTES]).digest()
+                    for at in range(first * 2 * HASH_BYTES, complete * 2 * HASH_BYTES, 2 * HASH_BYTES)
+                ]
+            )
+            pairs.release()
+            below = above
+        # INVARIANT: last, so that no reader is told of a leaf before the nodes above it are there.
+        self._size = len(self._levels[0]) // HASH_BYTES
 
-    def append(self, leaf: bytes) -> list[Node]:
-        """Add a leaf hash; the complete subtrees it finishes, leaf first."""
-        _check_hash(leaf)
-        level, position, completed = 0, self._size, Digest(leaf)
-        nodes = [Node(level, position, completed)]
-        while position & 1:
-            completed = node_hash(self._edge.pop(), completed)
-            level, position = level + 1, position >> 1
-            nodes.append(Node(level, position, completed))
-        self._edge.append(completed)
-        self._size += 1
-        return nodes
+    def node(self, level: int, position: int) -> bytes:
+        """The hash of a complete subtree. Raises LogError for one that is not there."""
+        at = position * HASH_BYTES
+        found = bytes(self._levels[level][at : at + HASH_BYTES]) if level < len(self._levels) else b""
+        if position < 0 or len(found) != HASH_BYTES:
+            raise LogError("log.range", f"the tree of `{self._size}` leaves has no node `{level}/{position}`")
+        return found
 
-    def root(self) -> Digest:
-        return _fold(self._edge) if self._edge else EMPTY_ROOT
+    def root(self, size: int | None = None) -> Digest:
+        """The root now, or when the tree held `size` leaves."""
+        return root_at(self._size if size is None else size, self.node)
 
 
 def root_at(size: int, node: NodeReader) -> Digest:
     """The root the stored tree had when it held `size` leaves."""
-    return Frontier.read(size, node).root()
+    _check_size(size)
+    return _subtree_root(0, size, node) if size else EMPTY_ROOT
 
 
 # --- proofs -------------------------------------------------------------------------------------------------

@@ -3,70 +3,110 @@
 Life of an entry:
 
 1. A caller submits an operation. It waits in a queue; nothing is durable.
-2. The writer takes what is queued, opens one transaction and runs each operation under its own savepoint, so
-   one that fails undoes only itself. What an operation reads, no other can change before the commit.
+2. The writer takes what is queued (waiting `linger_s` for more), opens one transaction and runs each operation
+   under its own savepoint, so one that fails undoes only itself. What an operation reads, no other can change
+   before the commit. The group ends with an epoch leaf, which assigns the tags of its entries.
 3. COMMIT. The entries are durable. Nothing was signed before this line.
 4. The checkpoint over the new size is signed and replaces `checkpoint` atomically (write, fsync, rename).
    It lives outside the database: a restored backup cannot quietly fork what was already signed.
 5. The callers get their results.
+6. Witnesses are asked to cosign. When a quorum of them has, the checkpoint replaces `published`: only that one is
+   shown to anyone and proven under. Without witnesses, what is signed is published.
 
 A crash between 3 and 4 leaves entries without a checkpoint; the next start signs it, after proving that the
-rows extend what was last signed. If they do not, the service refuses to start (:class:`Inconsistent`).
-Several processes may share one ledger: the database orders them, a file lock orders their signatures.
+rows extend what was last signed, and that no witness has seen more. If not, the service refuses to start
+(:class:`Inconsistent`). Several processes may share one ledger: the database orders them, a file lock orders
+their signatures, and each catches up with the rows of the others before it adds its own.
 """
 
 import fcntl
-import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from sqlmodel import Session
-
-from ledger.errors import Inconsistent, LogError, Unavailable
+from ledger.errors import Inconsistent, LogError, Unavailable, Violation
 from ledger.ids import LeafIndex
-from ledger.log.disclosure import disclose
-from ledger.log.merkle import Frontier, inclusion_proof, leaf_hash
-from ledger.log.note import Checkpoint, SignerKey, TlogProof, VerifierKey, open_checkpoint, sign_note
+from ledger.keys import Keyring, Rotated
+from ledger.log.merkle import inclusion_proof
+from ledger.log.note import (
+    Checkpoint,
+    SignerKey,
+    TlogProof,
+    VerifierKey,
+    open_checkpoint,
+    open_note,
+    sign_note,
+)
+from ledger.log.policy import Policy
+from ledger.log.public import public_bytes
+from ledger.log.publisher import Publisher, replace
+from ledger.log.replica import Growth, Replica
 from ledger.store.database import Database, translated
-from ledger.store.transaction import LogKeys, Transaction
+from ledger.store.journal import LogKeys
+from ledger.store.transaction import Transaction
 
 T = TypeVar("T")
 _RUNBOOK = (
-    "put the newest `checkpoint` file back, and the database that was running; or start a new log under a new "
-    "origin and announce it"
+    "stop the service and keep all its files as they are. If a backup was restored: put the newest `checkpoint` "
+    "file and the database that was running back. If that is lost, this log ends here: start a new one under a "
+    "new origin, publish the last checkpoint of this one and announce both"
 )
 GROUP = 256
 """Operations committed together at most. A group forms by itself while the previous commit is in flight."""
+REPLAY = 4096
+"""Leaves taken from the rows at a time."""
 
 
 class Ledger:
     """The log and everything recorded beside it. Thread-safe; start once per process, close at the end."""
 
-    def __init__(self, database: Database, keys: LogKeys, signer: SignerKey, directory: Path) -> None:
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        origin: str,
+        directory: Path,
+        *,
+        policy: Policy | None = None,
+        linger_s: float = 0.0,
+    ) -> None:
+        """Recover, and start writing. Raises Inconsistent rather than sign what contradicts the past.
+
+        `policy`: the witnesses a checkpoint needs before it is published; none by default.
+        """
         self.database = database
-        self.keys = keys
-        self._signer = signer
-        self._directory = directory
+        self.origin = origin
+        self._directory, self._linger_s = directory, linger_s
         directory.mkdir(parents=True, exist_ok=True)
+        self.replica = Replica(origin)
+        self._publisher = Publisher(directory, policy or Policy(()), self.replica)
+        self._use(keyring)
         self._queue: SimpleQueue[tuple[Callable[[Transaction], Any], Future[Any]] | None] = SimpleQueue()
         self._door, self._closed = threading.Lock(), False
         self._broken: Inconsistent | None = None
         self._recover()
+        self._publisher.start(self._break)
         self._writer = threading.Thread(target=self._run, name="sequencer", daemon=True)
         self._writer.start()
 
-    @property
-    def verifier(self) -> VerifierKey:
-        return self._signer.verifier
+    def _use(self, keyring: Keyring) -> None:
+        self.keyring = keyring
+        self.keys = LogKeys(self.origin, keyring.service, keyring.wrapping)
+        # A retired key signs beside its successor for as long as its file exists, for readers who know only it.
+        held = (keyring.log, *keyring.log_retired)
+        self._signers = [SignerKey.from_seed(self.origin, key.private_bytes_raw()) for key in held]
+        self._publisher.use([signer.verifier for signer in self._signers])
 
     @property
-    def origin(self) -> str:
-        return self.keys.origin
+    def verifier(self) -> VerifierKey:
+        return self._signers[0].verifier
 
     def transact(self, operation: Callable[[Transaction], T]) -> T:
         """Run `operation` at its place in the one order. Returns after its entries are durable and signed.
@@ -85,52 +125,71 @@ class Ledger:
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         with self.database.reading() as session:
-            yield Transaction(session, self.keys)
+            yield Transaction(session, self.keys, self.replica)
 
     def checkpoint(self) -> bytes:
-        """The newest signed checkpoint, as a C2SP signed note."""
-        return (self._directory / "checkpoint").read_bytes()
+        """The newest published checkpoint, as a C2SP signed note: signed, and cosigned by a quorum if one is set."""
+        return self._publisher.published()
+
+    def published(self, index: LeafIndex, *, within_s: float = 10.0) -> bytes:
+        """The newest published checkpoint, once it covers the entry at `index`. Raises LogError after `within_s`."""
+        note = self._publisher.covering(index + 1, within_s)
+        if note is None:
+            raise LogError(
+                "log.not_yet",
+                f"entry `{index}` is not under a published checkpoint yet",
+                "ask again in a minute; if it persists, too few witnesses answer",
+            )
+        return note
 
     def proof(self, index: LeafIndex) -> TlogProof:
-        """That entry `index` is in the log, under the newest checkpoint. Raises LogError before it is signed."""
-        note = self.checkpoint()
+        """That entry `index` is in the log, under the newest checkpoint. Raises LogError before it is published."""
+        note = self.published(index, within_s=0)
         size = open_checkpoint(note, self.verifier).checkpoint.size
-        if index >= size:
-            raise LogError(
-                "log.not_yet", f"entry `{index}` is not under a signed checkpoint yet", "ask again"
-            )
-        with self.reading() as tx:
-            return TlogProof(index, tuple(inclusion_proof(index, size, tx.node)), note)
-
-    def disclosures(self, subject_id: str, kinds: Iterable[str] | None = None) -> list[dict[str, Any]]:
-        """What is recorded about one subject, up to the newest checkpoint, each entry with its proof under it."""
-        note = self.checkpoint()
-        size = open_checkpoint(note, self.verifier).checkpoint.size
-        with self.reading() as tx:
-            return [
-                disclose(
-                    entry, TlogProof(entry.index, tuple(inclusion_proof(entry.index, size, tx.node)), note)
-                )
-                for entry in tx.entries(subject_id, kinds)
-                if entry.index < size
-            ]
+        return TlogProof(index, tuple(inclusion_proof(index, size, self.replica.tree.node)), note)
 
     def close(self) -> None:
         with self._door:
             self._closed = True
             self._queue.put(None)
         self._writer.join()
+        self._publisher.close()
         self.database.close()
+
+    # -- the service's own keys -------------------------------------------------------------------------
+
+    def rotate(self, role: Rotated, *, at: datetime) -> LeafIndex:
+        """Put a new key of `role` in force, from the leaf after the announcement on. Both keys sign it.
+
+        The new key is durable before it is announced, and a start loads it only once it was.
+        """
+        new = self.keyring.candidate(role)
+        index = self.transact(lambda tx: tx.announce_key(role, new, getattr(self.keyring, role), at=at))
+        # Announced and durable. The commit after this one finds the new key in force, and signs with it.
+        self.transact(lambda _: None)
+        return index
+
+    def rotate_wrapping(self) -> int:
+        """Wrap every person's key anew and destroy the old wrapping keys. Returns how many were destroyed.
+
+        From then on no earlier backup of the database opens anything of those who were erased before.
+        """
+        wrapping = self.keyring.wrapping
+        self.transact(lambda _: wrapping.renew())
+        self.transact(lambda tx: tx.rewrap())
+        # Durable: no row needs an older key any more.
+        return self.transact(lambda _: wrapping.destroy_old())
 
     # -- the writer thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
-            group = [first]
-            stop = False
+            group, stop = [first], False
+            until = time.monotonic() + self._linger_s
             while len(group) < GROUP:
+                wait = until - time.monotonic()
                 try:
-                    more = self._queue.get_nowait()
+                    more = self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
                 except Empty:
                     break
                 if more is None:
@@ -150,12 +209,22 @@ class Ledger:
         outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
             with self.database.writing() as session:
+                self._catch_up(Transaction(session, self.keys, self.replica))
+                self._agree_on_keys()
+                growth = Growth(self.replica, self.keys.service)
+                tx = Transaction(session, self.keys, growth)
+                if growth.size == 0:
+                    self._open_log(tx)
                 for operation, future in group:
-                    outcomes.append((future, *_run_one(session, self.keys, operation)))
+                    outcomes.append((future, *_run_one(tx, growth, operation)))
+                    if growth.full:
+                        tx.end_epoch()
+                tx.end_epoch()
             # Durable from here on.
+            self.replica.grow(growth)
             self._sign()
         except BaseException as error:  # noqa: BLE001 — the caller's thread gets it; this one must live on
-            self._broken = error if isinstance(error, Inconsistent) else None
+            self._broken = self._broken or (error if isinstance(error, Inconsistent) else None)
             for _, future in group:
                 future.set_exception(error)
             return
@@ -165,59 +234,106 @@ class Ledger:
             else:
                 future.set_result(value)
 
+    def _break(self, fault: Inconsistent) -> None:
+        """Somebody holds a checkpoint that ours contradicts: nothing more is written."""
+        self._broken = fault
+
     # -- the signed head --------------------------------------------------------------------------------
 
     def _sign(self) -> None:
-        with self._signing_lock(), self.reading() as tx:
-            size = tx.size()
-            last = self._last_signed()
+        """Sign the head of the replica, which holds only what is durable."""
+        with self._signing_lock():
+            last, by_all = self._last_signed() or (None, False)
+            if last is not None and last.size > self.replica.size:
+                # Another process signed what it committed after us; or the database was rolled back under us.
+                with self.reading() as tx:
+                    self._catch_up(tx)
+            size = self.replica.size
             # A log without entries is always signed first, so entries without a checkpoint mean that it was lost.
             if last is None and size:
                 raise Inconsistent(
                     "log.checkpoint_lost", "there are entries but no signed checkpoint", _RUNBOOK
                 )
             if last is not None:
-                self._refuse_fork(tx, last, size)
-                if last.size == size:
+                self._refuse_fork(last)
+                if last.size == size and by_all:
                     return
-            root = tx.frontier(size).root()
-            note = sign_note(Checkpoint(self.origin, size, root).text(), [self._signer])
-            _replace(self._directory / "checkpoint", note)
+            checkpoint = Checkpoint(self.origin, size, self.replica.tree.root())
+            replace(self._directory / "checkpoint", sign_note(checkpoint.text(), self._signers))
+        self._publisher.nudge()
 
-    def _refuse_fork(self, tx: Transaction, last: Checkpoint, size: int) -> None:
+    def _refuse_fork(self, last: Checkpoint) -> None:
         """INVARIANT: what is signed next extends what was signed last."""
+        size = self.replica.size
         if size < last.size:
             sentence = (
                 f"the database holds `{size}` entries but `{last.size}` were signed: it is an older copy"
             )
             raise Inconsistent("log.rolled_back", sentence, _RUNBOOK)
-        if tx.frontier(last.size).root() != last.root:
+        if self.replica.tree.root(last.size) != last.root:
             raise Inconsistent(
                 "log.forked", f"the first `{last.size}` entries are not the signed ones", _RUNBOOK
             )
 
-    def _last_signed(self) -> Checkpoint | None:
+    def _last_signed(self) -> tuple[Checkpoint, bool] | None:
+        """What was signed last, and whether every key that signs now has signed it."""
         path = self._directory / "checkpoint"
-        return open_checkpoint(path.read_bytes(), self.verifier).checkpoint if path.exists() else None
+        if not path.exists():
+            return None
+        keys = [signer.verifier for signer in self._signers]
+        note = open_note(path.read_bytes(), keys)
+        checkpoint = Checkpoint.parse(note.text)
+        if checkpoint.origin != self.origin:
+            raise Inconsistent("log.origin", f"the checkpoint here is of `{checkpoint.origin}`", _RUNBOOK)
+        return checkpoint, len(note.signatures) == len(keys)
+
+    # -- starting ---------------------------------------------------------------------------------------
 
     def _recover(self) -> None:
-        """Sign what an earlier process committed and could not sign; refuse rows that contradict each other."""
-        damaged = Inconsistent(
-            "log.damaged", "the stored tree is not that of the stored entries", "restore a backup"
-        )
+        """Derive everything from the rows; refuse rows that break a rule or contradict what was signed."""
         with self.reading() as tx:
-            size = tx.size()
-            rebuilt, stored = Frontier(), tx.nodes()
-            for index, leaf in tx.leaves():
-                # Nodes derive from leaves; one that does not is damage, and would make us sign a false root
-                # or hand out proofs that nobody can verify.
-                if index != rebuilt.size or any(
-                    n != next(stored, None) for n in rebuilt.append(leaf_hash(leaf))
-                ):
-                    raise damaged
-            if rebuilt.size != size or next(stored, None) is not None:
-                raise damaged
+            self._catch_up(tx)
+        self._agree_on_keys()
         self._sign()
+        self._publisher.confirm()
+
+    def _catch_up(self, tx: Transaction) -> None:
+        """Take in the rows this process has not seen: all of them at a start, later those of other processes."""
+        size = tx.size()
+        if size == self.replica.size:
+            return
+        try:
+            for rows in _batches(tx.leaves(self.replica.size)):
+                self.replica.extend(_in_order(self.replica.size, rows))
+        except Violation as error:
+            sentence = f"the stored entries break a rule of the log at `{error.index}`: {error}"
+            raise Inconsistent("log.damaged", sentence, _RUNBOOK) from error
+        if self.replica.size != size or self.replica.head.size != size:
+            sentence = f"`{self.replica.size}` entries are stored where there should be `{size}`"
+            raise Inconsistent("log.damaged", sentence, _RUNBOOK)
+
+    def _agree_on_keys(self) -> None:
+        """The keys here are those the log says are in force, also after a crash in the middle of a rotation."""
+        for role in get_args(Rotated):
+            in_force = self.replica.keys.current(role)
+            if in_force is None or in_force == public_bytes(getattr(self.keyring, role)):
+                continue
+            # Another process may have rotated it; or this one died after announcing the key that is waiting.
+            keyring = Keyring.open(self.keyring.directory)
+            if in_force != public_bytes(getattr(keyring, role)):
+                if in_force != public_bytes(keyring.candidate(role)):
+                    sentence = f"the `{role}` key here is not the one the log says is in force"
+                    raise Inconsistent(
+                        "log.keys", sentence, "restore the key file; nothing is signed without it"
+                    )
+                keyring = keyring.adopt(role)
+            self._use(keyring)
+
+    def _open_log(self, tx: Transaction) -> None:
+        """The first leaves of a log: the keys everything after them is signed with."""
+        at = datetime.fromtimestamp(0, UTC)
+        for role in get_args(Rotated):
+            tx.announce_key(role, getattr(self.keyring, role), None, at=at)
 
     @contextmanager
     def _signing_lock(self) -> Iterator[None]:
@@ -234,31 +350,29 @@ class Ledger:
 
 
 def _run_one(
-    session: Session, keys: LogKeys, operation: Callable[[Transaction], Any]
+    tx: Transaction, growth: Growth, operation: Callable[[Transaction], Any]
 ) -> tuple[Any, BaseException | None]:
-    savepoint = session.begin_nested()
+    savepoint, mark = tx.session.begin_nested(), growth.mark()
     try:
         with translated():
-            value = operation(Transaction(session, keys))
-            session.flush()
+            value = operation(tx)
+            tx.session.flush()
             savepoint.commit()
     except Exception as error:  # noqa: BLE001 — handed to the caller whose operation it was
         savepoint.rollback()
-        session.expire_all()
+        tx.session.expire_all()
+        growth.reset(mark)
         return None, error
     return value, None
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Atomic and durable: a reader sees the old checkpoint or the new one, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _batches(rows: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    while batch := list(islice(rows, REPLAY)):
+        yield batch
+
+
+def _in_order(start: int, rows: list[tuple[int, bytes]]) -> list[bytes]:
+    for expected, (index, leaf) in enumerate(rows, start):
+        if index != expected:
+            raise Violation("log.gap", f"entry `{expected}` is missing", expected, leaf)
+    return [leaf for _, leaf in rows]

@@ -1,4 +1,4 @@
-"""The tables. Rows are the truth; tree nodes, checkpoint and pages are derived from them.
+"""The tables. Rows are the truth; tree, map, checkpoint and pages are derived from them.
 
 Times are Unix seconds. Enumerations are strings, so a migration never has to alter a database type. What is
 about a person is sealed under that person's key (`ledger.keys`); no table model ever leaves the store.
@@ -25,7 +25,10 @@ class Head(SQLModel, table=True):
 
 
 class LogEntry(SQLModel, table=True):
-    """One leaf. `(kind, ref)` is unique: one decision and one release per video, one entry per grant."""
+    """One leaf. `(kind, ref)` is unique: one decision and one release per video, one entry per grant.
+
+    `commitments`: what the leaf's payload is the hash of; empty for a statement of the service about itself.
+    """
 
     __tablename__ = "log_entry"
     __table_args__ = (UniqueConstraint("kind", "ref"),)
@@ -38,32 +41,21 @@ class LogEntry(SQLModel, table=True):
     commitments: bytes = Field(sa_type=LargeBinary)
 
 
-class LogNode(SQLModel, table=True):
-    """The hash of a complete subtree of 2^level leaves. Level 0 is the leaf hashes. Never updated."""
+class Record(SQLModel, table=True):
+    """The n-th thing recorded about one person or app: place, opening and body, sealed under their key.
 
-    __tablename__ = "log_node"
+    It stands under its public tag, so without the person's key nothing says whose it is.
+    """
 
-    level: int = Field(primary_key=True)
-    position: int = Field(primary_key=True, sa_type=BigInteger)
-    hash: bytes = Field(sa_type=LargeBinary)
-
-
-class Subject(SQLModel, table=True):
-    """The n-th thing recorded about one person or app: commitment opening and body, sealed under their key."""
-
-    __tablename__ = "subject"
-    __table_args__ = (Index(None, "entry_index"),)
-
-    subject_id: str = Field(primary_key=True, max_length=64)
-    n: int = Field(primary_key=True, sa_type=BigInteger)
-    entry_index: int = Field(sa_type=BigInteger, foreign_key="log_entry.index")
-    kind: str = Field(max_length=32)
-    role: str = Field(max_length=32)
+    tag: bytes = Field(primary_key=True, sa_type=LargeBinary)
     sealed: bytes = Field(sa_type=LargeBinary)
 
 
 class SubjectKey(SQLModel, table=True):
-    """A person's or app's own key, wrapped. Null after erasure: then nothing sealed under it opens again."""
+    """A person's or app's own key, wrapped. Null after erasure: then nothing sealed under it opens again.
+
+    `next_n`: how many records there are about them, which the log's map of tags must confirm.
+    """
 
     __tablename__ = "subject_key"
 

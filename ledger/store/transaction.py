@@ -1,186 +1,32 @@
-"""What can be done to the ledger inside one database transaction.
+"""What can be done to the ledger inside one database transaction: the journal, and the rows beside it.
 
-An entry about people is written once per person: each gets the body as *they* may read it, sealed under
-their own key, and the public leaf commits to all of them without naming anyone. The database's one write lock
-(:mod:`ledger.store.database`) makes the order.
+The database's one write lock (:mod:`ledger.store.database`) makes the order.
 """
 
-import json
-import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import BigInteger, bindparam, delete, insert, literal, tuple_, update
-from sqlmodel import Session, SQLModel, col, select
-from sqlmodel.sql.expression import SelectOfScalar
+from sqlalchemy import delete, literal, tuple_
+from sqlmodel import SQLModel, col, select
 
-from ledger.canonical import canonical, sha256
-from ledger.consent.fold import Entry, Standing, fold
-from ledger.errors import NotFound, Unavailable
+from ledger.errors import NotFound
 from ledger.ids import CameoId, LeafIndex, PersonId, VideoId
-from ledger.keys import new_person_key, seal, unseal
-from ledger.log.leaf import Opening, commit, make_leaf
-from ledger.log.merkle import Frontier, leaf_hash
 from ledger.reasons import Reason
 from ledger.store import tables
-from ledger.store.records import App, Cameo, Depicted, KeyHolder, Person, Place, Video
-from ledger.store.tables import (
-    ApiKey,
-    Head,
-    LogEntry,
-    LoginNonce,
-    LogNode,
-    PersonSession,
-    Subject,
-    SubjectKey,
-)
+from ledger.store.journal import About, Journal
+from ledger.store.records import App, Cameo, Depicted, KeyHolder, Person, Video
+from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 
-CONSENT_KINDS = ("enrolment", "grant", "revocation", "decision", "returned", "approval", "erasure")
 ENDED = ("completed", "failed")
 _PERSONAL = ("consent.", "minors.", "release.", "standing.")
 """Reasons that say something about one person, by the beginning of their ids."""
-R = TypeVar("R", App, Person, Cameo, Video, Depicted, KeyHolder, Place)
+R = TypeVar("R", App, Person, Cameo, Video, Depicted, KeyHolder)
 
 
-# What every append runs, built once, on the tables themselves: these rows never change, so they need no unit of
-# work around them, and building a statement costs more than running it.
-_TABLES = SQLModel.metadata.tables
-_NODES, _KEYS = _TABLES["log_node"], _TABLES["subject_key"]
-_ADD_ENTRY = insert(_TABLES["log_entry"])
-_ADD_SUBJECT = insert(_TABLES["subject"])
-_ADD_NODE = insert(_NODES)
-_GROW = update(_TABLES["head"]).values(size=bindparam("new_size"))
-_SIZE = select(Head.size)
-_EDGE: SelectOfScalar[bytes] = (
-    select(LogNode.hash)
-    .where(tuple_(col(LogNode.level), col(LogNode.position)).in_(bindparam("places", expanding=True)))
-    .order_by(col(LogNode.level).desc())
-)
-_COUNT = (
-    update(_KEYS)
-    .where(_KEYS.c.subject_id == bindparam("subject"))
-    .values(next_n=_KEYS.c.next_n + 1)
-    .returning(_KEYS.c.next_n)
-)
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """Whom an entry is about, in what role, and the entry as that reader may see it."""
-
-    subject_id: str
-    role: str
-    body: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class LogKeys:
-    """What appending needs: the log's name, the key that signs leaves, the key that wraps people's keys."""
-
-    origin: str
-    service: Ed25519PrivateKey
-    master: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """One entry as one person may read it, with what proves that it is in the log."""
-
-    index: LeafIndex
-    kind: str
-    body: Mapping[str, Any]
-    opening: Opening
-    leaf: bytes
-    commitments: tuple[bytes, ...]
-
-    def entry(self) -> Entry:
-        return Entry(self.index, self.kind, self.body)
-
-
-class Transaction:
-    """Reads and, on a writing session, appends. One instance lives as long as its database transaction."""
-
-    def __init__(self, session: Session, keys: LogKeys) -> None:
-        self.session = session
-        self._keys = keys
-
-    def append(self, kind: str, ref: str, about: Sequence[About], *, at: datetime) -> LeafIndex:
-        """Add one entry. `(kind, ref)` must be new: look with :meth:`find` first to be idempotent."""
-        index = LeafIndex(self.size())
-        frontier = self.frontier(index)
-        sealed = [self._seal(one, kind, index, at) for one in about]
-        commitments = [commit(opening) for opening, _ in sealed]
-        leaf = make_leaf(commitments, self._keys.origin, self._keys.service)
-        entry = {
-            "index": index,
-            "kind": kind,
-            "ref": ref,
-            "at": int(at.timestamp()),
-            "leaf": leaf,
-            "commitments": b"".join(sorted(commitments)),
-        }
-        self.session.flush()
-        self.session.exec(_ADD_ENTRY, params=entry)
-        self.session.exec(_ADD_SUBJECT, params=[row for _, row in sealed])
-        self.session.exec(_ADD_NODE, params=[node._asdict() for node in frontier.append(leaf_hash(leaf))])
-        self.session.exec(_GROW, params={"new_size": frontier.size})
-        return index
-
-    def size(self) -> int:
-        """How many entries the log holds."""
-        return self.session.exec(_SIZE).one()
-
-    def frontier(self, size: int) -> Frontier:
-        """The right edge of the tree when it held `size` entries: what its root, and the next entry, hang on."""
-        wanted = [(level, (size >> level) - 1) for level in range(size.bit_length()) if size >> level & 1]
-        return Frontier(size, self.session.exec(_EDGE, params={"places": wanted}).all())
-
-    def node(self, level: int, position: int) -> bytes:
-        """The hash of a complete subtree, as proofs ask for it."""
-        query = select(LogNode.hash).where(LogNode.level == level, LogNode.position == position)
-        return self.session.exec(query).one()
-
-    def leaves(self) -> Iterator[tuple[int, bytes]]:
-        """Every index and leaf, in log order, without holding them all."""
-        query = select(LogEntry.index, LogEntry.leaf).order_by(col(LogEntry.index))
-        yield from self.session.exec(query.execution_options(yield_per=1000))
-
-    def nodes(self) -> Iterator[tuple[int, int, bytes]]:
-        """Every (level, position, hash), in the order in which entries complete them; without holding them all."""
-        width = literal(1, BigInteger).bitwise_lshift(col(LogNode.level))
-        query = select(LogNode.level, LogNode.position, LogNode.hash)
-        query = query.order_by((col(LogNode.position) + 1) * width, col(LogNode.level))
-        yield from self.session.exec(query.execution_options(yield_per=1000))
-
-    def find(self, kind: str, ref: str) -> Place | None:
-        query = select(LogEntry).where(LogEntry.kind == kind, LogEntry.ref == ref)
-        return _record(Place, self.session.exec(query).first())
-
-    def entries(self, subject_id: str, kinds: Iterable[str] | None = None) -> list[Opened]:
-        """Everything recorded about one subject, in log order. Raises NotFound after erasure."""
-        key = self.subject_key(subject_id)
-        query = (
-            select(Subject, LogEntry)
-            .join(LogEntry, col(Subject.entry_index) == col(LogEntry.index))
-            .where(Subject.subject_id == subject_id)
-            .order_by(col(Subject.n))
-        )
-        if kinds is not None:
-            query = query.where(col(Subject.kind).in_(list(kinds)))
-        return [self._open(subject, entry, key) for subject, entry in self.session.exec(query)]
-
-    def standing(self, person_id: PersonId) -> Standing:
-        """The person's standing consent as of this transaction; of an erased person, that they are erased."""
-        if self._erased(person_id):
-            return Standing(erased=True)
-        return fold(opened.entry() for opened in self.entries(person_id, CONSENT_KINDS))
-
-    def _erased(self, subject_id: str) -> bool:
-        row = self.session.get(SubjectKey, subject_id)
-        return row is not None and row.wrapped is None
+class Transaction(Journal):
+    """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
 
@@ -224,19 +70,23 @@ class Transaction:
         """A new operator, or a new key of one we know."""
         self.session.merge(tables.Operator(id=operator_id, public_key=public_key))
 
-    def new_subject(self, subject_id: str) -> bytes:
-        """Give a new person or app their key. Returns it unwrapped."""
-        key = new_person_key()
-        wrapped = seal(self._keys.master, key, context=f"key/{subject_id}")
-        self.session.add(SubjectKey(subject_id=subject_id, wrapped=wrapped))
-        self.session.flush()
-        return key
+    def erase_person(self, person_id: PersonId) -> list[str]:
+        """Destroy everything that is about this person, but the leaves. Returns the objects of clips that show them.
 
-    def subject_key(self, subject_id: str) -> bytes:
-        row = self.session.get(SubjectKey, subject_id)
-        if row is None or row.wrapped is None:
-            raise NotFound("subject.unknown", f"nothing is held about `{subject_id[:40]}`")
-        return unseal(self._keys.master, row.wrapped, context=f"key/{subject_id}")
+        What remains names nobody: leaves, tags, and rows that say a video showed someone under this random id.
+        """
+        shown = select(tables.VideoGrant.video_id).where(tables.VideoGrant.person_id == person_id)
+        clips = list(self.session.exec(select(tables.Video).where(col(tables.Video.id).in_(shown))))
+        keys = [clip.object_key for clip in clips if clip.object_key is not None]
+        for clip in clips:
+            clip.object_key = None
+            self.session.add(clip)
+        self.erase_list(person_id)
+        self.session.flush()
+        for table in (tables.Cameo, PersonSession, LoginNonce):
+            self.session.exec(delete(table).where(col(table.person_id) == person_id))
+        self.session.exec(delete(tables.Person).where(col(tables.Person.id) == person_id))
+        return keys
 
     # -- jobs -------------------------------------------------------------------------------------------
 
@@ -323,9 +173,11 @@ class Transaction:
         record = {**record, "video_id": video.id}
         about = [About(video.app_id, "requester", {**record, "grant_ids": [use.grant_id for use in uses]})]
         return about + [
-            About(use.person_id, "depicted", {**record, "grant_ids": [use.grant_id]})
+            About(
+                use.person_id, "depicted", {**record, "cameo_id": use.cameo_id, "grant_ids": [use.grant_id]}
+            )
             for use in uses
-            if not self._erased(use.person_id)
+            if not self.erased(use.person_id)
         ]
 
     def unfinished_jobs(self) -> list[VideoId]:
@@ -393,37 +245,6 @@ class Transaction:
             query = query.where(tuple_(*columns) < mark if newest_first else tuple_(*columns) > mark)
         query = query.order_by(*(c.desc() if newest_first else c.asc() for c in columns)).limit(limit + 1)
         return [_record(Video, found) for found in self.session.exec(query)]
-
-    # -- sealing ----------------------------------------------------------------------------------------
-
-    def _seal(self, one: About, kind: str, index: LeafIndex, at: datetime) -> tuple[Opening, dict[str, Any]]:
-        key = self.subject_key(one.subject_id)
-        n = self.session.exec(_COUNT, params={"subject": one.subject_id}).scalar_one() - 1
-        body = canonical({"kind": kind, "at": at.strftime("%Y-%m-%dT%H:%M:%SZ"), **one.body})
-        secret = secrets.token_bytes(32)
-        subject = {
-            "subject_id": one.subject_id,
-            "n": n,
-            "entry_index": index,
-            "kind": kind,
-            "role": one.role,
-            "sealed": seal(key, secret + body, context=f"entry/{one.subject_id}/{n}"),
-        }
-        return Opening(secret=secret, label=one.role, n=n, value=sha256(body)), subject
-
-    def _open(self, subject: Subject, entry: LogEntry, key: bytes) -> Opened:
-        plain = unseal(key, subject.sealed, context=f"entry/{subject.subject_id}/{subject.n}")
-        body = json.loads(plain[32:])
-        if body.get("kind") != entry.kind:
-            raise Unavailable("store.mixed", f"entry {entry.index} is not of the kind it was recorded as")
-        return Opened(
-            index=LeafIndex(entry.index),
-            kind=entry.kind,
-            body=body,
-            opening=Opening(secret=plain[:32], label=subject.role, n=subject.n, value=sha256(plain[32:])),
-            leaf=entry.leaf,
-            commitments=tuple(entry.commitments[at : at + 32] for at in range(0, len(entry.commitments), 32)),
-        )
 
 
 @overload

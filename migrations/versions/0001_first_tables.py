@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "0001.epochs"
 down_revision = None
 
 
@@ -42,13 +42,6 @@ def upgrade() -> None:
         sa.Column("commitments", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("index", name=op.f("pk_log_entry")),
         sa.UniqueConstraint("kind", "ref", name=op.f("uq_log_entry_kind_ref")),
-    )
-    op.create_table(
-        "log_node",
-        sa.Column("level", sa.Integer(), nullable=False),
-        sa.Column("position", sa.BigInteger(), nullable=False),
-        sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("level", "position", name=op.f("pk_log_node")),
     )
     op.create_table(
         "login_nonce",
@@ -101,21 +94,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_person_session")),
     )
     op.create_table(
-        "subject",
-        sa.Column("subject_id", sa.String(length=64), nullable=False),
-        sa.Column("n", sa.BigInteger(), nullable=False),
-        sa.Column("entry_index", sa.BigInteger(), nullable=False),
-        sa.Column("kind", sa.String(length=32), nullable=False),
-        sa.Column("role", sa.String(length=32), nullable=False),
+        "record",
+        sa.Column("tag", sa.LargeBinary(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["entry_index"], ["log_entry.index"], name=op.f("fk_subject_entry_index_log_entry")
-        ),
-        sa.PrimaryKeyConstraint("subject_id", "n", name=op.f("pk_subject")),
+        sa.PrimaryKeyConstraint("tag", name=op.f("pk_record")),
     )
-    with op.batch_alter_table("subject", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_subject_entry_index"), ["entry_index"], unique=False)
-
     op.create_table(
         "video",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -173,17 +156,13 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_video_app_id_created_at_id"))
 
     op.drop_table("video")
-    with op.batch_alter_table("subject", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_subject_entry_index"))
-
-    op.drop_table("subject")
+    op.drop_table("record")
     op.drop_table("person_session")
     op.drop_table("cameo")
     op.drop_table("subject_key")
     op.drop_table("person")
     op.drop_table("operator")
     op.drop_table("login_nonce")
-    op.drop_table("log_node")
     op.drop_table("log_entry")
     op.drop_table("head")
     op.drop_table("app")

@@ -1,0 +1,138 @@
+"""The log, as anyone may read it: C2SP tlog-tiles over HTTP, and the same as a folder of static files.
+
+    /checkpoint                       the newest published checkpoint; changes, so it is never cached
+    /tile/<L>/<N>[.p/<W>]             hashes; a resource never changes, so it is cached for ever
+    /tile/entries/<N>[.p/<W>]         leaves
+    /v1/log/keys                      every key the service ever had
+    /v1/log/receipts/<index>          one leaf as a SCITT transparent statement with its RFC 9942 receipt
+
+Nothing beyond the published checkpoint is served: whoever reads a tile can hold it against what witnesses saw.
+Partial tiles of every published size stay available, since any width up to the published one is answered.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from litestar import Response, get
+
+from gateway.problems import problem
+from gateway.service import Service
+from ledger.errors import LogError
+from ledger.ids import LeafIndex
+from ledger.log.merkle import (
+    TILE_WIDTH,
+    Tile,
+    entry_bundle,
+    inclusion_proof,
+    parse_tile_path,
+    tile_path,
+)
+from ledger.log.note import Checkpoint
+from ledger.log.publisher import replace
+from ledger.log.receipt import attach, make_receipt
+from ledger.log.sequencer import Ledger
+
+FOREVER = "public, max-age=31536000, immutable"
+OCTETS = "application/octet-stream"
+
+
+@get("/checkpoint", sync_to_thread=True)
+def checkpoint(service: Service) -> Response[bytes]:
+    """The newest published checkpoint (C2SP tlog-checkpoint)."""
+    note = service.ledger.checkpoint()
+    return Response(note, media_type="text/plain; charset=utf-8", headers={"cache-control": "no-cache"})
+
+
+@get("/tile/{path:path}", sync_to_thread=True)
+def tile(service: Service, path: str) -> Response[bytes]:
+    """One tile of hashes, or one bundle of leaves (C2SP tlog-tiles)."""
+    try:
+        content = read_tile(service.ledger, parse_tile_path(f"tile/{path.removeprefix('/')}"))
+    except LogError as error:
+        raise problem(404, "log.tile", str(error), "see the size in /checkpoint") from error
+    return Response(content, media_type=OCTETS, headers={"cache-control": FOREVER})
+
+
+@get("/v1/log/keys", sync_to_thread=True)
+def log_keys(service: Service) -> dict[str, Any]:
+    """The log's verifier key, and every key the service ever had. Compare the first with one from elsewhere."""
+    return log_keys_of(service)
+
+
+@get("/v1/log/receipts/{index:int}", sync_to_thread=True)
+def receipt(service: Service, index: int) -> Response[bytes]:
+    """A leaf as a transparent statement. A receipt says that it is in the log, and nothing about its order."""
+    try:
+        statement = transparent_statement(service.ledger, LeafIndex(index))
+    except LogError as error:
+        raise problem(404, error.reason.id, str(error), error.reason.remedy) from error
+    return Response(statement, media_type="application/scitt-statement+cose")
+
+
+def log_keys_of(service: Service) -> dict[str, Any]:
+    """What a verifier needs to know beforehand, from a source they trust."""
+    public = service.keyring.service.public_key().public_bytes_raw()
+    return {
+        "vkey": str(service.ledger.verifier),
+        "service_keys": [b64encode(public).decode()],
+        "keys": service.ledger.replica.keys.as_json(),
+    }
+
+
+def published_size(ledger: Ledger) -> int:
+    return Checkpoint.parse(ledger.checkpoint().decode().rpartition("\n\n")[0] + "\n").size
+
+
+def read_tile(ledger: Ledger, wanted: Tile) -> bytes:
+    """Raises LogError for a tile that does not lie wholly under the published checkpoint."""
+    level = 0 if wanted.level == "entries" else 8 * wanted.level
+    first = wanted.index * TILE_WIDTH
+    if (first + wanted.width) << level > published_size(ledger):
+        raise LogError("log.tile", "the log has not published that much yet")
+    if wanted.level == "entries":
+        with ledger.reading() as tx:
+            return entry_bundle([leaf for _, leaf in tx.leaves(first, first + wanted.width)])
+    node = ledger.replica.tree.node
+    return b"".join(node(level, position) for position in range(first, first + wanted.width))
+
+
+def transparent_statement(ledger: Ledger, index: LeafIndex) -> bytes:
+    """The leaf at `index` with a receipt under the published root. Raises LogError."""
+    size = published_size(ledger)
+    if not 0 <= index < size:
+        raise LogError("log.range", f"there is no entry `{index}` under the published checkpoint")
+    tree, key = ledger.replica.tree, ledger.keyring.receipt
+    path = inclusion_proof(index, size, tree.node)
+    with ledger.reading() as tx:
+        ((_, leaf),) = tx.leaves(index, index + 1)
+    return attach(leaf, [make_receipt(key, ledger.origin, index, size, path, tree.root(size))])
+
+
+def export(ledger: Ledger, directory: Path) -> int:
+    """Write everything published as static files, the checkpoint last. Returns how many files are new.
+
+    Run again, it adds what is new and keeps the partial tiles of earlier sizes.
+    """
+    note, size, written = ledger.checkpoint(), published_size(ledger), 0
+    for resource in tiles_of(size):
+        path = directory / tile_path(resource.level, resource.index, resource.width)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace(path, read_tile(ledger, resource))
+            written += 1
+    replace(directory / "checkpoint", note)
+    return written
+
+
+def tiles_of(size: int) -> Iterator[Tile]:
+    """Every tile and bundle a tree of `size` leaves has, partial ones included."""
+    count, level = size, 0
+    while count:
+        for index in range(-(-count // TILE_WIDTH)):
+            width = min(TILE_WIDTH, count - index * TILE_WIDTH)
+            if level == 0:
+                yield Tile("entries", index, width)
+            yield Tile(level, index, width)
+        count, level = count // TILE_WIDTH, level + 1

@@ -1,0 +1,124 @@
+"""A witness as a service of its own: `POST /add-checkpoint`, and nothing else.
+
+The protocol is C2SP tlog-witness; what is cosigned and what is refused is :class:`ledger.log.witness.Witness`'s
+to say, here its answers get their HTTP form. A home holds the key and the state together: losing one without the
+other would let the witness start again at zero under a name that is trusted for having a memory.
+
+    home/witness.key        32 bytes, mode 0600, made at the first start
+    home/witness/           what was cosigned last, one file for each log; never delete one, never copy one back
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from granian.constants import Interfaces
+from granian.server.embed import Server
+from litestar import Litestar, Request, Response, Router, post
+from litestar.exceptions import HTTPException
+
+from ledger.errors import Inconsistent, LedgerError
+from ledger.keys import _load as load_key
+from ledger.log.note import SignatureType, SignerKey, VerifierKey
+from ledger.log.witness import MAX_REQUEST_BYTES, PLAIN_TYPE, Cosigned, Witness
+
+_log = logging.getLogger(__name__)
+
+
+def create_witness_app(witness: Witness, clock: Callable[[], datetime]) -> Litestar:
+    """The protocol over an open witness; `clock` is read once for each request."""
+
+    @post("/add-checkpoint", status_code=200, sync_to_thread=True)
+    def add_checkpoint(body: bytes) -> Response[bytes]:
+        """Cosign a checkpoint that extends everything cosigned before."""
+        answer = witness.add_checkpoint(body, clock())
+        if isinstance(answer, Cosigned):
+            return Response(answer.line, media_type=PLAIN_TYPE)
+        return Response(answer.body, status_code=answer.status, media_type=answer.media_type)
+
+    return Litestar(
+        route_handlers=[Router(path="/", route_handlers=[add_checkpoint])],
+        exception_handlers={Exception: _on_error},
+        request_max_body_size=MAX_REQUEST_BYTES,
+        openapi_config=None,
+    )
+
+
+def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Plain text, as the rest of the protocol. A log takes each of these for a refusal, and may try again."""
+    match error:
+        case LedgerError():
+            status, sentence = 503, error.reason.sentence
+        case HTTPException():
+            status, sentence = error.status_code, "a witness answers only `POST /add-checkpoint`"
+        case _:
+            status, sentence = 500, "something went wrong in this witness"
+    if status >= 500:
+        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    headers = {}
+    if status == 413:
+        sentence = f"a request has at most `{MAX_REQUEST_BYTES}` bytes"
+        # The rest of the body stays unread, so this connection can carry no further request: say so.
+        headers["connection"] = "close"
+    return Response(f"{sentence}\n".encode(), status_code=status, media_type=PLAIN_TYPE, headers=headers)
+
+
+def serve_witness(
+    witness: Witness,
+    host: str,
+    port: int,
+    *,
+    clock: Callable[[], datetime],
+    stop_after_s: float | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    app = create_witness_app(witness, clock)
+
+    async def serve() -> None:
+        server = Server(app, address=host, port=port, interface=Interfaces.ASGI)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, server.stop)
+        if stop_after_s is not None:
+            loop.call_later(stop_after_s, server.stop)
+        await server.serve()
+
+    asyncio.run(serve())
+
+
+def open_witness(home: Path, name: str, logs: list[str]) -> Witness:
+    """The witness that lives in `home`, made there if there never was one. Raises LedgerError."""
+    keys = [VerifierKey.parse(vkey) for vkey in logs]
+    state, key = home / "witness", home / "witness.key"
+    if key.exists() and not state.is_dir():
+        raise Inconsistent(
+            "witness.lost",
+            f"the key of the witness is here, but `{state.name}/` with what it cosigned is not",
+            "put the folder back, if it is certain that nothing was cosigned after; otherwise retire this key",
+        )
+    # The folder before the key: a start that is cut short between the two is no lost state.
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Witness(state, SignerKey.from_seed(name, load_key(key), SignatureType.COSIGNATURE), keys)
+
+
+def run_witness(
+    home: Path, name: str, logs: list[str], host: str, port: int, stop_after_s: float | None = None
+) -> None:
+    """Open the witness, print its vkey and serve it."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    witness = open_witness(home, name, logs)
+    click.echo(str(witness.verifier))
+    for origin in witness.origins:
+        try:
+            latest = witness.latest(origin)
+        except Inconsistent as error:
+            # The other logs' witness goes on; this one gets no cosignature until somebody has looked.
+            click.echo(f"{error.reason.sentence}\n  {error.reason.remedy}", err=True)
+        else:
+            click.echo(f"  {origin}: {latest.size if latest else 'no'} leaves seen", err=True)
+    serve_witness(witness, host, port, clock=lambda: datetime.now(UTC), stop_after_s=stop_after_s)

@@ -1,0 +1,153 @@
+"""Replaying one person's records as they would tell them: did every use have their consent at its moment?
+
+Pure: the input is the whole list, proven complete by :mod:`ledger.log.completeness`. *Log order decides, never
+clocks*: what matters about a revocation is its place. Rules, each a :class:`Violation` at the record that breaks it:
+
+1. The list begins with the one enrolment, and nothing follows an erasure.
+2. Places ascend; times do not run backwards, nor beyond the time of the epoch that ends the log.
+3. A grant is recorded once, is about this likeness, and its owner's enrolled device signed exactly its bytes.
+4. An allowed decision names grants that were live at its place and moment, given to the app that asked, with a
+   use left.
+5. A clip is released once, after the decision that allowed it, and before any revocation of its grants.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from ledger.consent.fold import Entry, Standing, fold
+from ledger.consent.grant import Grant, parse_grant
+from ledger.consent.statement import GRANT_TAG, DeviceSignature, verify
+from ledger.errors import LedgerError, Violation
+from ledger.ids import GrantId, LeafIndex
+from ledger.log.kinds import check_body
+
+Record = tuple[LeafIndex, Mapping[str, Any]]
+Broken = Callable[[str, str], Violation]
+"""(rule, sentence) → the violation, at the record in hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a whole list says; every rule holds for it."""
+
+    standing: Standing
+    allowed: int
+    refused: int
+    released: int
+
+
+def replay(records: Sequence[Record], until: int) -> Story:
+    """Raises Violation. `until`: Unix seconds, the time of the epoch that ends the log."""
+    told = _Telling()
+    for index, body in records:
+        try:
+            told.hear(index, body, until)
+        except Violation:
+            raise
+        except (LedgerError, ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Violation(
+                "story.unreadable", f"record at `{index}` can not be read: {error}", index
+            ) from error
+    return Story(told.standing, told.allowed, told.refused, len(told.released))
+
+
+class _Telling:
+    def __init__(self) -> None:
+        self.standing = Standing()
+        self.allowed = self.refused = 0
+        self.released: set[str] = set()
+        self._last, self._time = -1, 0
+        self._device = ""
+        self._granted: dict[str, tuple[str, ...]] = {}
+        """For each video that was allowed and not given back: its grants."""
+
+    def hear(self, index: LeafIndex, body: Mapping[str, Any], until: int) -> None:  # noqa: C901 — by the rules' numbers
+        def broken(rule: str, sentence: str) -> Violation:
+            return Violation(f"story.{rule}", f"record at `{index}`: {sentence}", index)
+
+        kind, at = body["kind"], moment(body["at"])
+        check_body(kind, None, body)
+        # 1.
+        if (kind == "enrolment") != (self._last == -1):
+            raise broken("enrolment", "a list begins with its only enrolment")
+        if self.standing.erased:
+            raise broken("erased", "something was recorded about a person who had been erased")
+        # 2.
+        if index <= self._last:
+            raise broken("order", "it is not after the record before it")
+        if not self._time <= at.timestamp() <= until:
+            raise broken(
+                "time", f"its time `{body['at']}` is before that of an earlier record, or yet to come"
+            )
+        self._last, self._time = index, int(at.timestamp())
+        before = self.standing
+        self.standing = fold([Entry(index, kind, body)], before)
+        match kind:
+            case "enrolment":
+                self._device = body["enrolment"]["device_key"]
+            case "grant":
+                # 3.
+                self._grant(parse_grant(body["grant"]), body, before, broken)
+            case "decision" if body["allowed"]:
+                # 4.
+                self._decision(body, before, at, broken)
+            case "decision":
+                self.refused += 1
+            case "returned":
+                self._granted.pop(body["video_id"], None)
+            case "release":
+                # 5.
+                self._release(body, before, broken)
+            case _:
+                pass
+
+    def _grant(self, grant: Grant, body: Mapping[str, Any], before: Standing, broken: Broken) -> None:
+        if grant.id in before.grants:
+            raise broken("replayed", "a grant that was recorded before is recorded again")
+        if grant.cameo != before.cameo_id:
+            raise broken("foreign", "the grant is about another likeness")
+        evidence = DeviceSignature.model_validate(body["evidence"])
+        verify(GRANT_TAG, grant.signed_bytes(), evidence, expected_key=self._device)
+
+    def _decision(self, body: Mapping[str, Any], before: Standing, at: datetime, broken: Broken) -> None:
+        video, grants = body["video_id"], tuple(body["grant_ids"])
+        if video in self._granted or not grants:
+            raise broken("use", f"`{video}` was allowed twice, or without naming a grant")
+        for grant_id in grants:
+            held = before.grants.get(GrantId(grant_id))
+            if held is None:
+                raise broken(
+                    "ungranted", f"`{video}` was allowed under `{grant_id}`, which was never granted"
+                )
+            if held.revoked_index is not None:
+                raise broken(
+                    "revoked", f"`{video}` was allowed under `{grant_id}`, which had been taken back"
+                )
+            if not held.live(at):
+                raise broken("expired", f"`{video}` was allowed under `{grant_id}` outside its time")
+            if held.uses_left < 1:
+                raise broken("spent", f"`{video}` was allowed under `{grant_id}`, which had no use left")
+            if held.grant.grantee.type == "app" and held.grant.grantee.id != body["app_id"]:
+                raise broken("foreign", f"`{video}` was allowed to an app that `{grant_id}` does not name")
+        self._granted[video] = grants
+        self.allowed += 1
+
+    def _release(self, body: Mapping[str, Any], before: Standing, broken: Broken) -> None:
+        video = body["video_id"]
+        grants = self._granted.get(video)
+        if grants is None or video in self.released:
+            raise broken("release", f"`{video}` was released without a decision that allowed it, or twice")
+        revoked = [grant for grant in grants if before.grants[GrantId(grant)].revoked_index is not None]
+        if revoked or sorted(body["grant_ids"]) != sorted(grants):
+            raise broken(
+                "revoked", f"`{video}` was released after consent had been taken back, or under other grants"
+            )
+        self.released.add(video)
+
+
+def moment(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

@@ -1,0 +1,65 @@
+"""Every kind of entry the log has ever had. Append only: a kind never changes its meaning, and none goes away.
+
+An entry's body is canonical JSON with at least `kind`, `at` and the fields named here; `roles` are whom an entry
+of the kind may be about. Statements of the service about itself are :mod:`ledger.log.public`.
+
+| kind         | says                                                               |
+|--------------|--------------------------------------------------------------------|
+| `enrolment`  | a likeness exists, whose it is, and the key that numbers their list |
+| `grant`      | permission, signed by its owner                                    |
+| `revocation` | the end of a grant                                                 |
+| `decision`   | a request was allowed or refused, before any model was called      |
+| `returned`   | an allowed request made nothing; its use is given back             |
+| `release`    | a clip was published                                               |
+| `audit`      | somebody asked who used this likeness                              |
+| `approval`   | the owner's word on one draft                                      |
+| `takedown`   | a notice about a clip, and what was done about it                  |
+| `erasure`    | everything else about this person has been destroyed               |
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.errors import LogError
+
+
+@dataclass(frozen=True, slots=True)
+class EntryKind:
+    name: str
+    roles: frozenset[str]
+    fields: frozenset[str]
+    """What a body must hold beside `kind` and `at`; it may hold more."""
+
+
+def _kind(name: str, roles: str, fields: str) -> EntryKind:
+    return EntryKind(name, frozenset(roles.split()), frozenset(fields.split()))
+
+
+KINDS: tuple[EntryKind, ...] = (
+    _kind("enrolment", "owner", "cameo_id enrolment list_key"),
+    _kind("grant", "grantor", "grant evidence"),
+    _kind("revocation", "grantor", "grant_id cameo_id effect"),
+    _kind("decision", "depicted requester", "video_id app_id grant_ids allowed"),
+    _kind("returned", "depicted requester", "video_id grant_ids stage reasons"),
+    _kind("release", "depicted requester", "video_id grant_ids checks manifest_id payload"),
+    _kind("audit", "depicted", "auditor asked"),
+    _kind("approval", "depicted requester", "video_id approved"),
+    _kind("takedown", "depicted requester notifier", "video_id notice action"),
+    _kind("erasure", "owner", "cameo_id"),
+)
+_BY_NAME = {kind.name: kind for kind in KINDS}
+
+
+def check_body(name: str, role: str | None, body: Mapping[str, Any]) -> None:
+    """Raises LogError for a kind nobody defined, a role it does not have, or a body that lacks a field.
+
+    `role`: None where it is not known, or does not matter.
+    """
+    kind = _BY_NAME.get(name)
+    if kind is None:
+        raise LogError("log.kind", f"there is no kind of entry `{name}`")
+    missing = sorted(kind.fields - body.keys())
+    if missing or (role is not None and role not in kind.roles):
+        lacks = f"lacks `{', '.join(missing)}`" if missing else f"cannot be about a `{role}`"
+        raise LogError("log.kind", f"an entry of kind `{name}` {lacks}")

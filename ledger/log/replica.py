@@ -1,0 +1,276 @@
+"""Everything that follows from the leaves of a log: tree, map, keys, epochs; and the rules leaves must keep.
+
+The service rebuilds this from its rows at every start and signs nothing that contradicts it; a monitor builds
+the same from what it downloads. So the two can not understand the log differently.
+
+Rules, each checked by :meth:`Replica.extend` for every leaf:
+
+1. A leaf is an entry (:mod:`ledger.log.leaf`) or a public statement (:mod:`ledger.log.public`), in its one encoding.
+2. It is signed by the service key in force at its place. (Of entries only the key's id is checked here: an
+   entry's signature is checked by whoever is shown the entry, and by a monitor that is asked to.)
+3. A key changes by a statement that the key in force and the new one sign.
+4. Epochs are numbered without a gap, and each covers exactly the leaves since the one before it.
+5. An epoch gives every entry it covers at least one tag, and nothing else any.
+6. No tag is ever assigned twice.
+7. The map root in an epoch is the root over all tags assigned so far; the key digest is that of the key table.
+8. An epoch's time is not before that of the one before it.
+
+A :class:`Growth` is what one database transaction adds, before it is durable: dropped, it leaves no trace.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger.errors import LogError, Violation
+from ledger.ids import LeafIndex
+from ledger.log.leaf import key_id, kid_of
+from ledger.log.merkle import Tree, leaf_hash
+from ledger.log.prefixmap import PrefixMap, value_of
+from ledger.log.public import (
+    EPOCH_LEAVES,
+    EPOCH_TAGS,
+    Assignment,
+    Epoch,
+    KeyChange,
+    KeyTable,
+    Public,
+    make_public,
+    open_public,
+    parse_public,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What the newest epoch vouches for. Immutable, so readers keep one while the log goes on."""
+
+    size: int = 0
+    """Leaves up to and including the epoch leaf itself."""
+    map: PrefixMap = field(default_factory=PrefixMap)
+    epoch: Epoch | None = None
+    epoch_leaf: bytes = b""
+    keys: KeyTable = field(default_factory=KeyTable)
+
+    @property
+    def time(self) -> int:
+        return self.epoch.time if self.epoch else 0
+
+
+class Replica:
+    """A log rebuilt from its leaves. One thread extends it while others read."""
+
+    def __init__(self, origin: str, *, keep_from: int = 0) -> None:
+        """`keep_from`: the smallest size that :meth:`covered` will be asked for."""
+        self.origin = origin
+        self.tree = Tree()
+        self.keys = KeyTable()
+        self._covered = [Covered()]
+        self._keep_from = keep_from
+        self._entries: list[LeafIndex] = []  # since the newest epoch
+
+    @property
+    def size(self) -> int:
+        return self.tree.size
+
+    @property
+    def head(self) -> Covered:
+        return self._covered[-1]
+
+    @property
+    def map(self) -> PrefixMap:
+        return self.head.map
+
+    def covered(self, size: int) -> Covered:
+        """What the epoch that ends the tree of `size` leaves vouches for. Raises LogError for any other size."""
+        at = bisect_right(self._covered, size, key=lambda covered: covered.size) - 1
+        if at < 0 or self._covered[at].size != size:
+            raise LogError("log.epoch", f"no epoch ends at `{size}` leaves", "ask for the newest checkpoint")
+        return self._covered[at]
+
+    def forget_before(self, size: int) -> None:
+        """Nobody will ask for a smaller tree than that of `size` leaves any more."""
+        self._keep_from = size
+        while len(self._covered) > 1 and self._covered[1].size <= size:
+            del self._covered[0]
+
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Add the next leaves. Raises Violation at the first that breaks a rule; then none of them is added."""
+        keys, covered, entries = self.keys, list(self._covered), list(self._entries)
+        hashes = [leaf_hash(leaf) for leaf in leaves]
+        start = self.size
+
+        def hash_at(index: int) -> bytes:
+            return hashes[index - start] if index >= start else self.tree.node(0, index)
+
+        try:
+            for index, leaf in enumerate(leaves, start):
+                self._step(LeafIndex(index), leaf, hash_at)
+        except BaseException:
+            self.keys, self._covered, self._entries = keys, covered, entries
+            raise
+        self.tree.extend(hashes)
+
+    def grow(self, growth: "Growth") -> None:
+        """Take over what has become durable, and was made by :class:`Growth` to keep the rules."""
+        self.tree.extend([leaf_hash(leaf) for leaf in growth.leaves])
+        self.keys = growth.keys
+        self._remember(growth.covered)
+        self._entries = []
+
+    # -- one leaf -------------------------------------------------------------------------------------------
+
+    def _step(self, index: LeafIndex, leaf: bytes, hash_at: Callable[[int], bytes]) -> None:
+        try:
+            if parse_public(leaf, self.origin) is None:
+                self._entry(index, leaf)
+                return
+            public = self._open(leaf, index)
+            match public.kind:
+                case "epoch":
+                    self._epoch(index, leaf, Epoch.parse(public.payload), hash_at)
+                case "keys":
+                    self.keys = self.keys.changed(KeyChange.parse(public.payload, self.origin), index)
+                case "policies":
+                    pass
+        except Violation:
+            raise
+        except LogError as error:
+            raise Violation(error.reason.id, str(error), index, leaf) from error
+
+    def _entry(self, index: LeafIndex, leaf: bytes) -> None:
+        # 1., 2.
+        service = self.keys.at("service", index)
+        if service is None or kid_of(leaf, self.origin) != key_id(service):
+            raise Violation(
+                "log.retired_key", f"leaf `{index}` is not by the service key in force", index, leaf
+            )
+        self._entries.append(index)
+
+    def _open(self, leaf: bytes, index: LeafIndex) -> Public:
+        parsed = parse_public(leaf, self.origin)
+        service = self.keys.at("service", index)
+        if service is None and parsed is not None and parsed[0].kind == "keys":
+            # The very first key of a service signs for itself; its checkpoint is what binds it to the log's key.
+            change = KeyChange.parse(parsed[0].payload, self.origin)
+            service = change.public if change.role == "service" else None
+        # 2.
+        return open_public(leaf, self.origin, [service] if service else [])
+
+    def _epoch(self, index: LeafIndex, leaf: bytes, epoch: Epoch, hash_at: Callable[[int], bytes]) -> None:
+        head = self.head
+
+        def broken(rule: str, sentence: str) -> Violation:
+            return Violation(
+                f"log.epoch_{rule}", f"epoch `{epoch.number}` at leaf `{index}` {sentence}", index, leaf
+            )
+
+        # 4.
+        if (epoch.number, epoch.first) != (head.epoch.number + 1 if head.epoch else 0, head.size):
+            raise broken("order", "does not follow the epoch before it")
+        # 5.
+        if {entry for _, entry in epoch.assignments} != set(self._entries):
+            raise broken("coverage", "does not give tags to exactly the entries it covers")
+        # 6.
+        tags = [tag for tag, _ in epoch.assignments]
+        if any(left >= right for left, right in pairwise(tags)):
+            raise broken("order", "lists a tag twice, or out of order")
+        # 7. The map refuses a tag it already holds.
+        grown = head.map.insert((tag, value_of(entry, hash_at(entry))) for tag, entry in epoch.assignments)
+        if grown.root != epoch.map_root:
+            raise broken("map", "does not carry the root of the map of all tags")
+        if self.keys.digest() != epoch.keys_digest:
+            raise broken("keys", "does not carry the digest of the key table")
+        # 8.
+        if epoch.time < head.time:
+            raise broken("time", "lies before the one before it")
+        self._remember(Covered(index + 1, grown, epoch, leaf, self.keys))
+        self._entries = []
+
+    def _remember(self, covered: Covered) -> None:
+        if covered.size <= self._keep_from:
+            self._covered.clear()
+        self._covered.append(covered)
+
+
+@dataclass(slots=True)
+class Growth:
+    """What one database transaction adds: leaves, and the tags their epoch will assign. Not durable yet."""
+
+    base: Replica
+    service: Ed25519PrivateKey = field(repr=False)
+    """Signs the leaves; the one in force, or a rotation's new one after the statement that announces it."""
+    leaves: list[bytes] = field(default_factory=list)
+    assignments: list[Assignment] = field(default_factory=list)
+    """Of entries that no epoch covers yet."""
+    keys: KeyTable = field(init=False)
+    covered: Covered = field(init=False)
+    time: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keys, self.covered, self.time = self.base.keys, self.base.head, self.base.head.time
+
+    @property
+    def size(self) -> int:
+        return self.base.size + len(self.leaves)
+
+    @property
+    def map(self) -> PrefixMap:
+        return self.covered.map
+
+    def mark(self) -> "Mark":
+        """Where an operation begins, so that one that fails can be taken back. No epoch ends inside an operation."""
+        return len(self.leaves), len(self.assignments), self.keys, self.time, self.service
+
+    def reset(self, mark: "Mark") -> None:
+        leaves, assignments, self.keys, self.time, self.service = mark
+        del self.leaves[leaves:], self.assignments[assignments:]
+
+    def add(self, leaf: bytes, tags: Sequence[bytes], time: int) -> LeafIndex:
+        index = LeafIndex(self.size)
+        self.leaves.append(leaf)
+        self.assignments.extend(Assignment(tag, index) for tag in tags)
+        self.time = max(self.time, time)
+        return index
+
+    @property
+    def full(self) -> bool:
+        """Whether an epoch leaf must end here, before another operation adds as much as one may."""
+        return 2 * len(self.assignments) > EPOCH_TAGS or 2 * (self.size - self.covered.size) > EPOCH_LEAVES
+
+    @property
+    def open(self) -> bool:
+        """Whether there are leaves that no epoch covers."""
+        return self.size > self.covered.size
+
+    def end_epoch(self) -> tuple[LeafIndex, Epoch, bytes]:
+        """The epoch leaf over everything since the one before it. Raises LogError when it would not fit in a leaf."""
+        before = self.covered
+        if len(self.assignments) > EPOCH_TAGS:
+            raise LogError(
+                "log.epoch", f"one operation may add at most `{EPOCH_TAGS // 2}` entries about people"
+            )
+        first = self.base.size
+        grown = before.map.insert(
+            (tag, value_of(entry, leaf_hash(self.leaves[entry - first]))) for tag, entry in self.assignments
+        )
+        epoch = Epoch(
+            number=before.epoch.number + 1 if before.epoch else 0,
+            first=LeafIndex(before.size),
+            map_root=grown.root,
+            keys_digest=self.keys.digest(),
+            time=self.time,
+            assignments=tuple(sorted(self.assignments)),
+        )
+        leaf = make_public("epoch", epoch.payload(), self.base.origin, self.service)
+        index = LeafIndex(self.size)
+        self.leaves.append(leaf)
+        self.assignments.clear()
+        self.covered = Covered(index + 1, grown, epoch, leaf, self.keys)
+        return index, epoch, leaf
+
+
+Mark = tuple[int, int, KeyTable, int, Ed25519PrivateKey]

@@ -1,0 +1,388 @@
+"""The log as rows: appending entries, and reading back what is recorded about one person.
+
+An entry about people is written once per person: each gets the body as *they* may read it, sealed under their
+own key, and the public leaf commits to all of them without naming anyone. A person's n-th record stands under
+the tag `t_n` of their list. That every one of them is there is checked at each reading: rows for all n below the
+person's count, and no tag beyond it in the log's map. So hiding a row, or turning the count back, is noticed.
+"""
+
+import json
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import cbor2
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import bindparam, delete, insert, update
+from sqlmodel import Session, SQLModel, col, select
+
+from ledger.canonical import canonical, sha256
+from ledger.consent.fold import Entry, Standing, fold
+from ledger.errors import Inconsistent, NotFound
+from ledger.ids import LeafIndex, PersonId
+from ledger.keys import Rotated, SigningKey, Wrapping, list_key, new_person_key, seal, tag_of, unseal
+from ledger.log.kinds import check_body
+from ledger.log.leaf import Opening, commit, make_leaf
+from ledger.log.merkle import MAX_SIZE
+from ledger.log.public import KeyChange, Kind, make_public
+from ledger.log.replica import Growth, Replica
+from ledger.store.records import Place
+from ledger.store.tables import Head, LogEntry, Record
+
+# What every append runs, built once, on the tables themselves: these rows never change, so they need no unit of
+# work around them, and building a statement costs more than running it.
+_TABLES = SQLModel.metadata.tables
+_KEYS = _TABLES["subject_key"]
+_ADD_ENTRY = insert(_TABLES["log_entry"])
+_ADD_RECORD = insert(_TABLES["record"])
+_GROW = update(_TABLES["head"]).values(size=bindparam("new_size"))
+_SIZE = select(Head.size)
+_KEY_ROW = select(_KEYS.c.wrapped, _KEYS.c.next_n).where(_KEYS.c.subject_id == bindparam("subject"))
+_ONE_KEY = update(_KEYS).where(_KEYS.c.subject_id == bindparam("subject"))
+_COUNT = _ONE_KEY.values(next_n=bindparam("count"))
+_REWRAP = _ONE_KEY.values(wrapped=bindparam("key"))
+T = TypeVar("T")
+_CHUNK = 500
+"""Values in one `IN`: below every database's limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Whom an entry is about, in what role, and the entry as that reader may see it."""
+
+    subject_id: str
+    role: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry to be. `(kind, ref)` must be new."""
+
+    kind: str
+    ref: str
+    about: Sequence[About]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """One entry as one person may read it."""
+
+    index: LeafIndex
+    kind: str
+    body: Mapping[str, Any]
+    opening: Opening
+    others: Mapping[str, Opening] = field(default_factory=dict)
+    """For a requester: the openings of those depicted, by likeness. Evidence that the entry is on their lists."""
+
+    def entry(self) -> Entry:
+        return Entry(self.index, self.kind, self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A person's or app's key, and how many records there are about them."""
+
+    subject_id: str
+    key: bytes = field(repr=False)
+    count: int
+
+    @property
+    def list_key(self) -> bytes:
+        return list_key(self.key)
+
+    @property
+    def list_key_digest(self) -> str:
+        """What an enrolment says of the list key: its SHA-256, in hex."""
+        return sha256(self.list_key).hex()
+
+
+@dataclass(slots=True)
+class LogKeys:
+    """What appending needs: the log's name, the key that signs leaves, the keys that wrap people's keys.
+
+    `standings`: standing consent already folded, as of the n-th record. Only what is durable is remembered, and
+    records never change, so it can be trusted by every later transaction.
+    """
+
+    origin: str
+    service: Ed25519PrivateKey = field(repr=False)
+    wrapping: Wrapping
+    standings: dict[str, tuple[int, Standing]] = field(default_factory=dict, repr=False)
+
+
+class Journal:
+    """Reads and, with a :class:`Growth`, appends. One instance lives as long as its database transaction."""
+
+    def __init__(self, session: Session, keys: LogKeys, log: Growth | Replica) -> None:
+        self.session = session
+        self._keys = keys
+        self._log = log
+
+    # -- appending --------------------------------------------------------------------------------------
+
+    def append(self, kind: str, ref: str, about: Sequence[About], *, at: datetime) -> LeafIndex:
+        """Add one entry. `(kind, ref)` must be new: look with :meth:`find` first to be idempotent."""
+        return self.append_all([Draft(kind, ref, about, at)])[0]
+
+    def append_all(self, drafts: Sequence[Draft]) -> list[LeafIndex]:
+        """Add entries, in order. Their time is never before that of the entry before them."""
+        growth = self._growth()
+        names = {one.subject_id for draft in drafts for one in draft.about}
+        subjects = {name: self.held(name) for name in names}
+        counts: Counter[str] = Counter()
+        entries, records, indices = [], [], []
+        for draft in drafts:
+            index, time = LeafIndex(growth.size), max(growth.time, int(draft.at.timestamp()))
+            sealed = []
+            for one in draft.about:
+                subject = subjects[one.subject_id]
+                n = subject.count + counts[one.subject_id]
+                counts[one.subject_id] += 1
+                sealed.append(_Sealed.make(subject, n, draft.kind, one, time))
+            commitments = sorted(commit(one.opening) for one in sealed)
+            leaf = make_leaf(commitments, self._keys.origin, growth.service)
+            entries.append(_entry_row(index, draft.kind, draft.ref, time, leaf, b"".join(commitments)))
+            records += [one.row(index, sealed) for one in sealed]
+            growth.add(leaf, [one.tag for one in sealed], time)
+            indices.append(index)
+        self.session.flush()
+        self.session.execute(_ADD_ENTRY, entries)
+        self.session.execute(_ADD_RECORD, records)
+        counted = [{"subject": name, "count": subjects[name].count + added} for name, added in counts.items()]
+        self.session.execute(_COUNT, counted)
+        self.session.execute(_GROW, {"new_size": growth.size})
+        return indices
+
+    def append_public(self, kind: Kind, ref: str, payload: Mapping[int, Any], *, at: datetime) -> LeafIndex:
+        """Add a statement of the service about itself."""
+        growth = self._growth()
+        leaf = make_public(kind, payload, self._keys.origin, growth.service)
+        time = max(growth.time, int(at.timestamp()))
+        index = growth.add(leaf, [], time)
+        self._add_public(index, kind, ref, time, leaf)
+        return index
+
+    def announce_key(
+        self, role: Rotated, new: SigningKey, old: SigningKey | None, *, at: datetime
+    ) -> LeafIndex:
+        """Put `new` in force from the next leaf on. Without an `old` key it is the role's first, from this leaf on."""
+        growth = self._growth()
+        change = KeyChange.make(role, self._keys.origin, new, old)
+        index = self.append_public("keys", f"{role}/{len(growth.keys.rows)}", change.payload(), at=at)
+        growth.keys = growth.keys.changed(change, index)
+        if role == "service" and isinstance(new, Ed25519PrivateKey):
+            growth.service = new
+        return index
+
+    def end_epoch(self) -> None:
+        """Close the epoch over what was appended; does nothing when there is nothing."""
+        growth = self._growth()
+        if growth.open:
+            index, epoch, leaf = growth.end_epoch()
+            self._add_public(index, "epoch", str(epoch.number), epoch.time, leaf)
+
+    def _add_public(self, index: LeafIndex, kind: str, ref: str, time: int, leaf: bytes) -> None:
+        self.session.flush()
+        self.session.execute(_ADD_ENTRY, _entry_row(index, kind, ref, time, leaf, b""))
+        self.session.execute(_GROW, {"new_size": index + 1})
+
+    def _growth(self) -> Growth:
+        if not isinstance(self._log, Growth):
+            raise TypeError("entries are appended through Ledger.transact")
+        return self._log
+
+    # -- the log ----------------------------------------------------------------------------------------
+
+    def size(self) -> int:
+        """How many leaves the log holds."""
+        return self.session.exec(_SIZE).one()
+
+    def leaves(self, start: int = 0, stop: int = MAX_SIZE) -> Iterator[tuple[int, bytes]]:
+        """Index and leaf of `start` … stop-1, in log order, without holding them all."""
+        entry = _TABLES["log_entry"].c
+        query = select(entry.index, entry.leaf).where(entry.index >= start, entry.index < stop)
+        query = query.order_by(entry.index)
+        yield from self.session.execute(query.execution_options(yield_per=2000)).tuples()
+
+    def statements(self, indices: Iterable[int]) -> dict[int, tuple[bytes, tuple[bytes, ...]]]:
+        """Leaf and commitments of each entry."""
+        found: dict[int, tuple[bytes, tuple[bytes, ...]]] = {}
+        for chunk in _chunks(sorted(set(indices))):
+            query = select(LogEntry).where(col(LogEntry.index).in_(chunk))
+            for row in self.session.exec(query):
+                split = tuple(row.commitments[at : at + 32] for at in range(0, len(row.commitments), 32))
+                found[row.index] = (row.leaf, split)
+        return found
+
+    def find(self, kind: str, ref: str) -> Place | None:
+        query = select(LogEntry).where(LogEntry.kind == kind, LogEntry.ref == ref)
+        row = self.session.exec(query).first()
+        return Place(LeafIndex(row.index), row.at) if row is not None else None
+
+    def newest(self, kind: str) -> str | None:
+        """The ref of the last entry of a kind."""
+        query = select(LogEntry.ref).where(LogEntry.kind == kind).order_by(col(LogEntry.index).desc())
+        return self.session.exec(query.limit(1)).first()
+
+    def taken(self, kind: str, refs: Iterable[str]) -> set[str]:
+        """Which of these places are taken."""
+        found: set[str] = set()
+        for chunk in _chunks(list(refs)):
+            query = select(LogEntry.ref).where(LogEntry.kind == kind, col(LogEntry.ref).in_(chunk))
+            found.update(self.session.exec(query))
+        return found
+
+    # -- one person's list ------------------------------------------------------------------------------
+
+    def entries(self, subject_id: str, kinds: Iterable[str] | None = None, *, start: int = 0) -> list[Opened]:
+        """Everything recorded about one subject from their `start`-th record on, in log order.
+
+        Raises NotFound after erasure, Inconsistent when the stored list is not the one the log holds.
+        """
+        opened = self._list(self.held(subject_id), start)
+        return opened if kinds is None else [one for one in opened if one.kind in set(kinds)]
+
+    def standing(self, person_id: PersonId) -> Standing:
+        """The person's standing consent as of this transaction; of an erased person, that they are erased."""
+        if self.erased(person_id):
+            return Standing(erased=True)
+        held = self.held(person_id)
+        known, standing = self._keys.standings.get(person_id, (0, Standing()))
+        if known > held.count:
+            raise _hidden(person_id)
+        fresh = self._list(held, known)
+        durable = self._log.base.size if isinstance(self._log, Growth) else self._log.size
+        kept = [one.entry() for one in fresh if one.index < durable]
+        standing = fold(kept, standing)
+        self._keys.standings[person_id] = (known + len(kept), standing)
+        return fold((one.entry() for one in fresh[len(kept) :]), standing)
+
+    def erased(self, subject_id: str) -> bool:
+        row = self._key_row(subject_id)
+        return row is not None and row.wrapped is None
+
+    def held(self, subject_id: str) -> Held:
+        """Raises NotFound for someone unknown or erased."""
+        row = self._key_row(subject_id)
+        if row is None or row.wrapped is None:
+            raise NotFound("subject.unknown", f"nothing is held about `{subject_id[:40]}`")
+        key = self._keys.wrapping.unwrap(row.wrapped, context=f"key/{subject_id}")
+        return Held(subject_id, key, row.next_n)
+
+    def _key_row(self, subject_id: str) -> Any:
+        return self.session.execute(_KEY_ROW, {"subject": subject_id}).first()
+
+    def new_subject(self, subject_id: str) -> Held:
+        """Give a new person or app their key."""
+        key = new_person_key()
+        wrapped = self._keys.wrapping.wrap(key, context=f"key/{subject_id}")
+        self.session.execute(insert(_KEYS), {"subject_id": subject_id, "wrapped": wrapped, "next_n": 0})
+        return Held(subject_id, key, 0)
+
+    def erase_list(self, subject_id: str) -> int:
+        """Destroy a subject's key and everything recorded under it. Returns how many records there were."""
+        held = self.held(subject_id)
+        for chunk in _chunks([tag_of(held.list_key, n) for n in range(held.count)]):
+            self.session.exec(delete(Record).where(col(Record.tag).in_(chunk)))
+        self.session.execute(_REWRAP, {"subject": subject_id, "key": None})
+        self.session.execute(_COUNT, [{"subject": subject_id, "count": 0}])
+        self._keys.standings.pop(subject_id, None)
+        return held.count
+
+    def rewrap(self) -> int:
+        """Wrap every key anew under the current wrapping key. Returns how many were."""
+        wrapping, changed = self._keys.wrapping, []
+        for subject_id, wrapped in self.session.execute(select(_KEYS.c.subject_id, _KEYS.c.wrapped)):
+            if wrapped is not None and not wrapping.is_current(wrapped):
+                context = f"key/{subject_id}"
+                again = wrapping.wrap(wrapping.unwrap(wrapped, context=context), context=context)
+                changed.append({"subject": subject_id, "key": again})
+        if changed:
+            self.session.execute(_REWRAP, changed)
+        return len(changed)
+
+    def _list(self, held: Held, start: int) -> list[Opened]:
+        """Records `start` … count-1, none missing. Raises Inconsistent."""
+        key = held.list_key
+        tags = [tag_of(key, n) for n in range(start, held.count)]
+        rows: dict[bytes, bytes] = {}
+        for chunk in _chunks(tags):
+            query = select(Record.tag, Record.sealed).where(col(Record.tag).in_(chunk))
+            rows.update((row.tag, row.sealed) for row in self.session.execute(query))
+        # A list that is longer in the log than in the database has been cut: what was revoked would live again.
+        behind = isinstance(self._log, Replica) and self._log.size != self.size()
+        if len(rows) != len(tags) or (not behind and self._log.map.get(tag_of(key, held.count)) is not None):
+            raise _hidden(held.subject_id)
+        return [_opened(held, n, rows[tag]) for n, tag in enumerate(tags, start)]
+
+
+# --- sealing ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """One person's share of an entry, before its place in the log is known."""
+
+    subject: Held
+    n: int
+    about: About
+    opening: Opening
+    body: bytes
+    tag: bytes
+
+    @classmethod
+    def make(cls, subject: Held, n: int, kind: str, about: About, time: int) -> "_Sealed":
+        at = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        check_body(kind, about.role, about.body)
+        body = canonical({"kind": kind, "at": at, **about.body})
+        opening = Opening(secret=secrets.token_bytes(32), label=about.role, n=n, value=sha256(body))
+        return cls(subject, n, about, opening, body, tag_of(subject.list_key, n))
+
+    def row(self, index: LeafIndex, entry: Sequence["_Sealed"]) -> dict[str, bytes]:
+        # Whoever asked for a use keeps the openings of those depicted: a use hidden from them can be shown to them.
+        others = [one.evidence() for one in entry if one.about.role == "depicted" and one is not self]
+        shown = others if self.about.role == "requester" else []
+        plain = cbor2.dumps([self.opening.secret, index, self.about.role, self.body, shown])
+        context = f"entry/{self.subject.subject_id}/{self.n}"
+        return {"tag": self.tag, "sealed": seal(self.subject.key, plain, context=context)}
+
+    def evidence(self) -> list[Any]:
+        opening = self.opening
+        return [self.about.body.get("cameo_id", ""), opening.secret, opening.label, opening.n, opening.value]
+
+
+def _opened(held: Held, n: int, sealed: bytes) -> Opened:
+    plain = unseal(held.key, sealed, context=f"entry/{held.subject_id}/{n}")
+    secret, index, role, encoded, others = cbor2.loads(plain)
+    body = json.loads(encoded)
+    return Opened(
+        index=LeafIndex(index),
+        kind=body["kind"],
+        body=body,
+        opening=Opening(secret=secret, label=role, n=n, value=sha256(encoded)),
+        others={cameo: Opening(*rest) for cameo, *rest in others},
+    )
+
+
+def _entry_row(
+    index: LeafIndex, kind: str, ref: str, time: int, leaf: bytes, commitments: bytes
+) -> dict[str, Any]:
+    return {"index": index, "kind": kind, "ref": ref, "at": time, "leaf": leaf, "commitments": commitments}
+
+
+def _hidden(subject_id: str) -> Inconsistent:
+    return Inconsistent(
+        "log.hidden",
+        f"what is stored about `{subject_id[:40]}` is not all that the log holds",
+        "restore the database that was running; nothing is decided about this person until then",
+    )
+
+
+def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for at in range(0, len(values), _CHUNK):
+        yield values[at : at + _CHUNK]
