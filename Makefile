@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TOOLS := var/.tools
+TOOLS := var/.tools-2
+NPM := var/.npm/receipts/node_modules/.package-lock.json
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## Show this help
@@ -17,7 +18,7 @@ demo: $(READY) ## The main job, told step by step (VIDEO=me.mp4 for your own foo
 serve: $(READY) ## Run the service on http://127.0.0.1:8460
 	@$(BIN)/countersign serve
 
-test: $(READY) $(TOOLS) ## The whole suite: lint, types, every test
+test: $(READY) $(TOOLS) $(NPM) ## The whole suite: lint, types, every test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -n 2 --dist loadfile
 
@@ -33,7 +34,7 @@ lint: $(READY) ## Ruff and mypy
 test-browser: $(READY) $(TOOLS) ## The journeys in a real browser; screenshots under var/screenshots
 	$(BIN)/pytest tests/test_browser.py
 
-setup: $(READY) $(TOOLS) ## Only the set-up
+setup: $(READY) $(TOOLS) $(NPM) ## Only the set-up
 
 lock: ## Pin everything, with hashes, from what the environment now holds
 	@$(BIN)/pip install -q uv
@@ -55,18 +56,24 @@ $(READY): pyproject.toml requirements.lock
 	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-# What other people's tools check us with: Go's checksum-database code, a browser, OpenSSL.
+# What other people's tools check us with: Go's checksum-database code, a browser, OpenSSL, a COSE library of npm's.
 $(TOOLS):
 	@mkdir -p var
 	@need=""; \
 	command -v go >/dev/null && test -d /usr/share/gocode/src/golang.org/x/mod/sumdb || need="golang-go golang-golang-x-mod-dev"; \
 	command -v chromium >/dev/null || need="$$need chromium"; \
 	command -v openssl >/dev/null || need="$$need openssl"; \
+	command -v npm >/dev/null || need="$$need nodejs npm"; \
 	if test -n "$$need"; then \
 	  echo "installing from Debian:$$need"; \
 	  sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
 	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$need >/dev/null; \
 	fi
+	@touch $@
+
+$(NPM): tests/interop/receipts/package-lock.json $(TOOLS)
+	@mkdir -p var/.npm/receipts && cp tests/interop/receipts/package*.json var/.npm/receipts/
+	@cd var/.npm/receipts && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 .PHONY: help demo serve test check lint test-browser setup lock clean

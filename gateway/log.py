@@ -5,22 +5,25 @@
     /tile/entries/<N>[.p/<W>]         leaves
     /v1/log/keys                      every key the service ever had
     /v1/log/receipts/<index>          one leaf as a SCITT transparent statement with its RFC 9942 receipt
+    /v1/videos/<id>/receipts          an app's evidence that its uses were recorded
 
 Nothing beyond the published checkpoint is served: whoever reads a tile can hold it against what witnesses saw.
 Partial tiles of every published size stay available, since any width up to the published one is answered.
 """
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from litestar import Response, get
+from litestar import Request, Response, get
 
+from gateway.access import app_of
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.errors import LogError
 from ledger.ids import LeafIndex
+from ledger.log.leaf import Opening
 from ledger.log.merkle import (
     TILE_WIDTH,
     Tile,
@@ -33,6 +36,7 @@ from ledger.log.note import Checkpoint
 from ledger.log.publisher import replace
 from ledger.log.receipt import attach, make_receipt
 from ledger.log.sequencer import Ledger
+from ledger.store.journal import Opened
 
 FOREVER = "public, max-age=31536000, immutable"
 OCTETS = "application/octet-stream"
@@ -69,6 +73,59 @@ def receipt(service: Service, index: int) -> Response[bytes]:
     except LogError as error:
         raise problem(404, error.reason.id, str(error), error.reason.remedy) from error
     return Response(statement, media_type="application/scitt-statement+cose")
+
+
+@get("/v1/videos/{video_id:str}/receipts", sync_to_thread=True)
+def video_receipts(request: Request[Any, Any, Any], service: Service, video_id: str) -> dict[str, Any]:
+    """What the log says of one of my videos. Keep it: it shows each person depicted that the use was recorded.
+
+    `depicted` holds, for each likeness, the opening of the entry's commitment to its owner: the use stands in that
+    person's list as number `n`, with a body of digest `value`, or the log has hidden it from them.
+    """
+    app_id = app_of(request, service)
+    with service.ledger.reading() as tx:
+        video = tx.video(video_id)
+        if video is None or video.app_id != app_id:
+            raise problem(404, "video.unknown", f"you have no video `{video_id[:40]}`", "check the id")
+        places = [tx.find(kind, video_id) for kind in ("decision", "returned", "release")]
+        entries = [tx.entry_at(app_id, place.index) for place in places if place is not None]
+        statements = tx.statements(one.index for one in entries if one is not None)
+    return {
+        "video_id": video_id,
+        "entries": [
+            _entry_receipt(service.ledger, one, *statements[one.index]) for one in entries if one is not None
+        ],
+    }
+
+
+def _entry_receipt(
+    ledger: Ledger, entry: Opened, leaf: bytes, commitments: Sequence[bytes]
+) -> dict[str, Any]:
+    ledger.published(entry.index)
+    return {
+        "index": entry.index,
+        "kind": entry.kind,
+        "body": dict(entry.body),
+        "opening": _opening(entry.opening),
+        "depicted": {cameo: _opening(opening) for cameo, opening in entry.others.items()},
+        "leaf": _b64(leaf),
+        "commitments": [_b64(commitment) for commitment in commitments],
+        "statement": _b64(transparent_statement(ledger, entry.index)),
+        "proof": ledger.proof(entry.index).encode().decode(),
+    }
+
+
+def _opening(opening: Opening) -> dict[str, Any]:
+    return {
+        "secret": _b64(opening.secret),
+        "role": opening.label,
+        "n": opening.n,
+        "value": _b64(opening.value),
+    }
+
+
+def _b64(data: bytes) -> str:
+    return b64encode(data).decode()
 
 
 def log_keys_of(service: Service) -> dict[str, Any]:

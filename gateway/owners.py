@@ -4,6 +4,7 @@ A session is enough to revoke; granting needs the device's signature over the ve
 """
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,14 +35,23 @@ from ledger.consent.grant import (
     parse_grant,
     sentence,
 )
-from ledger.consent.registry import certificate, erase, record_grant, revoke
+from ledger.consent.registry import (
+    SignedGrant,
+    certificate,
+    erase,
+    record_grant,
+    record_grants,
+    revoke,
+)
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, encode_key
+from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, PersonId, new_id
 from safety.enrolment import enrol_vouched
 
 Ask = Request[Any, Any, Any]
 NOTICE = "Your face is used only as this grant says. Every use and every refusal is on your timeline."
 NOTICE_VERSION = "2026-11"
+IMPORT_LINES = 20_000
 JSON_BYTES = 64 << 10
 """Statements are small; what is larger is refused before it is parsed."""
 
@@ -182,6 +192,53 @@ def create_grant(request: Ask, service: Service, data: GrantIn) -> dict[str, Any
         "index": index,
         "sentence": sentence(grant, _grantee_name(service, grant.grantee)),
     }
+
+
+@post("/v1/grants/import", status_code=200)
+async def import_grants(request: Ask, service: Service) -> dict[str, Any]:
+    """An operator brings in grants that their owners signed elsewhere: one JSON object a line.
+
+    Each line is `{"owner", "grant", "evidence"}`. Answers with one outcome for each line, in order; a line that is
+    refused hinders no other.
+    """
+    await sync_to_thread(holder, request, service, "operator")
+    lines = (await request.body()).splitlines()
+    if len(lines) > IMPORT_LINES:
+        raise problem(
+            413, "request.lines", f"the file has over `{IMPORT_LINES}` lines", "send it in several parts"
+        )
+    return {"outcomes": await sync_to_thread(_import, service, lines)}
+
+
+def _import(service: Service, lines: Sequence[bytes]) -> list[dict[str, Any]]:
+    read = [_read_line(line) for line in lines]
+    signed = [one for one in read if isinstance(one, SignedGrant)]
+    recorded = iter(record_grants(service.ledger, signed, at=service.clock()))
+    outcomes = [next(recorded) if isinstance(one, SignedGrant) else one for one in read]
+    return [
+        {"refused": outcome.reason.as_json()}
+        if isinstance(outcome, InvalidStatement)
+        else {"recorded": True, "index": outcome}
+        for outcome in outcomes
+    ]
+
+
+def _read_line(line: bytes) -> SignedGrant | InvalidStatement:
+    try:
+        value = ImportLine.model_validate_json(line)
+    except ValidationError:
+        return InvalidStatement(
+            "import.line",
+            "the line is not an object with `owner`, `grant` and `evidence`",
+            "correct the line",
+        )
+    return SignedGrant(PersonId(value.owner), value.grant, value.evidence)
+
+
+class ImportLine(Strict):
+    owner: Annotated[str, Field(max_length=64)]
+    grant: dict[str, Any]
+    evidence: DeviceSignature
 
 
 @get("/v1/grants", sync_to_thread=True)

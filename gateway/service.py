@@ -7,9 +7,11 @@ log that contradicts what was signed, an object store that overwrites, a signer 
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -68,6 +70,8 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         database = Database(settings.database)
         database.migrate()
         policy = Policy.parse(settings.witnesses.read_bytes()) if settings.witnesses else None
+        workers = ProcessPoolExecutor(settings.workers, mp_context=get_context("spawn"))
+        stack.callback(workers.shutdown)
         ledger = Ledger(
             database,
             keyring,
@@ -75,6 +79,7 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             home / "log",
             policy=policy,
             linger_s=settings.linger_ms / 1000,
+            workers=workers,
         )
         stack.callback(ledger.close)
         tsa_url = settings.tsa_url or stack.enter_context(tsa.serve(authority, clock))

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """An RFC 3161 authority. Empty: the embedded development one."""
     max_upload_mb: int = 200
     renders_at_once: int = 1
+    workers: int = 2
+    """Processes that verify and seal large batches. They start with the first one."""
     session_hours: int = 12
 
     @property

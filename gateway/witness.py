@@ -14,18 +14,19 @@ import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import click
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from litestar import Litestar, Request, Response, Router, post
 from litestar.exceptions import HTTPException
+from litestar.params import RawBody
 
 from ledger.errors import Inconsistent, LedgerError
 from ledger.keys import _load as load_key
 from ledger.log.note import SignatureType, SignerKey, VerifierKey
-from ledger.log.witness import MAX_REQUEST_BYTES, PLAIN_TYPE, Cosigned, Witness
+from ledger.log.witness import MAX_REQUEST_BYTES, PLAIN_TYPE, Cosigned, Refused, Witness
 
 _log = logging.getLogger(__name__)
 
@@ -34,12 +35,16 @@ def create_witness_app(witness: Witness, clock: Callable[[], datetime]) -> Lites
     """The protocol over an open witness; `clock` is read once for each request."""
 
     @post("/add-checkpoint", status_code=200, sync_to_thread=True)
-    def add_checkpoint(body: bytes) -> Response[bytes]:
+    def add_checkpoint(body: RawBody) -> Response[bytes]:
         """Cosign a checkpoint that extends everything cosigned before."""
         answer = witness.add_checkpoint(body, clock())
-        if isinstance(answer, Cosigned):
-            return Response(answer.line, media_type=PLAIN_TYPE)
-        return Response(answer.body, status_code=answer.status, media_type=answer.media_type)
+        match answer:
+            case Cosigned(line):
+                return _answer(200, line)
+            case Refused(status, refusal, media_type):
+                return _answer(status, refusal, media_type)
+            case _:
+                assert_never(answer)
 
     return Litestar(
         route_handlers=[Router(path="/", route_handlers=[add_checkpoint])],
@@ -47,6 +52,11 @@ def create_witness_app(witness: Witness, clock: Callable[[], datetime]) -> Lites
         request_max_body_size=MAX_REQUEST_BYTES,
         openapi_config=None,
     )
+
+
+def _answer(status: int, body: bytes, media_type: str = PLAIN_TYPE, **headers: str) -> Response[bytes]:
+    """The type stands as the protocol has it; given as a media type, the framework would add to it."""
+    return Response(body, status_code=status, headers={"content-type": media_type, **headers})
 
 
 def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -60,12 +70,12 @@ def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[byt
             status, sentence = 500, "something went wrong in this witness"
     if status >= 500:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    headers = {}
     if status == 413:
-        sentence = f"a request has at most `{MAX_REQUEST_BYTES}` bytes"
         # The rest of the body stays unread, so this connection can carry no further request: say so.
-        headers["connection"] = "close"
-    return Response(f"{sentence}\n".encode(), status_code=status, media_type=PLAIN_TYPE, headers=headers)
+        return _answer(
+            413, f"a request has at most `{MAX_REQUEST_BYTES}` bytes\n".encode(), connection="close"
+        )
+    return _answer(status, f"{sentence}\n".encode())
 
 
 def serve_witness(

@@ -23,6 +23,10 @@ class LedgerError(Exception):
         super().__init__(sentence)
         self.reason = Reason(reason_id, sentence, remedy)
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """A worker process hands its error to the one that asked."""
+        return type(self), (self.reason.id, self.reason.sentence, self.reason.remedy)
+
 
 class InvalidStatement(LedgerError):  # noqa: N818 — names the state, as in the specs
     pass
@@ -43,6 +47,9 @@ class Violation(LogError):  # noqa: N818
         """The leaf at which the rule was broken."""
         self.evidence = evidence
         """That leaf, as the log published it."""
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.reason.id, self.reason.sentence, self.index, self.evidence)
 
 
 class MediaError(LedgerError):

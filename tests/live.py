@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ import numpy as np
 import openai
 import pytest
 from av.video.stream import VideoStream
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from matplotlib import cbook
 from numpy.typing import NDArray
 from PIL import Image
@@ -37,8 +36,9 @@ from skimage import data
 
 from ledger.canonical import canonical
 from ledger.consent.statement import ENROLMENT_TAG, GRANT_TAG, SESSION_TAG, encode_key, sign
-from ledger.log.disclosure import verify_disclosure
+from ledger.log import completeness
 from ledger.log.note import Checkpoint, VerifierKey, open_checkpoint
+from ledger.log.policy import Policy
 
 MODEL = "countersign-reference"
 PROMPT = "a portrait in golden light"
@@ -210,10 +210,12 @@ class Site:
             return open_checkpoint(web.get("/checkpoint").content, log).checkpoint
 
     def audit(self, cameo_id: str) -> list[dict[str, Any]]:
-        """The auditor's answer about a likeness; every entry is verified."""
+        """The auditor's answer about a likeness, once it is proven to be everything."""
         with self.client("press council") as web:
-            answer = web.get("/v1/audit/uses", params={"cameo": cameo_id}).json()
-            return verified(answer, web.get("/v1/log/keys").json())
+            bundle = web.get("/v1/audit/uses", params={"cameo": cameo_id}).json()
+            vkey = VerifierKey.parse(web.get("/v1/log/keys").json()["vkey"])
+        whole = completeness.verify(bundle, Policy.alone(vkey))
+        return [dict(body) for _, body in whole.records]
 
     # -- enrolment ------------------------------------------------------------------------------------------
 
@@ -311,13 +313,6 @@ class Owner:
         before = self.site.checkpoint(), self.used()
         yield
         assert (self.site.checkpoint(), self.used()) == before
-
-
-def verified(answer: dict[str, Any], keys_of_log: dict[str, Any]) -> list[dict[str, Any]]:
-    """The bodies of disclosed entries, each proven to be in the log."""
-    log = VerifierKey.parse(keys_of_log["vkey"])
-    keys = [Ed25519PublicKey.from_public_bytes(b64decode(key)) for key in keys_of_log["service_keys"]]
-    return [dict(verify_disclosure(item, log, keys)) for item in answer["entries"]]
 
 
 def ended(web: httpx.Client, video_id: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ledger.log.leaf import (
     commit,
     commitments_preimage,
     key_id,
+    kid_of,
     make_leaf,
     open_leaf,
     verify_opening,
@@ -30,6 +31,7 @@ ORIGIN = "ledger.example/likeness"
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x33" * 32)
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(b"\x44" * 32)
 KEYS = [OTHER_KEY.public_key(), KEY.public_key()]
+PUBLIC = [key.public_bytes_raw() for key in KEYS]
 BODY = Digest(sha256(b'{"kind":"decision"}').digest())
 DEPICTED = Opening(b"\x01" * 32, "depicted", 0, BODY)
 REQUESTER = Opening(b"\x02" * 32, "requester", 7, BODY)
@@ -83,7 +85,7 @@ def test_the_leaf_is_canonical_cbor_with_exactly_these_headers() -> None:
     protected, unprotected, payload, signature = message.value
     assert cbor2.loads(protected) == {
         1: -8,
-        4: key_id(KEY.public_key()),
+        4: key_id(PUBLIC[1]),
         15: {1: ORIGIN, 2: SUBJECT},
         258: -16,
         259: CONTENT_TYPE,
@@ -117,7 +119,7 @@ def test_another_implementation_of_cose_verifies_the_leaf() -> None:
 
 
 def test_a_leaf_opens_to_what_was_signed() -> None:
-    assert Leaf(Digest(sha256(commitments_preimage(COMMITMENTS)).digest()), key_id(KEYS[1])) == OPENED
+    assert Leaf(Digest(sha256(commitments_preimage(COMMITMENTS)).digest()), key_id(PUBLIC[1])) == OPENED
 
 
 def test_a_leaf_with_any_altered_bit_is_refused() -> None:
@@ -208,9 +210,19 @@ def test_a_leaf_by_a_strangers_key_is_refused() -> None:
 
 
 def test_a_key_id_copied_onto_another_signature_is_refused() -> None:
-    forged = make_leaf(COMMITMENTS, ORIGIN, OTHER_KEY).replace(key_id(KEYS[0]), key_id(KEYS[1]))
+    forged = make_leaf(COMMITMENTS, ORIGIN, OTHER_KEY).replace(key_id(PUBLIC[0]), key_id(PUBLIC[1]))
     with pytest.raises(LogError, match="signature"):
         open_leaf(forged, ORIGIN, KEYS)
+
+
+def test_the_claimed_key_is_read_without_a_signature_but_not_out_of_other_bytes() -> None:
+    """Whoever replays a log of many entries finds a leaf by a retired key by this alone."""
+    unsigned = LEAF[:-64] + bytes(64)
+    assert kid_of(LEAF, ORIGIN) == kid_of(unsigned, ORIGIN) == key_id(PUBLIC[1])
+    assert kid_of(make_leaf(COMMITMENTS, ORIGIN, OTHER_KEY), ORIGIN) == key_id(PUBLIC[0])
+    for other in (LEAF + b"\x00", LEAF[:-1], LEAF[1:], b"", LEAF.replace(b"likeness", b"likenesz")):
+        with pytest.raises(LogError, match="not a leaf of the log"):
+            kid_of(other, ORIGIN)
 
 
 # --- privacy ------------------------------------------------------------------------------------------------

@@ -9,11 +9,10 @@ import pytest
 
 from conftest import Checker, Request
 from ledger.log.merkle import (
-    Frontier,
+    Tree,
     consistency_proof,
     inclusion_proof,
     leaf_hash,
-    root_at,
     tile_path,
 )
 from ledger.log.note import Checkpoint, SignatureType, SignerKey, cosign, sign_note
@@ -31,16 +30,11 @@ class Log:
 
     def __init__(self) -> None:
         self.entries = [b"entry %d" % i for i in range(SIZE)]
-        self.nodes: dict[tuple[int, int], bytes] = {}
-        frontier = Frontier()
-        for entry in self.entries:
-            self.nodes |= {(n.level, n.position): n.hash for n in frontier.append(leaf_hash(entry))}
-
-    def node(self, level: int, position: int) -> bytes:
-        return self.nodes[level, position]
+        self.tree = Tree()
+        self.tree.extend(map(leaf_hash, self.entries))
 
     def checkpoint(self, size: int) -> bytes:
-        return sign_note(Checkpoint(ORIGIN, size, root_at(size, self.node)).text(), [LOG])
+        return sign_note(Checkpoint(ORIGIN, size, self.tree.root(size)).text(), [LOG])
 
     def logged(self, index: int, size: int) -> Request:
         return {
@@ -48,7 +42,7 @@ class Log:
             "note": self.checkpoint(size),
             "leaf": self.entries[index],
             "index": index,
-            "proof": inclusion_proof(index, size, self.node),
+            "proof": inclusion_proof(index, size, self.tree.node),
         }
 
     def extended(self, old: int, size: int) -> Request:
@@ -56,8 +50,8 @@ class Log:
             "vkey": str(LOG.verifier),
             "note": self.checkpoint(size),
             "oldSize": old,
-            "oldRoot": root_at(old, self.node),
-            "consistency": consistency_proof(old, size, self.node),
+            "oldRoot": self.tree.root(old),
+            "consistency": consistency_proof(old, size, self.tree.node),
         }
 
 
@@ -97,7 +91,7 @@ def test_go_refuses_what_was_altered_so_its_acceptance_means_something(check: Ch
 
 def test_go_opens_a_checkpoint_that_witnesses_cosigned(check: Checker) -> None:
     request = LOGGED.logged(0, SIZE)
-    text = Checkpoint(ORIGIN, SIZE, root_at(SIZE, LOGGED.node)).text()
+    text = Checkpoint(ORIGIN, SIZE, LOGGED.tree.root()).text()
     request["note"] += cosign(text, WITNESS, datetime(2026, 1, 1, tzinfo=UTC))
     assert check([request]) == [{"origin": ORIGIN, "size": SIZE}]
 

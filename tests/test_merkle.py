@@ -1,6 +1,9 @@
 """Laws of the Merkle tree, against a second implementation written straight from RFC 6962 §2.1."""
 
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 import pytest
@@ -11,8 +14,8 @@ from ledger.errors import LogError
 from ledger.log.merkle import (
     EMPTY_ROOT,
     MAX_ENTRY_BYTES,
-    Frontier,
     Tile,
+    Tree,
     consistency_proof,
     entry_bundle,
     inclusion_proof,
@@ -55,18 +58,10 @@ LARGEST = 130
 sizes = st.integers(1, LARGEST)
 
 
-class Tree:
-    """A stored tree of distinct leaves that serves only complete subtrees."""
-
-    def __init__(self, leaves: Sequence[bytes]) -> None:
-        self.leaves = [leaf_hash(leaf) for leaf in leaves]
-        self.nodes: dict[tuple[int, int], bytes] = {}
-        self.frontier = Frontier()
-        for leaf in self.leaves:
-            self.nodes |= {(n.level, n.position): n.hash for n in self.frontier.append(leaf)}
-
-    def node(self, level: int, position: int) -> bytes:
-        return self.nodes[level, position]
+def tree_of(leaves: Sequence[bytes]) -> Tree:
+    tree = Tree()
+    tree.extend(leaf_hash(leaf) for leaf in leaves)
+    return tree
 
 
 def naive_root(leaves: Sequence[bytes]) -> bytes:
@@ -81,19 +76,22 @@ def naive_root(leaves: Sequence[bytes]) -> bytes:
     return sha256(b"\x01" + naive_root(leaves[:k]) + naive_root(leaves[k:])).digest()
 
 
-TREE = Tree([b"leaf %d" % i for i in range(LARGEST)])
-NAIVE = [naive_root(TREE.leaves[:size]) for size in range(LARGEST + 1)]
+DATA = [b"leaf %d" % i for i in range(LARGEST)]
+HASHES = [leaf_hash(data) for data in DATA]
+TREE = tree_of(DATA)
+NAIVE = [naive_root(HASHES[:size]) for size in range(LARGEST + 1)]
+COMPLETE = [(level, i) for level in range(8) for i in range(LARGEST >> level)]
 
 
 # --- vectors ------------------------------------------------------------------------------------------------
 
 
 def test_roots_are_those_of_the_published_vectors() -> None:
-    frontier = Frontier()
-    assert EMPTY_ROOT.hex() == ROOTS[0] == frontier.root().hex()
+    tree = Tree()
+    assert EMPTY_ROOT.hex() == ROOTS[0] == tree.root().hex()
     for size, leaf in enumerate(LEAVES, start=1):
-        frontier.append(leaf_hash(leaf))
-        assert frontier.root().hex() == ROOTS[size]
+        tree.extend([leaf_hash(leaf)])
+        assert (tree.size, tree.root().hex()) == (size, ROOTS[size])
 
 
 def test_leaves_and_nodes_hash_in_separate_domains() -> None:
@@ -101,46 +99,78 @@ def test_leaves_and_nodes_hash_in_separate_domains() -> None:
     assert node_hash(left, right) != leaf_hash(left + right)
 
 
-# --- the right edge -----------------------------------------------------------------------------------------
+# --- a tree that grows --------------------------------------------------------------------------------------
 
 
-def test_frontier_root_is_the_naive_root_at_every_size() -> None:
-    frontier = Frontier()
-    for size, leaf in enumerate(TREE.leaves, start=1):
-        frontier.append(leaf)
-        assert frontier.root() == NAIVE[size] == root_at(size, TREE.node)
+def test_the_root_is_the_naive_root_at_every_size_it_had_or_has() -> None:
+    grown = Tree()
+    for size, leaf in enumerate(HASHES, start=1):
+        grown.extend([leaf])
+        assert grown.root() == NAIVE[size] == TREE.root(size) == root_at(size, TREE.node)
+    assert [grown.root(size) for size in range(LARGEST + 1)] == NAIVE
 
 
-def test_frontier_emits_every_complete_subtree_exactly_once() -> None:
-    expected = {(lv, i) for lv in range(8) for i in range(LARGEST >> lv)}
-    assert set(TREE.nodes) == expected
-    emitted = [(n.level, n.position) for f in [Frontier()] for leaf in TREE.leaves for n in f.append(leaf)]
-    assert len(emitted) == len(expected)
-    assert all(TREE.node(lv, i) == naive_root(TREE.leaves[i << lv : (i + 1) << lv]) for lv, i in expected)
-
-
-@given(st.integers(0, LARGEST))
-def test_frontier_survives_storage(size: int) -> None:
-    stored = Frontier.read(size, TREE.node)
-    restored = Frontier.from_bytes(size, stored.to_bytes())
-    assert restored.edge == stored.edge == Frontier(stored.size, stored.edge).edge
-    for leaf in TREE.leaves[size:]:
-        restored.append(leaf)
-    assert restored.root() == NAIVE[LARGEST]
-    assert stored.size == size, "a restored frontier must not share state with its source"
-
-
-@pytest.mark.parametrize(
-    ("size", "edge"), [(1, []), (0, [EMPTY_ROOT]), (3, [EMPTY_ROOT]), (1, [b"short"]), (-1, [])]
-)
-def test_frontier_refuses_an_edge_that_does_not_fit_its_size(size: int, edge: list[bytes]) -> None:
+def test_every_complete_subtree_is_there_and_no_other() -> None:
+    for level, i in COMPLETE:
+        assert TREE.node(level, i) == naive_root(HASHES[i << level : (i + 1) << level])
+    # A subtree at the right edge that is not complete yet would change later.
+    for level in range(10):
+        for i in (-1, LARGEST >> level, (LARGEST >> level) + 1):
+            with pytest.raises(LogError):
+                TREE.node(level, i)
     with pytest.raises(LogError):
-        Frontier(size, edge)
+        TREE.node(-1, 0)
 
 
-def test_frontier_refuses_a_leaf_that_is_no_hash() -> None:
+@given(st.lists(st.integers(0, 40), max_size=12))
+def test_a_tree_is_the_same_in_whatever_steps_it_grew(steps: list[int]) -> None:
+    tree, at = Tree(), 0
+    for step in steps:
+        before = tree.size, tree.root()
+        tree.extend(HASHES[at : at + step])
+        at = min(at + step, LARGEST)
+        assert (tree.size, tree.root(), tree.root(before[0])) == (at, NAIVE[at], before[1])
+    tree.extend(HASHES[at:])
+    assert [tree.node(*place) for place in COMPLETE] == [TREE.node(*place) for place in COMPLETE]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9).filter(lambda fine: not all(fine)))
+def test_a_leaf_that_is_no_hash_is_refused_and_none_beside_it_is_added(fine: list[bool]) -> None:
+    tree = tree_of(DATA[:5])
     with pytest.raises(LogError):
-        Frontier().append(b"raw data instead of a hash")
+        tree.extend([HASHES[5] if good else b"raw data instead of a hash" for good in fine])
+    assert (tree.size, tree.root()) == (5, NAIVE[5])
+    tree.extend(HASHES[5:])
+    assert tree.root() == NAIVE[LARGEST]
+
+
+@pytest.mark.parametrize("size", [LARGEST + 1, -1, 2**63])
+def test_no_root_is_made_up_for_a_size_the_tree_never_had(size: int) -> None:
+    with pytest.raises(LogError):
+        TREE.root(size)
+
+
+def test_a_reader_beside_the_writer_never_misses_a_node() -> None:
+    """The size it reads is of a tree that is whole already."""
+    tree, stop = Tree(), threading.Event()
+
+    def read() -> int:
+        read = 0
+        while not stop.is_set():
+            size = tree.size
+            assert tree.root(size) == NAIVE[size]
+            read += 1
+        return read
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        try:
+            for leaf in HASHES:
+                tree.extend([leaf])
+                time.sleep(0.0002)
+        finally:
+            stop.set()
+        assert reading.result(30)
 
 
 # --- inclusion ----------------------------------------------------------------------------------------------
@@ -150,7 +180,7 @@ def test_every_inclusion_proof_verifies() -> None:
     for size in range(1, 70):
         for index in range(size):
             proof = inclusion_proof(index, size, TREE.node)
-            verify_inclusion(TREE.leaves[index], index, size, proof, NAIVE[size])
+            verify_inclusion(HASHES[index], index, size, proof, NAIVE[size])
 
 
 @st.composite
@@ -162,7 +192,7 @@ def placed(draw: st.DrawFn) -> tuple[int, int]:
 @given(placed(), st.data())
 def test_inclusion_refuses_any_altered_bit(place: tuple[int, int], data: st.DataObject) -> None:
     index, size = place
-    inputs = [TREE.leaves[index], NAIVE[size], *inclusion_proof(index, size, TREE.node)]
+    inputs = [HASHES[index], NAIVE[size], *inclusion_proof(index, size, TREE.node)]
     victim = data.draw(st.integers(0, len(inputs) - 1))
     bit = data.draw(st.integers(0, 255))
     inputs[victim] = _flip(inputs[victim], bit)
@@ -177,7 +207,7 @@ def test_inclusion_refuses_any_other_index(place: tuple[int, int], other: int) -
     assume(other != index)
     with pytest.raises(LogError):
         verify_inclusion(
-            TREE.leaves[index], other, size, inclusion_proof(index, size, TREE.node), NAIVE[size]
+            HASHES[index], other, size, inclusion_proof(index, size, TREE.node), NAIVE[size]
         )
 
 
@@ -187,13 +217,13 @@ def test_inclusion_refuses_any_other_size_with_its_root(place: tuple[int, int], 
     assume(other != size)
     with pytest.raises(LogError):
         verify_inclusion(
-            TREE.leaves[index], index, other, inclusion_proof(index, size, TREE.node), NAIVE[other]
+            HASHES[index], index, other, inclusion_proof(index, size, TREE.node), NAIVE[other]
         )
 
 
 def test_a_false_size_beside_a_true_root_can_pass_so_both_must_come_from_one_checkpoint() -> None:
     """RFC 6962 binds leaves, not the size: this is why TlogProof takes size and root out of signed text."""
-    verify_inclusion(TREE.leaves[0], 0, 3, inclusion_proof(0, 4, TREE.node), NAIVE[4])
+    verify_inclusion(HASHES[0], 0, 3, inclusion_proof(0, 4, TREE.node), NAIVE[4])
 
 
 @given(placed(), st.data())
@@ -203,24 +233,24 @@ def test_inclusion_refuses_a_proof_of_another_length(place: tuple[int, int], dat
     at = data.draw(st.integers(0, len(proof)))
     longer = [*proof[:at], NAIVE[1], *proof[at:]]
     with pytest.raises(LogError):
-        verify_inclusion(TREE.leaves[index], index, size, longer, NAIVE[size])
+        verify_inclusion(HASHES[index], index, size, longer, NAIVE[size])
     if proof:
         del proof[min(at, len(proof) - 1)]
         with pytest.raises(LogError):
-            verify_inclusion(TREE.leaves[index], index, size, proof, NAIVE[size])
+            verify_inclusion(HASHES[index], index, size, proof, NAIVE[size])
 
 
 def test_inclusion_refuses_a_true_path_at_a_size_it_does_not_reach() -> None:
     """The hashes alone are right in both: only counting the levels refuses them."""
     with pytest.raises(LogError, match="too short"):
-        verify_inclusion(TREE.leaves[0], 0, 3, inclusion_proof(0, 2, TREE.node), NAIVE[2])
+        verify_inclusion(HASHES[0], 0, 3, inclusion_proof(0, 2, TREE.node), NAIVE[2])
     with pytest.raises(LogError, match="too long"):
-        verify_inclusion(TREE.leaves[3], 1, 2, inclusion_proof(3, 4, TREE.node), NAIVE[4])
+        verify_inclusion(HASHES[3], 1, 2, inclusion_proof(3, 4, TREE.node), NAIVE[4])
 
 
 def test_inclusion_refuses_hashes_of_shifted_length() -> None:
     """31 bytes beside 33 hash to the same node as 32 beside 32."""
-    left, right = TREE.leaves[:2]
+    left, right = HASHES[:2]
     with pytest.raises(LogError, match="32 bytes"):
         verify_inclusion(left + right[:1], 0, 2, [right[1:]], NAIVE[2])
 
@@ -305,10 +335,10 @@ def test_a_rewritten_leaf_is_never_consistent_with_the_old_tree(
 ) -> None:
     old, new = sizes_
     changed = data.draw(st.integers(0, old - 1))
-    forked = Tree([b"leaf %d" % i if i != changed else b"rewritten" for i in range(new)])
+    forked = tree_of([DATA[i] if i != changed else b"rewritten" for i in range(new)])
     with pytest.raises(LogError):
         verify_consistency(
-            old, new, consistency_proof(old, new, forked.node), NAIVE[old], forked.frontier.root()
+            old, new, consistency_proof(old, new, forked.node), NAIVE[old], forked.root()
         )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import LogError
 from ledger.ids import Digest
-from ledger.log.merkle import EMPTY_ROOT, Frontier, inclusion_proof, leaf_hash
+from ledger.log.merkle import EMPTY_ROOT, Tree, inclusion_proof, leaf_hash
 from ledger.log.note import (
     MAX_NOTE_BYTES,
     MAX_SIGNATURES,
@@ -443,12 +443,10 @@ def test_two_verifier_keys_that_collide_are_refused_as_configuration() -> None:
 
 
 def _logged(count: int, index: int) -> tuple[bytes, TlogProof]:
-    frontier = Frontier()
-    nodes: dict[tuple[int, int], bytes] = {}
-    for i in range(count):
-        nodes |= {(n.level, n.position): n.hash for n in frontier.append(leaf_hash(b"%d" % i))}
-    note = sign_note(Checkpoint(ORIGIN, count, frontier.root()).text(), [LOG])
-    path = inclusion_proof(index, count, lambda level, position: nodes[level, position])
+    tree = Tree()
+    tree.extend(leaf_hash(b"%d" % i) for i in range(count))
+    note = sign_note(Checkpoint(ORIGIN, count, tree.root()).text(), [LOG])
+    path = inclusion_proof(index, count, tree.node)
     return leaf_hash(b"%d" % index), TlogProof(index, tuple(path), note)
 
 

@@ -22,13 +22,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from ledger.canonical import canonical, sha256
 from ledger.errors import InvalidStatement, NotFound
 from ledger.ids import AppId, GrantId
-from ledger.log.disclosure import disclose, verify_disclosure
+from ledger.log import completeness
+from ledger.log.completeness import Seen
+from ledger.log.leaf import open_leaf, verify_opening
+from ledger.log.merkle import leaf_hash
 from ledger.log.note import open_checkpoint
+from ledger.log.policy import Policy
+from ledger.log.public import parse_public
 from ledger.store.journal import Opened
 from safety.chain import Allowed, Permit
-from world import Someone, World, open_ledger, zulu
+from world import ORIGIN, Someone, World, open_ledger, zulu
 
 REASON = [{"id": "render.failed", "reason": "the model stopped", "remedy": "try again"}]
 WHICH = st.integers(0, 11)
@@ -74,6 +80,7 @@ class Story(RuleBasedStateMachine):
         self.held: list[Held] = []
         self.jobs: list[Job] = []
         self.leaves: list[object] = []
+        self.seen: dict[str, Seen] = {}
         self.turn = 0
         self.minors: list[Someone] = []
         self.apps = [self.world.app("Film Club"), self.world.app("Postcards")]
@@ -194,13 +201,43 @@ class Story(RuleBasedStateMachine):
         self.audit(one(self.people, self.turn))
 
     @invariant()
-    def a_disclosed_entry_verifies(self) -> None:
-        entries = self.world.entries(one([*self.apps, *(who.person_id for who in self.people)], self.turn))
+    def someones_list_is_proven_whole_and_to_extend_the_one_before(self) -> None:
+        """As its owner checks it, who has the log's key and remembers their last visit."""
+        someone, ledger = one(self.people, self.turn), self.world.ledger
+        seen = self.seen.get(someone.cameo_id)
+        with ledger.reading() as tx:
+            bundle = completeness.prove(
+                tx,
+                ledger.replica,
+                someone.person_id,
+                someone.cameo_id,
+                ledger.checkpoint(),
+                since=seen.size if seen else 0,
+            )
+        whole = completeness.verify(bundle, Policy.alone(ledger.verifier), seen)
+        assert whole.extends == (seen.size if seen else None)
+        assert list(whole.records) == [
+            (entry.index, entry.body) for entry in self.world.entries(someone.person_id)
+        ]
+        # The story it tells is the model's.
+        mine = [job for job in self.jobs if any(held.owner is someone for held in job.under)]
+        assert whole.story.allowed == len(mine)
+        assert whole.story.released == sum(job.state == "released" for job in mine)
+        self.seen[someone.cameo_id] = whole.seen
+
+    @invariant()
+    def what_an_app_holds_proves_the_entry_and_who_else_it_is_about(self) -> None:
+        ledger, entries = self.world.ledger, self.world.entries(one(self.apps, self.turn))
         if entries:
             entry = one(entries, self.turn)
-            item = disclose(entry, self.world.ledger.proof(entry.index))
-            keys = [self.world.keyring.service.public_key()]
-            assert verify_disclosure(item, self.world.ledger.verifier, keys) == entry.body
+            with ledger.reading() as tx:
+                leaf, commitments = tx.statements([entry.index])[entry.index]
+            ledger.proof(entry.index).verify(leaf_hash(leaf), ledger.verifier)
+            signed = open_leaf(leaf, ORIGIN, [self.world.keyring.service.public_key()])
+            verify_opening(signed, commitments, entry.opening, sha256(canonical(entry.body)))
+            for opening in entry.others.values():
+                verify_opening(signed, commitments, opening, opening.value)
+            assert len(entry.others) == len(commitments) - 1
 
     # -- how --------------------------------------------------------------------------------------------
 
@@ -256,8 +293,9 @@ class Story(RuleBasedStateMachine):
         assert audited(self.world.entries(someone.person_id)) == known
 
     def size(self) -> int:
+        """How many entries about somebody there are; what the log says about itself is not counted."""
         with self.world.ledger.reading() as tx:
-            return tx.size()
+            return sum(parse_public(leaf, ORIGIN) is None for _, leaf in tx.leaves())
 
 
 def one(some: Sequence[T], which: int) -> T:

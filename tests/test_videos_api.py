@@ -272,7 +272,7 @@ def test_a_denial_is_400_or_403_recorded_and_free(
     assert error["reasons"]
     assert all(reason.keys() == {"id", "reason", "remedy"} for reason in error["reasons"])
     assert collins.used() == used
-    assert live.checkpoint().size == size + 1
+    assert live.checkpoint().size == size + 2, "the refusal, and the epoch that gives it its tag"
 
 
 def test_a_picture_of_somebody_unnamed_is_refused(app: httpx.Client, collins: Owner) -> None:

@@ -5,61 +5,148 @@ kept whole, with its evidence, so that anyone the owner shows it to can check th
 """
 
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
 from typing import Any
 
 from ledger.consent.grant import Grant, RevocationEffect, check_signable, parse_grant
-from ledger.consent.statement import GRANT_TAG, DeviceSignature, verify
+from ledger.consent.statement import GRANT_TAG, DeviceSignature, verify, wrong_signer
 from ledger.errors import InvalidStatement, NotFound
 from ledger.ids import CameoId, GrantId, LeafIndex, PersonId
 from ledger.log.sequencer import Ledger
-from ledger.store.journal import About, Opened
+from ledger.store.journal import About, Draft, Opened
 from ledger.store.transaction import Transaction
+
+BATCH = 250
+"""Grants verified in one piece, and written in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedGrant:
+    """A grant and its evidence as they came in, and whose they claim to be."""
+
+    owner: PersonId
+    value: Any
+    evidence: DeviceSignature
 
 
 def record_grant(
     ledger: Ledger, owner: PersonId, value: object, evidence: DeviceSignature, *, at: datetime
 ) -> tuple[Grant, LeafIndex]:
     """Add a grant the owner signed. Raises InvalidStatement; then nothing is written."""
-    grant = parse_grant(value)
-    check_signable(grant, at=at)
+    grant = _verified(SignedGrant(owner, value, evidence), at)
 
     def operation(tx: Transaction) -> LeafIndex:
-        person = tx.person(owner)
+        _Facts(tx, [grant.id], at).check(owner, grant, evidence)
+        return tx.append("grant", grant.id, [_about(owner, grant, evidence)], at=at)
+
+    return grant, ledger.transact(operation)
+
+
+def record_grants(
+    ledger: Ledger, signed: Sequence[SignedGrant], *, at: datetime
+) -> list[LeafIndex | InvalidStatement]:
+    """Add many grants that their owners signed. What became of each, in order; one refused hinders no other.
+
+    Signatures are verified in the ledger's worker processes, where it has any, before the log is held up.
+    """
+    parts = [signed[start : start + BATCH] for start in range(0, len(signed), BATCH)]
+    check, workers = partial(_verified_or_why, at=at), ledger.keys.workers
+    checked = workers.map(check, parts) if workers is not None else map(check, parts)
+    outcomes: list[LeafIndex | InvalidStatement] = []
+    for part, grants in zip(parts, checked, strict=True):
+        outcomes += ledger.transact(partial(_record_part, part=part, grants=grants, at=at))
+    return outcomes
+
+
+def _record_part(
+    tx: Transaction,
+    part: Sequence[SignedGrant],
+    grants: Sequence[Grant | InvalidStatement],
+    at: datetime,
+) -> list[LeafIndex | InvalidStatement]:
+    answers: list[LeafIndex | InvalidStatement | None] = []
+    drafts: list[Draft] = []
+    facts = _Facts(tx, [grant.id for grant in grants if isinstance(grant, Grant)], at)
+    for one, grant in zip(part, grants, strict=True):
+        try:
+            if isinstance(grant, InvalidStatement):
+                raise grant
+            facts.check(one.owner, grant, one.evidence)
+            drafts.append(Draft("grant", grant.id, [_about(one.owner, grant, one.evidence)], at))
+            answers.append(None)
+        except InvalidStatement as refused:
+            answers.append(refused)
+    indices = iter(tx.append_all(drafts) if drafts else [])
+    return [next(indices) if answer is None else answer for answer in answers]
+
+
+def _verified_or_why(part: Sequence[SignedGrant], at: datetime) -> list[Grant | InvalidStatement]:
+    answers: list[Grant | InvalidStatement] = []
+    for one in part:
+        try:
+            answers.append(_verified(one, at))
+        except InvalidStatement as refused:
+            answers.append(refused)
+    return answers
+
+
+def _verified(signed: SignedGrant, at: datetime) -> Grant:
+    """Everything that can be said of a grant without the ledger. That the key is the owner's is said later."""
+    grant = parse_grant(signed.value)
+    check_signable(grant, at=at)
+    verify(GRANT_TAG, grant.signed_bytes(), signed.evidence, expected_key=signed.evidence.public_key)
+    return grant
+
+
+class _Facts:
+    """What a grant must agree with, read once for all grants of one transaction."""
+
+    def __init__(self, tx: Transaction, grants: Sequence[GrantId], at: datetime) -> None:
+        self._taken = tx.taken("grant", grants)
+        self._person, self._owner, self._app = cache(tx.person), cache(tx.owner), cache(tx.app)
+        self._minor = cache(lambda owner: tx.standing(owner).minor(at))
+
+    def check(self, owner: PersonId, grant: Grant, evidence: DeviceSignature) -> None:
+        """Raises InvalidStatement. A grant that passed is taken: it does not pass twice."""
+        person = self._person(owner)
         # 1. The grantor is the person asking, and the likeness is theirs.
-        if person is None or grant.grantor != owner or tx.owner(grant.cameo) != owner:
+        if person is None or grant.grantor != owner or self._owner(grant.cameo) != owner:
             raise InvalidStatement(
                 "grant.not_yours",
                 "the grant is about a likeness that is not yours",
                 "grant your own likeness",
             )
-        # 2. Their enrolled device signed exactly these bytes.
-        verify(GRANT_TAG, grant.signed_bytes(), evidence, expected_key=person.device_key)
+        # 2. Some key signed exactly these bytes; it is the enrolled device's.
+        if evidence.public_key != person.device_key:
+            raise wrong_signer()
         # 3. It is new: a grant that was revoked can not be brought back by sending it again.
-        if tx.find("grant", grant.id) is not None:
+        if grant.id in self._taken:
             raise InvalidStatement(
                 "grant.replayed", "this grant was already recorded", "ask for a new preview"
             )
-        standing = tx.standing(owner)
-        if standing.minor(at):
+        if self._minor(owner):
             raise InvalidStatement(
                 "grant.minor",
                 "a likeness of someone under 18, or of unknown age, needs a guardian's co-signature",
                 "have the age verified, or ask a guardian",
             )
         # 4. Whoever may use it exists.
-        if grant.grantee.type == "app" and tx.app(grant.grantee.id) is None:
+        if grant.grantee.type == "app" and self._app(grant.grantee.id) is None:
             raise InvalidStatement(
                 "grant.unknown_grantee", f"there is no app `{grant.grantee.id}`", "check the app's id"
             )
-        body = {
-            "grant": grant.model_dump(mode="json", by_alias=True),
-            "evidence": evidence.model_dump(mode="json"),
-        }
-        return tx.append("grant", grant.id, [About(owner, "grantor", body)], at=at)
+        self._taken.add(grant.id)
 
-    return grant, ledger.transact(operation)
+
+def _about(owner: PersonId, grant: Grant, evidence: DeviceSignature) -> About:
+    body = {
+        "grant": grant.model_dump(mode="json", by_alias=True),
+        "evidence": evidence.model_dump(mode="json"),
+    }
+    return About(owner, "grantor", body)
 
 
 def revoke(

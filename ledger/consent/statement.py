@@ -101,11 +101,7 @@ def verify(tag: str, statement: bytes, evidence: DeviceSignature, *, expected_ke
     Raises InvalidStatement when another key signed, or when the text is not what was signed.
     """
     if evidence.public_key != expected_key:
-        raise InvalidStatement(
-            "statement.wrong_signer",
-            "the statement is signed by a key that is not the one on record",
-            "sign with the device that was enrolled",
-        )
+        raise wrong_signer()
     key = Ed25519PublicKey.from_public_bytes(decode_bytes(evidence.public_key, 32))
     try:
         key.verify(decode_bytes(evidence.signature, 64), challenge(tag, statement))
@@ -116,3 +112,11 @@ def verify(tag: str, statement: bytes, evidence: DeviceSignature, *, expected_ke
             "ask for a new preview and sign that",
         ) from error
     return statement
+
+
+def wrong_signer() -> InvalidStatement:
+    return InvalidStatement(
+        "statement.wrong_signer",
+        "the statement is signed by a key that is not the one on record",
+        "sign with the device that was enrolled",
+    )

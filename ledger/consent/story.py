@@ -3,12 +3,16 @@
 Pure: the input is the whole list, proven complete by :mod:`ledger.log.completeness`. *Log order decides, never
 clocks*: what matters about a revocation is its place. Rules, each a :class:`Violation` at the record that breaks it:
 
-1. The list begins with the one enrolment, and nothing follows an erasure.
+1. The list begins with the one enrolment, is about this likeness throughout, and nothing follows an erasure.
 2. Places ascend; times do not run backwards, nor beyond the time of the epoch that ends the log.
 3. A grant is recorded once, is about this likeness, and its owner's enrolled device signed exactly its bytes.
-4. An allowed decision names grants that were live at its place and moment, given to the app that asked, with a
-   use left.
-5. A clip is released once, after the decision that allowed it, and before any revocation of its grants.
+4. An allowed decision names grants that were live at its place and moment, given to the app that asked, for that
+   purpose and action, with a use left.
+5. A clip is released once, after the decision that allowed it, under the same grants while they are live, and
+   approved where a grant asks for that.
+6. A use is given back once, by what was allowed and not released.
+
+Whether a clip kept to the contexts, modalities and audience of its grants can not be seen here: records do not say.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +56,8 @@ def replay(records: Sequence[Record], until: int) -> Story:
             raise Violation(
                 "story.unreadable", f"record at `{index}` can not be read: {error}", index
             ) from error
+    if not records:
+        raise Violation("story.enrolment", "a list begins with its only enrolment", 0)
     return Story(told.standing, told.allowed, told.refused, len(told.released))
 
 
@@ -63,7 +69,7 @@ class _Telling:
         self._last, self._time = -1, 0
         self._device = ""
         self._granted: dict[str, tuple[str, ...]] = {}
-        """For each video that was allowed and not given back: its grants."""
+        """For each video that was allowed, and whose use was not given back: its grants."""
 
     def hear(self, index: LeafIndex, body: Mapping[str, Any], until: int) -> None:  # noqa: C901 — by the rules' numbers
         def broken(rule: str, sentence: str) -> Violation:
@@ -86,22 +92,25 @@ class _Telling:
         self._last, self._time = index, int(at.timestamp())
         before = self.standing
         self.standing = fold([Entry(index, kind, body)], before)
+        if body.get("cameo_id", self.standing.cameo_id) != self.standing.cameo_id:
+            raise broken("foreign", f"it is about another likeness, `{body['cameo_id']}`")
         match kind:
             case "enrolment":
                 self._device = body["enrolment"]["device_key"]
             case "grant":
                 # 3.
                 self._grant(parse_grant(body["grant"]), body, before, broken)
-            case "decision" if body["allowed"]:
+            case "decision" if _truth(body["allowed"]):
                 # 4.
                 self._decision(body, before, at, broken)
             case "decision":
                 self.refused += 1
-            case "returned":
-                self._granted.pop(body["video_id"], None)
             case "release":
                 # 5.
-                self._release(body, before, broken)
+                self._release(body, before, at, broken)
+            case "returned":
+                # 6.
+                self._returned(body, broken)
             case _:
                 pass
 
@@ -114,7 +123,7 @@ class _Telling:
         verify(GRANT_TAG, grant.signed_bytes(), evidence, expected_key=self._device)
 
     def _decision(self, body: Mapping[str, Any], before: Standing, at: datetime, broken: Broken) -> None:
-        video, grants = body["video_id"], tuple(body["grant_ids"])
+        video, grants = body["video_id"], _grants(body)
         if video in self._granted or not grants:
             raise broken("use", f"`{video}` was allowed twice, or without naming a grant")
         for grant_id in grants:
@@ -131,23 +140,55 @@ class _Telling:
                 raise broken("expired", f"`{video}` was allowed under `{grant_id}` outside its time")
             if held.uses_left < 1:
                 raise broken("spent", f"`{video}` was allowed under `{grant_id}`, which had no use left")
-            if held.grant.grantee.type == "app" and held.grant.grantee.id != body["app_id"]:
+            # A grant to a person or a group is nobody's: which apps speak for them, no record says.
+            if held.grant.grantee.type != "everyone" and held.grant.grantee.id != body["app_id"]:
                 raise broken("foreign", f"`{video}` was allowed to an app that `{grant_id}` does not name")
+            if body.get("purpose") not in held.grant.purposes or body.get("action") not in held.grant.actions:
+                raise broken("beyond", f"`{video}` was allowed for what `{grant_id}` does not allow")
         self._granted[video] = grants
         self.allowed += 1
 
-    def _release(self, body: Mapping[str, Any], before: Standing, broken: Broken) -> None:
+    def _release(self, body: Mapping[str, Any], before: Standing, at: datetime, broken: Broken) -> None:
         video = body["video_id"]
-        grants = self._granted.get(video)
-        if grants is None or video in self.released:
+        if video not in self._granted or video in self.released:
             raise broken("release", f"`{video}` was released without a decision that allowed it, or twice")
-        revoked = [grant for grant in grants if before.grants[GrantId(grant)].revoked_index is not None]
-        if revoked or sorted(body["grant_ids"]) != sorted(grants):
-            raise broken(
-                "revoked", f"`{video}` was released after consent had been taken back, or under other grants"
-            )
+        held = [before.grants[GrantId(grant)] for grant in self._granted[video]]
+        if sorted(_grants(body)) != sorted(self._granted[video]):
+            raise broken("ungranted", f"`{video}` was released under other grants than it was allowed under")
+        if any(one.revoked_index is not None for one in held):
+            raise broken("revoked", f"`{video}` was released after consent had been taken back")
+        if not all(one.live(at) for one in held):
+            raise broken("expired", f"`{video}` was released after consent had expired")
+        asked = any(one.grant.approval == "before_release" for one in held)
+        if asked and before.approvals.get(video) is not True:
+            raise broken("unapproved", f"`{video}` was released without the approval its grant asks for")
         self.released.add(video)
+
+    def _returned(self, body: Mapping[str, Any], broken: Broken) -> None:
+        video = body["video_id"]
+        grants = self._granted.pop(video, None)
+        # A use that is given back after the clip went out could be had again, any number of times.
+        if grants is None or video in self.released or sorted(_grants(body)) != sorted(grants):
+            raise broken("returned", f"a use of `{video}` was given back that was not open")
+
+
+def _grants(body: Mapping[str, Any]) -> tuple[str, ...]:
+    named = body["grant_ids"]
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise TypeError("`grant_ids` is not a list of ids")
+    return tuple(named)
+
+
+def _truth(value: object) -> bool:
+    """Of a JSON boolean: to another reader, an empty list is true."""
+    if not isinstance(value, bool):
+        raise TypeError("what should be true or false is neither")
+    return value
 
 
 def moment(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    """One spelling only, so that times also sort as text."""
+    parsed = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    if parsed.strftime("%Y-%m-%dT%H:%M:%SZ") != text:
+        raise ValueError(f"`{text[:40]}` is not a UTC time such as `2026-03-01T00:00:00Z`")
+    return parsed

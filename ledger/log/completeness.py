@@ -10,34 +10,40 @@
 
 All binary values are base64. What :func:`verify` proves, under the reader's own :class:`~ledger.log.policy.Policy`:
 
-1. the log signed the checkpoint, a quorum of witnesses cosigned it, and the epoch is its last leaf;
+1. the log signed the checkpoint, a quorum of witnesses cosigned it, and the epoch is its last leaf, dated no
+   later than that;
 2. each record is a leaf of that log, by the service key in force at its place, and commits to exactly this body,
    as the n-th about the holder of K;
 3. tags t_0 … t_{k-1} are assigned to exactly these leaves, and t_k to none: so k is the whole number;
 4. K is the key this person's enrolment, record 0, names: so nobody else's short list stands in for this one;
 5. the story holds (:mod:`ledger.consent.story`): every use under a live grant, and none after its revocation;
-6. against what the reader saw before (:class:`Seen`): the same key, no fewer records, the same log grown.
+6. against what the reader saw before (:class:`Seen`): the same key, the same records and only newer ones, the
+   same log grown.
 
-What it does not prove: that the service records what it does (an app's receipt for a use that is not here is
-evidence against it), nor that the log keeps its epoch rules elsewhere (:mod:`ledger.log.monitor` checks that).
+What it does not prove: that the service records what it does (an app's evidence of a use that is not here is
+evidence against it: :func:`find`), nor that the log keeps its epoch rules elsewhere (:mod:`ledger.log.monitor`
+checks that). One leaf can commit to two n-th records about the same person, to be shown to different readers:
+one who comes back notices, two must compare `records_sha256`.
 Whoever holds K can recognise this person's entries in the public log, also future ones: it is the person's.
 """
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ledger.canonical import canonical, sha256
-from ledger.consent.story import Story, moment, replay
-from ledger.errors import LogError, Violation
-from ledger.ids import CameoId, LeafIndex, PersonId
-from ledger.keys import tag_of
+from ledger.consent.grant import CLOCK_SKEW
+from ledger.consent.story import Record, Story, moment, replay
+from ledger.errors import InvalidStatement, LogError, Violation
+from ledger.ids import CameoId, Digest, LeafIndex, PersonId
+from ledger.keys import Rotated, tag_of
 from ledger.log.leaf import Opening, open_leaf, verify_opening
 from ledger.log.merkle import (
+    MAX_SIZE,
     consistency_proof,
     inclusion_proof,
     leaf_hash,
@@ -113,6 +119,8 @@ class Seen:
     size: int
     root: str
     count: int
+    records_sha256: str
+    """Over the places and bodies of the records, so that readers can compare what they were shown."""
     list_key_sha256: str
     time: int
 
@@ -127,10 +135,11 @@ class Verified:
     seen: Seen
     checkpoint: Checkpoint
     witnesses: tuple[Signature, ...]
-    records: tuple[tuple[LeafIndex, Mapping[str, Any]], ...]
+    keys: KeyTable
+    records: tuple[Record, ...]
     story: Story
     extends: int | None
-    """The size of the log the reader saw last, when it was proven to be a prefix."""
+    """The size of the log the reader saw last, proven to be a prefix; None at a first visit."""
 
 
 # --- checking -----------------------------------------------------------------------------------------------
@@ -140,39 +149,44 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+_Text = Annotated[str, Field(max_length=1 << 18)]
+"""A leaf of 65,535 bytes or a note of 256 KiB; and Unicode, which JSON does not promise."""
+_Place = Annotated[int, Field(ge=0, le=MAX_SIZE)]
+
+
 class _Path(_Strict):
-    leaf: str
-    path: list[str]
+    leaf: _Text
+    path: list[_Text]
 
 
 class _Key(_Strict):
-    role: str
-    public: str
-    since: int
+    role: Rotated
+    public: _Text
+    since: _Place
 
 
 class _Record(_Strict):
-    index: int
+    index: _Place
     body: dict[str, Any]
-    secret: str
-    role: str
-    leaf: str
-    commitments: list[str]
-    path: list[str]
+    secret: _Text
+    role: _Text
+    leaf: _Text
+    commitments: list[_Text]
+    path: list[_Text]
     map: dict[str, Any]
 
 
 class _Extends(_Strict):
-    size: int
-    path: list[str]
+    size: _Place
+    path: list[_Text]
 
 
 class _Bundle(_Strict):
     schema_: Literal["countersign/list/v1"] = Field(alias="schema")
-    origin: str
-    cameo_id: str
-    list_key: str
-    checkpoint: str
+    origin: _Text
+    cameo_id: _Text
+    list_key: _Text
+    checkpoint: _Text
     epoch: _Path
     keys: list[_Key]
     records: list[_Record]
@@ -193,6 +207,9 @@ def verify(bundle: Mapping[str, Any], policy: Policy, seen: Seen | None = None) 
         raise LogError("list.origin", f"the checkpoint is of the log `{checkpoint.origin}`")
     # 2. Its last leaf is an epoch, by a key of the table whose digest that epoch carries.
     epoch, table = _epoch(parsed, checkpoint)
+    seen_at = [signature.at.timestamp() for signature in opened.witnesses if signature.at is not None]
+    if seen_at and epoch.time > max(seen_at) + CLOCK_SKEW.total_seconds():
+        raise LogError("list.time", "the log is dated after the moment at which witnesses saw it")
     # A retired log key may sign beside its successor, never alone.
     in_force = table.at("log", checkpoint.size - 1)
     if in_force is None:
@@ -219,24 +236,60 @@ def verify(bundle: Mapping[str, Any], policy: Policy, seen: Seen | None = None) 
         checkpoint.size,
         checkpoint.root.hex(),
         len(records),
+        _digest(records),
         sha256(key).hex(),
         epoch.time,
     )
     # 7. What was seen before still holds.
     extends = _against(seen, now, parsed, records) if seen is not None else None
-    return Verified(now, checkpoint, opened.witnesses, tuple(records), story, extends)
+    return Verified(now, checkpoint, opened.witnesses, table, tuple(records), story, extends)
+
+
+def find(
+    verified: Verified,
+    index: int,
+    leaf: bytes,
+    path: Sequence[bytes],
+    commitments: Sequence[bytes],
+    opening: Opening,
+    body: Mapping[str, Any],
+) -> LeafIndex:
+    """Where an app's evidence of a use is in a list. `path` leads from the leaf to the root under the list.
+
+    Raises Violation when the list does not hold it: the service then signed a use that it hid, and everything
+    given here convicts it. Raises LogError for what is no evidence about this likeness.
+    """
+    seen, checkpoint, digest = verified.seen, verified.checkpoint, _body_digest(body)
+    # 1. It is about this likeness, and numbers this person's list, not that of whoever asked.
+    if body.get("cameo_id") != seen.cameo_id or opening.label != "depicted":
+        raise LogError("list.other", "the evidence is not about this likeness")
+    # 2. The log holds it, by the service's own signature.
+    verify_inclusion(leaf_hash(leaf), index, checkpoint.size, path, checkpoint.root)
+    signed = open_leaf(leaf, checkpoint.origin, _service(verified.keys, index))
+    verify_opening(signed, commitments, opening, digest)
+    # 3. So the list must hold it too: there, as that number, in those words.
+    listed = verified.records[opening.n] if opening.n < seen.count else None
+    if listed is None or listed[0] != index or _body_digest(listed[1]) != digest:
+        sentence = (
+            f"the log holds a record `{opening.n}` about this likeness at `{index}` that the list does not"
+        )
+        raise Violation("list.hidden", sentence, index, leaf)
+    return listed[0]
 
 
 def _parse(bundle: Mapping[str, Any]) -> _Bundle:
     try:
-        return _Bundle.model_validate(dict(bundle))
+        return _Bundle.model_validate(dict(bundle) if isinstance(bundle, Mapping) else bundle)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise LogError("list.form", f"the file is not a list as we write it: see `{where}`") from error
 
 
 def _epoch(parsed: _Bundle, checkpoint: Checkpoint) -> tuple[Epoch, KeyTable]:
-    table = KeyTable(tuple((row.role, _bytes(row.public), row.since) for row in parsed.keys))  # type: ignore[misc]
+    lengths = {"service": 32, "log": 32, "receipt": 65}
+    table = KeyTable(
+        tuple((row.role, _bytes(row.public, lengths[row.role]), row.since) for row in parsed.keys)
+    )
     leaf, last = _bytes(parsed.epoch.leaf), checkpoint.size - 1
     verify_inclusion(leaf_hash(leaf), last, checkpoint.size, _hashes(parsed.epoch.path), checkpoint.root)
     service = table.at("service", last)
@@ -251,14 +304,12 @@ def _epoch(parsed: _Bundle, checkpoint: Checkpoint) -> tuple[Epoch, KeyTable]:
 
 def _record(
     one: _Record, n: int, key: bytes, epoch: Epoch, table: KeyTable, checkpoint: Checkpoint
-) -> tuple[LeafIndex, Mapping[str, Any]]:
-    leaf, digest = _bytes(one.leaf), sha256(canonical(one.body))
+) -> Record:
+    leaf, digest = _bytes(one.leaf), _body_digest(one.body)
     # a. The leaf is where it says, under the root the log signed.
     verify_inclusion(leaf_hash(leaf), one.index, checkpoint.size, _hashes(one.path), checkpoint.root)
     # b. The service signed it, with the key that counted there.
-    service = table.at("service", one.index)
-    keys = [Ed25519PublicKey.from_public_bytes(service)] if service else []
-    signed = open_leaf(leaf, checkpoint.origin, keys)
+    signed = open_leaf(leaf, checkpoint.origin, _service(table, one.index))
     # c. It commits to this body, as the n-th about this person.
     opening = Opening(_bytes(one.secret, 32), one.role, n, digest)
     verify_opening(signed, [_bytes(commitment, 32) for commitment in one.commitments], opening, digest)
@@ -268,7 +319,23 @@ def _record(
     return LeafIndex(one.index), one.body
 
 
-def _own_key(parsed: _Bundle, records: Sequence[tuple[LeafIndex, Mapping[str, Any]]], key: bytes) -> None:
+def _service(table: KeyTable, index: int) -> list[Ed25519PublicKey]:
+    public = table.at("service", index)
+    return [Ed25519PublicKey.from_public_bytes(public)] if public else []
+
+
+def _body_digest(body: Mapping[str, Any]) -> Digest:
+    try:
+        return sha256(canonical(body))
+    except InvalidStatement as error:
+        raise LogError("list.form", f"a record is not in the form it should have: {error}") from error
+
+
+def _digest(records: Sequence[Record]) -> str:
+    return sha256(b"".join(index.to_bytes(8, "big") + _body_digest(body) for index, body in records)).hex()
+
+
+def _own_key(parsed: _Bundle, records: Sequence[Record], key: bytes) -> None:
     first = records[0][1] if records else {}
     if first.get("kind") != "enrolment" or first.get("cameo_id") != parsed.cameo_id:
         raise LogError("list.enrolment", "the list does not begin with the enrolment of this likeness")
@@ -276,9 +343,7 @@ def _own_key(parsed: _Bundle, records: Sequence[tuple[LeafIndex, Mapping[str, An
         raise LogError("list.key", "the list is numbered with another key than the enrolment names")
 
 
-def _against(  # noqa: C901 — one procedure over what a reader remembers
-    seen: Seen, now: Seen, parsed: _Bundle, records: Sequence[tuple[LeafIndex, Mapping[str, Any]]]
-) -> int | None:
+def _against(seen: Seen, now: Seen, parsed: _Bundle, records: Sequence[Record]) -> int:
     if (seen.origin, seen.cameo_id) != (now.origin, now.cameo_id):
         raise LogError("list.other", "this is the list of another likeness, or of another log")
     if seen.list_key_sha256 != now.list_key_sha256:
@@ -289,23 +354,31 @@ def _against(  # noqa: C901 — one procedure over what a reader remembers
     if now.count < seen.count:
         sentence = f"`{now.count}` records are listed; at your last visit there were `{seen.count}`"
         raise Violation("list.shrunk", sentence, now.size)
-    for n, (index, body) in enumerate(records):
+    # A map that was changed behind the monitors' backs, or a leaf with two faces, would pass all that came before.
+    if _digest(records[: seen.count]) != seen.records_sha256:
+        raise Violation("list.rewritten", "the records are not those of your last visit", now.size)
+    for n, (index, body) in enumerate(records[seen.count :], seen.count):
         # A record that was not there before cannot claim to be older than what was there.
-        if (n >= seen.count) != (index >= seen.size):
-            raise Violation("list.rewritten", f"record `{n}` was not where it is at your last visit", index)
-        if n >= seen.count and moment(body["at"]).timestamp() < seen.time:
+        if index < seen.size:
+            raise Violation("list.rewritten", f"record `{n}` was left out at your last visit", index)
+        if moment(body["at"]).timestamp() < seen.time:
             raise Violation("list.backdated", f"record `{n}` is new, but dated before your last visit", index)
-    if parsed.extends is None or parsed.extends.size != seen.size:
-        if now.size == seen.size and now.root == seen.root:
-            return seen.size
-        if now.size == seen.size:
-            raise Violation(
-                "list.forked", "the log of the same size has another root than at your last visit", now.size
-            )
-        return None
+    return _grown(seen, now, parsed.extends)
+
+
+def _grown(seen: Seen, now: Seen, extends: _Extends | None) -> int:
+    """That the log the reader saw is a prefix of this one; an answer without that would launder a fork."""
+    if extends is None and now.size == seen.size:
+        extends = _Extends(size=now.size, path=[])
+    if extends is None or extends.size != seen.size:
+        raise LogError(
+            "list.unconnected",
+            f"nothing shows that the log extends the `{seen.size}` leaves of your last visit",
+            f"ask for the proof again, with `since={seen.size}`",
+        )
+    old, new = bytes.fromhex(seen.root), bytes.fromhex(now.root)
     try:
-        old, new = bytes.fromhex(seen.root), bytes.fromhex(now.root)
-        verify_consistency(seen.size, now.size, _hashes(parsed.extends.path), old, new)
+        verify_consistency(seen.size, now.size, _hashes(extends.path), old, new)
     except LogError as error:
         raise Violation("list.forked", "the log does not extend the one you saw last", now.size) from error
     return seen.size

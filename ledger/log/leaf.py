@@ -113,7 +113,7 @@ def key_id(public: bytes) -> bytes:
 
 def make_leaf(commitments: Iterable[bytes], origin: str, key: Ed25519PrivateKey) -> bytes:
     """The signed leaf for one entry of the log named `origin`. The same input gives the same bytes."""
-    kid = key_id(key.public_key().public_bytes_raw())
+    kid = _kid_of_key(key)
     payload = sha256(commitments_preimage(commitments)).digest()
     signature = key.sign(_to_be_signed(origin, kid, payload))
     leaf = _head(origin, kid) + payload + _BSTR_64 + signature
@@ -169,6 +169,11 @@ def verify_opening(leaf: Leaf, commitments: Iterable[bytes], opening: Opening, b
         raise LogError("log.opening", "the opening is for another body")
     if commit(opening) not in known:
         raise LogError("log.opening", "the opening opens none of the leaf's commitments")
+
+
+@lru_cache(maxsize=16)
+def _kid_of_key(key: Ed25519PrivateKey) -> bytes:
+    return key_id(key.public_key().public_bytes_raw())
 
 
 # --- COSE ---------------------------------------------------------------------------------------------------

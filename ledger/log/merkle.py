@@ -89,7 +89,7 @@ class Tree:
     def node(self, level: int, position: int) -> bytes:
         """The hash of a complete subtree. Raises LogError for one that is not there."""
         at = position * HASH_BYTES
-        found = bytes(self._levels[level][at : at + HASH_BYTES]) if level < len(self._levels) else b""
+        found = bytes(self._levels[level][at : at + HASH_BYTES]) if 0 <= level < len(self._levels) else b""
         if position < 0 or len(found) != HASH_BYTES:
             raise LogError("log.range", f"the tree of `{self._size}` leaves has no node `{level}/{position}`")
         return found

@@ -34,6 +34,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from operator import add
 from typing import Any, NamedTuple, TypeAlias
 
 from ledger.errors import LogError
@@ -99,17 +100,15 @@ class MapProof:
     @classmethod
     def parse(cls, value: object) -> "MapProof":
         match value:
-            case {"siblings": list(siblings), "other": {"tag": tag, "v": v, **more_of_it}, **more}:
-                other = Other(_from_base64(tag), _from_base64(v))
-            case {"siblings": list(siblings), **more} if "other" not in more:
-                other, more_of_it = None, {}
+            case {"siblings": list(siblings), **rest} if rest.keys() <= {"other"}:
+                other = _parse_other(rest["other"]) if rest else None
             case _:
-                raise LogError("log.map_proof", "a map proof is an object with a list `siblings`")
-        if more or more_of_it:
-            raise LogError("log.map_proof", f"`{next(iter({**more, **more_of_it}))}` is no field of a map proof")
+                raise LogError(
+                    "log.map_proof", "a map proof is an object of a list `siblings` and maybe `other`"
+                )
         if len(siblings) > TAG_BITS:  # before decoding a stranger's list
             raise LogError("log.map_proof", f"a path has at most `{TAG_BITS}` siblings")
-        return cls(tuple(NOTHING if text == "" else _from_base64(text) for text in siblings), other)
+        return cls(tuple(map(_parse_sibling, siblings)), other)
 
 
 def verify_present(root: bytes, tag: bytes, v: bytes, proof: MapProof) -> None:
@@ -140,14 +139,17 @@ def verify_absent(root: bytes, tag: bytes, proof: MapProof) -> None:
             raise LogError("log.map_absence", f"the proof shows the tag `{tag.hex()}` itself in the place")
         if any(_bit(tag, d) != _bit(proof.other.tag, d) for d in range(depth)):
             raise LogError(
-                "log.map_absence", f"the tag `{proof.other.tag.hex()}` cannot be in the place of `{tag.hex()}`"
+                "log.map_absence",
+                f"the tag `{proof.other.tag.hex()}` cannot be in the place of `{tag.hex()}`",
             )
         found = _leaf(proof.other.tag + proof.other.v)
     # 2. The place is as high as it can be.
     _check_not_too_deep(proof)
     # 3. The walk back up ends at the root.
     if _climb(found, tag, proof.siblings) != root:
-        raise LogError("log.map_absence", f"the proof does not lead from the place of `{tag.hex()}` to the root")
+        raise LogError(
+            "log.map_absence", f"the proof does not lead from the place of `{tag.hex()}` to the root"
+        )
 
 
 def _climb(found: bytes, tag: bytes, siblings: tuple[bytes, ...]) -> bytes:
@@ -166,18 +168,17 @@ def _check_not_too_deep(proof: MapProof) -> None:
 # --- the map ------------------------------------------------------------------------------------------------
 #
 # A tree of 256-way branches, one byte of the tag a level, over pages of up to 255 records. Both begin with a
-# crown: the binary nodes over 2^bits slots (a branch: its 256 children; a page: its records by their next
-# `bits` bits, about one a slot), hashed and stored, so that one more record costs one hash a level.
+# crown: the binary nodes above 2^bits slots, hashed and stored, so that one record more costs one hash a level.
+# A branch's slots are its 256 children; a page's hold its records by their next `bits` bits, about one a slot.
 #
-#     crown  = count[2^(bits+1)] ‖ pair[2^bits]    node i has the children 2i and 2i+1; node 1 is the top; the
-#                                                  slots are the second half. count[0] holds `bits`
-#     pair   = 03 ‖ hash of 2i ‖ hash of 2i+1      pair i is what node i hashes; pair 0 holds the top itself
-#     page   = crown ‖ records, sorted             record = tag ‖ v
+#     crown  = count[2^(bits+1)] ‖ hash[2^(bits+1)]   count[0] is `bits`; node 1 is the top, node i has the
+#                                                     children 2i and 2i+1, the slots are the second half
+#     page   = crown ‖ records, sorted                record = tag ‖ v
 #     branch = crown, children
 #
-# INVARIANT: a page's counts are exact, a branch's stop at 255; so 0 and 1 are exact in both. A page is one bytes
-# object, so the cyclic collector has one branch to visit for thousands of tags. What is stored never changes:
-# inserting copies what lies on the way.
+# INVARIANT: a count is exact in a page's slots; elsewhere only whether it is 0, 1 or more means anything. A page is
+# one bytes object, so the cyclic collector has one branch to visit for thousands of tags. What is stored never
+# changes: inserting copies what lies on the way.
 
 _PAGE_RECORDS = 255
 _RECORD = 64
@@ -190,14 +191,8 @@ class _Branch(NamedTuple):
 
 _Node: TypeAlias = bytes | _Branch
 
-
-def _bare_crown(bits: int) -> bytes:
-    return bytes([bits]) + bytes((2 << bits) - 1) + (_PARENT + NOTHING + NOTHING) * (1 << bits)
-
-
-_BARE_CROWNS = [_bare_crown(bits) for bits in range(9)]
-_EMPTY_PAGE = _BARE_CROWNS[0]
-_BARE_BRANCH = _Branch(_BARE_CROWNS[8], (_EMPTY_PAGE,) * 256)
+_EMPTY_PAGE = bytes(66)
+_BARE_BRANCH = _Branch(b"\x08" + bytes(66 * 256 - 1), (_EMPTY_PAGE,) * 256)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -212,7 +207,7 @@ class PrefixMap:
 
     @property
     def root(self) -> Digest:
-        return Digest(_hash_of(_crown(self._top), 1))
+        return Digest(_top_hash(_crown(self._top)))
 
     def insert(self, items: Iterable[tuple[bytes, bytes]]) -> "PrefixMap":
         """The map with these (tag, v) too. All or nothing; a tag that is in already is refused."""
@@ -229,18 +224,18 @@ class PrefixMap:
 
     def get(self, tag: bytes) -> bytes | None:
         """The v of `tag`."""
-        _check_length("tag", tag)
-        node, depth = self._top, 0
-        while isinstance(node, _Branch):
-            node, depth = node.children[tag[depth]], depth + 1
-        slot = _slot(tag, depth, node[0])
-        for record in _below(node, (1 << node[0]) + slot):
-            if record.startswith(tag):
-                return record[TAG_BYTES:]
-        return None
+        _, found = self._walk(tag)
+        return found[TAG_BYTES:] if found is not None and found.startswith(tag) else None
 
     def prove(self, tag: bytes) -> MapProof:
         """Of the tag's presence if it is in, else of its absence."""
+        siblings, found = self._walk(tag)
+        if found is None or found.startswith(tag):
+            return MapProof(siblings)
+        return MapProof(siblings, Other(found[:TAG_BYTES], found[TAG_BYTES:]))
+
+    def _walk(self, tag: bytes) -> tuple[tuple[bytes, ...], bytes | None]:
+        """The hashes beside the way to the tag's place, from the root down, and the record found there."""
         _check_length("tag", tag)
         siblings: list[bytes] = []
         node = self._top
@@ -254,9 +249,7 @@ class PrefixMap:
             beside = [record for record in records if _bit(record, depth) != _bit(tag, depth)]
             records = [record for record in records if _bit(record, depth) == _bit(tag, depth)]
             siblings.append(_fold(beside, depth + 1))
-        if not records or records[0].startswith(tag):
-            return MapProof(tuple(siblings))
-        return MapProof(tuple(siblings), Other(records[0][:TAG_BYTES], records[0][TAG_BYTES:]))
+        return tuple(siblings), records[0] if records else None
 
 
 def _descend(crown: bytes, tag: bytes, siblings: list[bytes]) -> int:
@@ -265,7 +258,8 @@ def _descend(crown: bytes, tag: bytes, siblings: list[bytes]) -> int:
     node = 1
     while node < slots and crown[node] > 1:
         node = 2 * node + _bit(tag, len(siblings))
-        siblings.append(_hash_of(crown, node ^ 1))
+        at = 2 * slots + 32 * (node ^ 1)
+        siblings.append(crown[at : at + 32])
     return node
 
 
@@ -277,93 +271,117 @@ def _below(node: _Node, position: int) -> list[bytes]:
     first, end = position << height, (position + 1) << height
     if isinstance(node, _Branch):
         return [r for child in node.children[first - slots : end - slots] for r in _below(child, 1)]
-    start = 67 * slots + _RECORD * sum(node[slots:first])
+    start = 66 * slots + _RECORD * sum(node[slots:first])
     stop = start + _RECORD * sum(node[first:end])
     return [node[at : at + _RECORD] for at in range(start, stop, _RECORD)]
 
 
 def _grow(node: _Node, added: list[bytes], depth: int) -> _Node:
-    """The node at `depth` bytes with the records in `added` too; empties `added`, to free records once packed."""
+    """The node at `depth` bytes with the records in `added` too.
+
+    Empties `added` on the way, so that a large batch is not in memory twice.
+    """
     if isinstance(node, bytes):
-        if node[1] + len(added) <= _PAGE_RECORDS:
-            return _fill(node, added, depth)
+        count = _count(node) + len(added)
+        if depth == TAG_BYTES and count > 1:  # nothing is left to tell two records apart by
+            raise _duplicate(added[0])
+        if count <= _PAGE_RECORDS:
+            return _fill(node, added, count, depth)
         added += _below(node, 1)
         node = _BARE_BRANCH
-    if depth == TAG_BYTES:
-        raise _duplicate(added[0])
     groups: defaultdict[int, list[bytes]] = defaultdict(list)
     for record in added:
         groups[record[depth]].append(record)
     added.clear()
+    changed = list(groups)
     crown, children = bytearray(node.crown), list(node.children)
     with memoryview(crown) as view:
-        for byte, group in groups.items():
-            child = children[byte] = _grow(children[byte], group, depth + 1)
+        for byte in changed:
+            child = children[byte] = _grow(children[byte], groups.pop(byte), depth + 1)
             below = _crown(child)
-            _set_slot(view, byte, below[1], _hash_of(below, 1))
-        _settle(view, groups)
+            _set(view, 256 + byte, below[1], _top_hash(below))
+        _settle(view, [256 + byte for byte in changed])
     return _Branch(bytes(crown), tuple(children))
 
 
-def _fill(page: bytes, added: list[bytes], depth: int) -> bytes:
-    """The page at `depth` bytes with the records in `added` too; only slots that gain one are hashed again."""
-    count = page[1] + len(added)
+def _fill(page: bytes, added: list[bytes], count: int, depth: int) -> bytes:
+    """The page at `depth` bytes with the records in `added` too, `count` together."""
     bits = (count + count // 3).bit_length() - 1
-    if bits != page[0]:
-        page, added = _BARE_CROWNS[bits], added + _below(page, 1)
-    groups: defaultdict[int, list[bytes]] = defaultdict(list)
+    if bits != page[0] or len(added) > 8:
+        return _pack(_below(page, 1) + added, bits, depth)
     for record in added:
-        groups[record[depth] >> (8 - bits)].append(record)
-    slots = 1 << bits
-    packed = 67 * slots
-    crown = bytearray(page[:packed])
-    pieces: list[bytes | bytearray] = [crown]
+        page = _splice(page, record, depth)
+    return page
+
+
+def _pack(records: list[bytes], bits: int, depth: int) -> bytes:
+    """A page made anew: its slots, then its crown level by level from the slots up."""
+    records.sort()
+    leaves = [sha256(_LEAF + record).digest() for record in records]
+    slots = [record[depth] >> (8 - bits) for record in records]
+    counts = [0] * (1 << bits)
+    hashes: list[bytes] = [NOTHING] * (1 << bits)
+    low = 0
+    for high, (slot, following) in enumerate(zip(slots, [*slots[1:], -1], strict=True), 1):
+        if slot != following:
+            counts[slot] = high - low
+            hashes[slot] = (
+                _fork(records, leaves, low, high, 8 * depth + bits) if high - low > 1 else leaves[low]
+            )
+            low = high
+    all_counts, all_hashes = counts, hashes
+    while len(counts) > 1:
+        hashes = [
+            sha256(_PARENT + left + right).digest() if m + n > 1 else right if n else left  # a lone tag rises
+            for left, right, m, n in zip(hashes[::2], hashes[1::2], counts[::2], counts[1::2], strict=True)
+        ]
+        counts = list(map(add, counts[::2], counts[1::2]))
+        all_counts, all_hashes = counts + all_counts, hashes + all_hashes
+    return b"".join((bytes((bits, *all_counts)), NOTHING, *all_hashes, *records))
+
+
+def _splice(page: bytes, record: bytes, depth: int) -> bytes:
+    """The page with one record more, its crown as wide as before."""
+    slots = 1 << page[0]
+    node = slots + (record[depth] >> (8 - page[0]))
+    start = 66 * slots + _RECORD * sum(page[slots:node])
+    stop = start + _RECORD * page[node]
+    bucket = sorted([*_below(page, node), record])
+    crown = bytearray(page[: 66 * slots])
     with memoryview(crown) as view:
-        for slot in sorted(groups):
-            bucket = groups[slot]
-            start = 67 * slots + _RECORD * sum(page[slots : slots + slot])
-            stop = start + _RECORD * page[slots + slot]
-            bucket += [page[at : at + _RECORD] for at in range(start, stop, _RECORD)]
-            bucket.sort()
-            _set_slot(view, slot, len(bucket), _fold(bucket, 8 * depth + bits))
-            pieces.append(page[packed:start])
-            pieces += bucket
-            packed = stop
-        _settle(view, groups)
-    pieces.append(page[packed:])
-    return b"".join(pieces)
+        _set(view, node, len(bucket), _fold(bucket, 8 * depth + page[0]))
+        _settle(view, [node])
+    return b"".join((crown, page[66 * slots : start], *bucket, page[stop:]))
 
 
-def _set_slot(crown: memoryview, slot: int, count: int, top: bytes) -> None:
-    slots = 1 << crown[0]
-    node = slots + slot
-    at = 2 * slots + 65 * (node >> 1) + (33 if node & 1 else 1)
+def _set(crown: memoryview, node: int, count: int, top: bytes) -> None:
+    at = (2 << crown[0]) + 32 * node
     crown[node] = count
     crown[at : at + 32] = top
 
 
 def _settle(crown: memoryview, changed: Iterable[int]) -> None:
     """Bring the nodes above the changed slots up to date, each once."""
-    slots = 1 << crown[0]
-    pairs = 2 * slots
-    nodes = {(slots + slot) >> 1 for slot in changed}
-    while nodes != {0}:
-        for node in nodes:
-            pair = pairs + 65 * node
-            at = pairs + 65 * (node >> 1) + (33 if node & 1 else 1)
-            count = crown[2 * node] + crown[2 * node + 1]
-            if count > 1:
-                crown[node] = count if count < 256 else 255
-                crown[at : at + 32] = sha256(crown[pair : pair + 65]).digest()
-            else:  # a lone tag rises
-                crown[node] = count
-                pair += 33 if crown[2 * node + 1] else 1
-                crown[at : at + 32] = crown[pair : pair + 32]
-        nodes = {node >> 1 for node in nodes}
+    start = 2 << crown[0]
+    above: set[int] = set()
+    for node in changed:
+        while (node := node >> 1) and node not in above:
+            above.add(node)
+    for node in sorted(above, reverse=True):
+        at = start + 32 * node
+        below = at + 32 * node
+        if crown[node] < 2:
+            left, right = crown[2 * node], crown[2 * node + 1]
+            if left + right < 2:  # a lone tag rises
+                crown[node] = left + right
+                crown[at : at + 32] = crown[below + 32 : below + 64] if right else crown[below : below + 32]
+                continue
+            crown[node] = 2
+        crown[at : at + 32] = sha256(_PARENT + crown[below : below + 64]).digest()
 
 
 def _fold(records: list[bytes], depth: int) -> bytes:
-    """The hash of the subtree at `depth` bits over sorted records, which agree in all bits before."""
+    """The hash of the subtree at `depth` bits over these sorted records, which agree in all bits before."""
     leaves = [sha256(_LEAF + record).digest() for record in records]
     if len(leaves) < 2:
         return leaves[0] if leaves else NOTHING
@@ -371,22 +389,23 @@ def _fold(records: list[bytes], depth: int) -> bytes:
 
 
 def _fork(records: list[bytes], leaves: list[bytes], low: int, high: int, depth: int) -> bytes:
-    """The same over two or more of them, `records[low:high]`."""
+    """The same over `records[low:high]`, two or more."""
     # Sorted, so all agree for as long as the first and the last do.
     first, last = records[low], records[high - 1]
-    fork = depth
-    while not (first[fork >> 3] ^ last[fork >> 3]) & (128 >> (fork & 7)):
-        fork += 1
-        if fork == TAG_BITS:
-            raise _duplicate(first)
+    for fork in range(depth, TAG_BITS):
+        byte, mask = fork >> 3, 128 >> (fork & 7)
+        if (first[byte] ^ last[byte]) & mask:
+            break
+    else:
+        raise _duplicate(first)
     middle = low + 1
-    while not records[middle][fork >> 3] & (128 >> (fork & 7)):
+    while not records[middle][byte] & mask:
         middle += 1
-    left = leaves[low] if middle == low + 1 else _fork(records, leaves, low, middle, fork + 1)
-    right = leaves[middle] if high == middle + 1 else _fork(records, leaves, middle, high, fork + 1)
-    top = sha256(_PARENT + left + right).digest()
-    for d in range(fork - 1, depth - 1, -1):
-        top = _parent(NOTHING, top) if _bit(first, d) else _parent(top, NOTHING)
+    left = leaves[low] if middle - low == 1 else _fork(records, leaves, low, middle, fork + 1)
+    right = leaves[middle] if high - middle == 1 else _fork(records, leaves, middle, high, fork + 1)
+    top = _parent(left, right)
+    for above in range(fork - 1, depth - 1, -1):
+        top = _parent(NOTHING, top) if _bit(first, above) else _parent(top, NOTHING)
     return top
 
 
@@ -401,18 +420,18 @@ def _parent(left: bytes, right: bytes) -> bytes:
     return sha256(_PARENT + left + right).digest()
 
 
-def _crown(node: _Node) -> bytes:
-    return node.crown if isinstance(node, _Branch) else node
+def _count(page: bytes) -> int:
+    return (len(page) - (66 << page[0])) // _RECORD
 
 
-def _hash_of(crown: bytes, node: int) -> bytes:
-    at = (2 << crown[0]) + 65 * (node >> 1) + (33 if node & 1 else 1)
+def _top_hash(crown: bytes) -> bytes:
+    at = (2 << crown[0]) + 32
     return crown[at : at + 32]
 
 
-def _slot(tag: bytes, depth: int, bits: int) -> int:
-    """Which of 2^bits slots a tag falls into by the byte at `depth`; with no bits there may be no byte left."""
-    return tag[depth] >> (8 - bits) if bits else 0
+def _crown(node: _Node) -> bytes:
+    """The crown, to be read from the front; a page's records follow."""
+    return node.crown if isinstance(node, _Branch) else node
 
 
 def _bit(tag: bytes, depth: int) -> int:
@@ -421,13 +440,32 @@ def _bit(tag: bytes, depth: int) -> int:
 
 def _duplicate(record: bytes) -> LogError:
     return LogError(
-        "log.duplicate_tag", f"the tag `{record[:TAG_BYTES].hex()}` is in the map already", "use each tag once"
+        "log.duplicate_tag",
+        f"the tag `{record[:TAG_BYTES].hex()}` is in the map already",
+        "use each tag once",
     )
 
 
 def _check_length(name: str, data: bytes) -> None:
     if len(data) != TAG_BYTES:
         raise LogError("log.map_length", f"a {name} has 32 bytes, not `{len(data)}`")
+
+
+def _parse_other(value: object) -> Other:
+    match value:
+        case {"tag": tag, "v": v, **rest} if not rest:
+            return Other(_from_base64(tag), _from_base64(v))
+        case _:
+            raise LogError("log.map_proof", "`other` is an object of a `tag` and a `v`")
+
+
+def _parse_sibling(text: object) -> bytes:
+    if text == "":
+        return NOTHING
+    sibling = _from_base64(text)
+    if sibling == NOTHING:
+        raise LogError("log.map_proof", "an empty subtree is spelled as the empty string")
+    return sibling
 
 
 def _from_base64(text: object) -> bytes:

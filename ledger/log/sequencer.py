@@ -23,10 +23,10 @@ import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, get_args
@@ -49,7 +49,7 @@ from ledger.log.public import public_bytes
 from ledger.log.publisher import Publisher, replace
 from ledger.log.replica import Growth, Replica
 from ledger.store.database import Database, translated
-from ledger.store.journal import LogKeys
+from ledger.store.journal import Draft, LogKeys
 from ledger.store.transaction import Transaction
 
 T = TypeVar("T")
@@ -58,6 +58,9 @@ _RUNBOOK = (
     "file and the database that was running back. If that is lost, this log ends here: start a new one under a "
     "new origin, publish the last checkpoint of this one and announce both"
 )
+Work = Callable[[Transaction], Any] | Draft
+Waiting = tuple[Work, Future[Any]]
+Outcome = tuple[Future[Any], Any, BaseException | None]
 GROUP = 256
 """Operations committed together at most. A group forms by itself while the previous commit is in flight."""
 REPLAY = 4096
@@ -76,19 +79,21 @@ class Ledger:
         *,
         policy: Policy | None = None,
         linger_s: float = 0.0,
+        workers: Executor | None = None,
     ) -> None:
         """Recover, and start writing. Raises Inconsistent rather than sign what contradicts the past.
 
-        `policy`: the witnesses a checkpoint needs before it is published; none by default.
+        `policy`: the witnesses a checkpoint needs before it is published; none by default. `linger_s`: how long
+        a commit waits for company. `workers`: processes that share the work of large batches.
         """
         self.database = database
         self.origin = origin
-        self._directory, self._linger_s = directory, linger_s
+        self._directory, self._linger_s, self._workers = directory, linger_s, workers
         directory.mkdir(parents=True, exist_ok=True)
         self.replica = Replica(origin)
         self._publisher = Publisher(directory, policy or Policy(()), self.replica)
         self._use(keyring)
-        self._queue: SimpleQueue[tuple[Callable[[Transaction], Any], Future[Any]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
         self._door, self._closed = threading.Lock(), False
         self._broken: Inconsistent | None = None
         self._recover()
@@ -98,7 +103,7 @@ class Ledger:
 
     def _use(self, keyring: Keyring) -> None:
         self.keyring = keyring
-        self.keys = LogKeys(self.origin, keyring.service, keyring.wrapping)
+        self.keys = LogKeys(self.origin, keyring.service, keyring.wrapping, self._workers)
         # A retired key signs beside its successor for as long as its file exists, for readers who know only it.
         held = (keyring.log, *keyring.log_retired)
         self._signers = [SignerKey.from_seed(self.origin, key.private_bytes_raw()) for key in held]
@@ -108,18 +113,30 @@ class Ledger:
     def verifier(self) -> VerifierKey:
         return self._signers[0].verifier
 
+    def append(self, draft: Draft) -> LeafIndex:
+        """Add one entry that needs to read nothing first. Those that wait together are written together.
+
+        Raises LedgerError, like :meth:`transact`; `(kind, ref)` must be new.
+        """
+        index: LeafIndex = self._submit(draft)
+        return index
+
     def transact(self, operation: Callable[[Transaction], T]) -> T:
         """Run `operation` at its place in the one order. Returns after its entries are durable and signed.
 
         Raises what the operation raised (then nothing of it is kept), or Unavailable: then its entries may have
         become durable all the same, as after a lost connection, and the next checkpoint covers them.
         """
-        result: Future[T] = Future()
+        value: T = self._submit(operation)
+        return value
+
+    def _submit(self, work: Work) -> Any:
+        result: Future[Any] = Future()
         with self._door:
             # Nobody would answer: the caller is refused instead of waiting for ever.
             if self._closed:
                 raise Unavailable("log.closed", "the ledger is closed", "start the service again")
-            self._queue.put((operation, result))
+            self._queue.put((work, result))
         return result.result()
 
     @contextmanager
@@ -129,7 +146,7 @@ class Ledger:
 
     def checkpoint(self) -> bytes:
         """The newest published checkpoint, as a C2SP signed note: signed, and cosigned by a quorum if one is set."""
-        return self._publisher.published()
+        return self._held(self._publisher.published())
 
     def published(self, index: LeafIndex, *, within_s: float = 10.0) -> bytes:
         """The newest published checkpoint, once it covers the entry at `index`. Raises LogError after `within_s`."""
@@ -140,6 +157,12 @@ class Ledger:
                 f"entry `{index}` is not under a published checkpoint yet",
                 "ask again in a minute; if it persists, too few witnesses answer",
             )
+        return self._held(note)
+
+    def _held(self, note: bytes) -> bytes:
+        """A published checkpoint, once everything under it can be shown: another process may have written it."""
+        if Checkpoint.parse(note.decode().rpartition("\n\n")[0] + "\n").size > self.replica.size:
+            self.transact(lambda _: None)
         return note
 
     def proof(self, index: LeafIndex) -> TlogProof:
@@ -200,13 +223,13 @@ class Ledger:
             if stop:
                 return
 
-    def _commit(self, group: list[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
+    def _commit(self, group: list[Waiting]) -> None:
         if self._broken is not None:
             # What is written on a log that can no longer be signed would be lost, or fork it.
             for _, future in group:
                 future.set_exception(self._broken)
             return
-        outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+        outcomes: list[Outcome] = []
         try:
             with self.database.writing() as session:
                 self._catch_up(Transaction(session, self.keys, self.replica))
@@ -215,8 +238,8 @@ class Ledger:
                 tx = Transaction(session, self.keys, growth)
                 if growth.size == 0:
                     self._open_log(tx)
-                for operation, future in group:
-                    outcomes.append((future, *_run_one(tx, growth, operation)))
+                for together in _runs(group):
+                    outcomes += _run(tx, growth, together)
                     if growth.full:
                         tx.end_epoch()
                 tx.end_epoch()
@@ -294,8 +317,13 @@ class Ledger:
         with self.reading() as tx:
             self._catch_up(tx)
         self._agree_on_keys()
+        first = self._last_signed() is None
+        if not first:
+            # Before anything new is signed: a witness has seen at most what was signed last.
+            self._publisher.confirm()
         self._sign()
-        self._publisher.confirm()
+        if first:
+            self._publisher.confirm()
 
     def _catch_up(self, tx: Transaction) -> None:
         """Take in the rows this process has not seen: all of them at a start, later those of other processes."""
@@ -349,7 +377,28 @@ class Ledger:
             ) from error
 
 
-def _run_one(
+def _runs(group: list[Waiting]) -> Iterator[list[Waiting]]:
+    """The group in order, with drafts that stand next to each other taken together."""
+    for drafts, run in groupby(group, key=lambda waiting: isinstance(waiting[0], Draft)):
+        together = list(run)
+        yield from [together] if drafts else [[one] for one in together]
+
+
+def _run(tx: Transaction, growth: Growth, together: list[Waiting]) -> list[Outcome]:
+    """What became of each. Drafts that can not be written together are tried one by one."""
+    work, _ = together[0]
+    if not isinstance(work, Draft):
+        value, failure = _attempt(tx, growth, work)
+        return [(together[0][1], value, failure)]
+    drafts = [draft for draft, _ in together if isinstance(draft, Draft)]
+    indices, failure = _attempt(tx, growth, lambda tx: tx.append_all(drafts))
+    if failure is not None and len(together) > 1:
+        return [outcome for one in together for outcome in _run(tx, growth, [one])]
+    answers = indices if failure is None else [None]
+    return [(future, answer, failure) for (_, future), answer in zip(together, answers, strict=True)]
+
+
+def _attempt(
     tx: Transaction, growth: Growth, operation: Callable[[Transaction], Any]
 ) -> tuple[Any, BaseException | None]:
     savepoint, mark = tx.session.begin_nested(), growth.mark()

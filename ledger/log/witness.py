@@ -235,7 +235,7 @@ def _parse_request(body: bytes) -> _Request:
     head, _, note = body.partition(b"\n\n")
     first, *lines = head.split(b"\n")
     old = _OLD.fullmatch(first)
-    if old is None or int(old[1]) > MAX_SIZE:
+    if old is None:
         raise LogError("witness.request", "a request begins with a line `old`, a space and a size")
     if len(lines) > MAX_PROOF_LINES:
         raise LogError("witness.request", f"a consistency proof has at most `{MAX_PROOF_LINES}` lines")

@@ -6,30 +6,29 @@ the tag `t_n` of their list. That every one of them is there is checked at each 
 person's count, and no tag beyond it in the log's map. So hiding a row, or turning the count back, is noticed.
 """
 
-import json
-import secrets
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
-import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import bindparam, delete, insert, update
 from sqlmodel import Session, SQLModel, col, select
 
-from ledger.canonical import canonical, sha256
-from ledger.consent.fold import Entry, Standing, fold
-from ledger.errors import Inconsistent, NotFound
+from ledger.canonical import sha256
+from ledger.consent import fold as consent
+from ledger.consent.fold import Standing, fold
+from ledger.errors import Inconsistent, NotFound, Unavailable
 from ledger.ids import LeafIndex, PersonId
-from ledger.keys import Rotated, SigningKey, Wrapping, list_key, new_person_key, seal, tag_of, unseal
-from ledger.log.kinds import check_body
-from ledger.log.leaf import Opening, commit, make_leaf
+from ledger.keys import Rotated, SigningKey, Wrapping, list_key, new_person_key, tag_of
+from ledger.log.leaf import Opening
 from ledger.log.merkle import MAX_SIZE
-from ledger.log.public import KeyChange, Kind, make_public
+from ledger.log.public import Epoch, KeyChange, Kind, make_public, parse_public
 from ledger.log.replica import Growth, Replica
 from ledger.store.records import Place
+from ledger.store.sealing import Entry, Sealed, Share, open_record, seal_entries
 from ledger.store.tables import Head, LogEntry, Record
 
 # What every append runs, built once, on the tables themselves: these rows never change, so they need no unit of
@@ -45,6 +44,8 @@ _ONE_KEY = update(_KEYS).where(_KEYS.c.subject_id == bindparam("subject"))
 _COUNT = _ONE_KEY.values(next_n=bindparam("count"))
 _REWRAP = _ONE_KEY.values(wrapped=bindparam("key"))
 T = TypeVar("T")
+PARALLEL = 100
+"""Entries sealed in one piece by a worker; fewer are not worth sending."""
 _CHUNK = 500
 """Values in one `IN`: below every database's limit."""
 
@@ -79,8 +80,8 @@ class Opened:
     others: Mapping[str, Opening] = field(default_factory=dict)
     """For a requester: the openings of those depicted, by likeness. Evidence that the entry is on their lists."""
 
-    def entry(self) -> Entry:
-        return Entry(self.index, self.kind, self.body)
+    def entry(self) -> consent.Entry:
+        return consent.Entry(self.index, self.kind, self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,21 @@ class LogKeys:
     origin: str
     service: Ed25519PrivateKey = field(repr=False)
     wrapping: Wrapping
+    workers: Executor | None = None
+    """Processes that seal large batches; without them it is done here."""
     standings: dict[str, tuple[int, Standing]] = field(default_factory=dict, repr=False)
+
+    def seal(self, entries: Sequence[Entry], service: Ed25519PrivateKey) -> list[Sealed]:
+        seed = service.private_bytes_raw()
+        if self.workers is None or len(entries) < PARALLEL:
+            return seal_entries(entries, self.origin, seed)
+        parts = [entries[at : at + PARALLEL] for at in range(0, len(entries), PARALLEL)]
+        try:
+            waiting = [self.workers.submit(seal_entries, part, self.origin, seed) for part in parts]
+            return [one for part in waiting for one in part.result()]
+        except BrokenExecutor:  # a worker was killed; what it had begun is nowhere else
+            self.workers = None
+            return seal_entries(entries, self.origin, seed)
 
 
 class Journal:
@@ -134,29 +149,32 @@ class Journal:
         growth = self._growth()
         names = {one.subject_id for draft in drafts for one in draft.about}
         subjects = {name: self.held(name) for name in names}
-        counts: Counter[str] = Counter()
-        entries, records, indices = [], [], []
-        for draft in drafts:
-            index, time = LeafIndex(growth.size), max(growth.time, int(draft.at.timestamp()))
-            sealed = []
+        counts = {name: subject.count for name, subject in subjects.items()}
+        entries, time = [], growth.time
+        for index, draft in enumerate(drafts, growth.size):
+            time = max(time, int(draft.at.timestamp()))
+            shares = []
             for one in draft.about:
-                subject = subjects[one.subject_id]
-                n = subject.count + counts[one.subject_id]
-                counts[one.subject_id] += 1
-                sealed.append(_Sealed.make(subject, n, draft.kind, one, time))
-            commitments = sorted(commit(one.opening) for one in sealed)
-            leaf = make_leaf(commitments, self._keys.origin, growth.service)
-            entries.append(_entry_row(index, draft.kind, draft.ref, time, leaf, b"".join(commitments)))
-            records += [one.row(index, sealed) for one in sealed]
-            growth.add(leaf, [one.tag for one in sealed], time)
-            indices.append(index)
+                held, n = subjects[one.subject_id], counts[one.subject_id]
+                counts[one.subject_id] = n + 1
+                shares.append(Share(held.key, held.list_key, n, one.role, dict(one.body)))
+            entries.append(Entry(index, draft.kind, time, tuple(shares)))
+        sealed = self._keys.seal(entries, growth.service)
+        for entry, ready in zip(entries, sealed, strict=True):
+            growth.add(ready.leaf, [tag for tag, _ in ready.records], entry.time)
         self.session.flush()
-        self.session.execute(_ADD_ENTRY, entries)
+        self.session.execute(
+            _ADD_ENTRY,
+            [
+                _entry_row(entry.index, draft.kind, draft.ref, entry.time, ready.leaf, ready.commitments)
+                for entry, draft, ready in zip(entries, drafts, sealed, strict=True)
+            ],
+        )
+        records = [{"tag": tag, "sealed": row} for ready in sealed for tag, row in ready.records]
         self.session.execute(_ADD_RECORD, records)
-        counted = [{"subject": name, "count": subjects[name].count + added} for name, added in counts.items()]
-        self.session.execute(_COUNT, counted)
+        self.session.execute(_COUNT, [{"subject": name, "count": count} for name, count in counts.items()])
         self.session.execute(_GROW, {"new_size": growth.size})
-        return indices
+        return [LeafIndex(entry.index) for entry in entries]
 
     def append_public(self, kind: Kind, ref: str, payload: Mapping[int, Any], *, at: datetime) -> LeafIndex:
         """Add a statement of the service about itself."""
@@ -207,7 +225,7 @@ class Journal:
         entry = _TABLES["log_entry"].c
         query = select(entry.index, entry.leaf).where(entry.index >= start, entry.index < stop)
         query = query.order_by(entry.index)
-        yield from self.session.execute(query.execution_options(yield_per=2000)).tuples()
+        yield from self.session.execute(query.execution_options(yield_per=2000))
 
     def statements(self, indices: Iterable[int]) -> dict[int, tuple[bytes, tuple[bytes, ...]]]:
         """Leaf and commitments of each entry."""
@@ -246,6 +264,21 @@ class Journal:
         """
         opened = self._list(self.held(subject_id), start)
         return opened if kinds is None else [one for one in opened if one.kind in set(kinds)]
+
+    def entry_at(self, subject_id: str, index: LeafIndex) -> Opened | None:
+        """The entry at `index` as this subject may read it; None when it is not about them."""
+        held = self.held(subject_id)
+        after = select(LogEntry.leaf).where(LogEntry.kind == "epoch", col(LogEntry.index) > index)
+        leaf = self.session.exec(after.order_by(col(LogEntry.index)).limit(1)).first()
+        parsed = parse_public(leaf, self._keys.origin) if leaf is not None else None
+        if parsed is None:
+            return None
+        tags = [tag for tag, entry in Epoch.parse(parsed[0].payload).assignments if entry == index]
+        for row in self.session.exec(select(Record).where(col(Record.tag).in_(tags))):
+            # The row says under which tag it was sealed, and only its own person's key opens it.
+            with suppress(Unavailable):
+                return _opened(held, row.tag, row.sealed)
+        return None
 
     def standing(self, person_id: PersonId) -> Standing:
         """The person's standing consent as of this transaction; of an erased person, that they are erased."""
@@ -318,60 +351,15 @@ class Journal:
         behind = isinstance(self._log, Replica) and self._log.size != self.size()
         if len(rows) != len(tags) or (not behind and self._log.map.get(tag_of(key, held.count)) is not None):
             raise _hidden(held.subject_id)
-        return [_opened(held, n, rows[tag]) for n, tag in enumerate(tags, start)]
+        return [_opened(held, tag, rows[tag]) for tag in tags]
 
 
-# --- sealing ------------------------------------------------------------------------------------------------
+def _opened(held: Held, tag: bytes, sealed: bytes) -> Opened:
+    index, body, opening, others = open_record(tag, sealed, held.key)
+    return Opened(index, body["kind"], body, opening, others)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sealed:
-    """One person's share of an entry, before its place in the log is known."""
-
-    subject: Held
-    n: int
-    about: About
-    opening: Opening
-    body: bytes
-    tag: bytes
-
-    @classmethod
-    def make(cls, subject: Held, n: int, kind: str, about: About, time: int) -> "_Sealed":
-        at = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        check_body(kind, about.role, about.body)
-        body = canonical({"kind": kind, "at": at, **about.body})
-        opening = Opening(secret=secrets.token_bytes(32), label=about.role, n=n, value=sha256(body))
-        return cls(subject, n, about, opening, body, tag_of(subject.list_key, n))
-
-    def row(self, index: LeafIndex, entry: Sequence["_Sealed"]) -> dict[str, bytes]:
-        # Whoever asked for a use keeps the openings of those depicted: a use hidden from them can be shown to them.
-        others = [one.evidence() for one in entry if one.about.role == "depicted" and one is not self]
-        shown = others if self.about.role == "requester" else []
-        plain = cbor2.dumps([self.opening.secret, index, self.about.role, self.body, shown])
-        context = f"entry/{self.subject.subject_id}/{self.n}"
-        return {"tag": self.tag, "sealed": seal(self.subject.key, plain, context=context)}
-
-    def evidence(self) -> list[Any]:
-        opening = self.opening
-        return [self.about.body.get("cameo_id", ""), opening.secret, opening.label, opening.n, opening.value]
-
-
-def _opened(held: Held, n: int, sealed: bytes) -> Opened:
-    plain = unseal(held.key, sealed, context=f"entry/{held.subject_id}/{n}")
-    secret, index, role, encoded, others = cbor2.loads(plain)
-    body = json.loads(encoded)
-    return Opened(
-        index=LeafIndex(index),
-        kind=body["kind"],
-        body=body,
-        opening=Opening(secret=secret, label=role, n=n, value=sha256(encoded)),
-        others={cameo: Opening(*rest) for cameo, *rest in others},
-    )
-
-
-def _entry_row(
-    index: LeafIndex, kind: str, ref: str, time: int, leaf: bytes, commitments: bytes
-) -> dict[str, Any]:
+def _entry_row(index: int, kind: str, ref: str, time: int, leaf: bytes, commitments: bytes) -> dict[str, Any]:
     return {"index": index, "kind": kind, "ref": ref, "at": time, "leaf": leaf, "commitments": commitments}
 
 
