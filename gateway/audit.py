@@ -148,9 +148,9 @@ def told(verified: Verified, *, rests_on: str, first_visit: bool) -> list[str]:
     proven = [
         f"this is everything the log {seen.origin} holds about this likeness: {seen.count} records, as of {at}",
         "each record is in the signed log at its place, and says exactly what is printed here",
-        f"{story.allowed} uses were allowed, each under a grant its owner signed and that was in force",
-        f"{story.released} clips were released, none after consent to it had been taken back",
-        f"{story.refused} requests were refused",
+        f"uses allowed: {story.allowed}, each under a grant its owner signed and that was in force",
+        f"clips released: {story.released}, none after consent to it had been taken back",
+        f"requests refused: {story.refused}",
     ]
     if verified.extends is not None:
         proven.append("nothing you saw at your last visit was removed or rewritten; the log only grew")

@@ -254,6 +254,8 @@ def _audit(web: httpx.Client, cast: Cast) -> None:
     _say("audit", f"who used whose face: {count}")
     for line in lines_of(verified.records, USES)[-6:]:
         click.echo(f"        {line[:100]}")
+    (OUT / "list.proof.json").write_text(json.dumps(answer, indent=1) + "\n")
+    _say("", f"anyone can check that, offline: countersign audit verify {OUT}/list.proof.json")
 
 
 def _leave(web: httpx.Client, clip: Path, verdict: dict[str, Any]) -> None:

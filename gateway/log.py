@@ -50,10 +50,12 @@ def checkpoint(service: Service) -> Response[bytes]:
 
 
 @get("/tile/{path:path}", sync_to_thread=True)
-def tile(service: Service, path: str) -> Response[bytes]:
+def tile(request: Request[Any, Any, Any], service: Service, path: str) -> Response[bytes]:  # noqa: ARG001 — declares it
     """One tile of hashes, or one bundle of leaves (C2SP tlog-tiles)."""
+    # The address as it was sent: in `path`, other spellings (`//`, `%30`, a last `/`) have become the canonical one.
+    sent = request.scope["raw_path"].partition(b"?")[0].decode("latin-1")
     try:
-        content = read_tile(service.ledger, parse_tile_path(f"tile/{path.removeprefix('/')}"))
+        content = read_tile(service.ledger, parse_tile_path(sent.removeprefix("/")))
     except LogError as error:
         raise problem(404, "log.tile", str(error), "see the size in /checkpoint") from error
     return Response(content, media_type=OCTETS, headers={"cache-control": FOREVER})

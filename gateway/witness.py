@@ -19,7 +19,7 @@ from typing import Any, assert_never
 import click
 from granian.constants import Interfaces
 from granian.server.embed import Server
-from litestar import Litestar, Request, Response, Router, post
+from litestar import Litestar, Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.params import RawBody
 
@@ -47,7 +47,7 @@ def create_witness_app(witness: Witness, clock: Callable[[], datetime]) -> Lites
                 assert_never(answer)
 
     return Litestar(
-        route_handlers=[Router(path="/", route_handlers=[add_checkpoint])],
+        route_handlers=[add_checkpoint],
         exception_handlers={Exception: _on_error},
         request_max_body_size=MAX_REQUEST_BYTES,
         openapi_config=None,

@@ -29,7 +29,7 @@ from litestar.testing import TestClient
 from conftest import Checker
 from gateway.witness import create_witness_app, open_witness
 from ledger.errors import Inconsistent, LedgerError, LogError, Unavailable
-from ledger.log import witness as module
+from ledger.log import publisher as module
 from ledger.log.merkle import Tree, consistency_proof, leaf_hash, verify_consistency
 from ledger.log.note import (
     Checkpoint,
@@ -43,18 +43,8 @@ from ledger.log.note import (
     sign_note,
 )
 from ledger.log.policy import Group, ListedLog, ListedWitness, Policy
-from ledger.log.witness import (
-    ATTEMPTS,
-    MAX_REQUEST_BYTES,
-    MAX_RESPONSE_BYTES,
-    SIZE_TYPE,
-    Cosigned,
-    Refused,
-    Witness,
-    collect,
-    post,
-    sizes,
-)
+from ledger.log.publisher import ATTEMPTS, MAX_RESPONSE_BYTES, collect, post
+from ledger.log.witness import MAX_REQUEST_BYTES, SIZE_TYPE, Cosigned, Refused, Witness
 
 ORIGIN, OTHER = "ledger.example/likeness", "other.example/log"
 AT = datetime.fromtimestamp(1_700_000_000, UTC)
@@ -972,17 +962,12 @@ def test_only_witnesses_with_an_address_are_asked(town: Town) -> None:
     )
     assert collect(LOG.note(9), mute, LOG.prove, {}, town.post) == LOG.note(9)
     assert collect(LOG.note(9), Policy.alone(KEY.verifier), LOG.prove, {}, town.post) == LOG.note(9)
-    assert sizes(LOG.note(9), mute, town.post) == {}
     assert town.asked == []
 
 
 def test_only_a_checkpoint_the_log_signed_is_sent_out(town: Town) -> None:
-    for ask in (
-        lambda n: collect(n, town.policy(), LOG.prove, {}, town.post),
-        lambda n: sizes(n, town.policy(), town.post),
-    ):
-        with pytest.raises(LogError):
-            ask(LOG.note(9, STRANGER))
+    with pytest.raises(LogError):
+        collect(LOG.note(9, STRANGER), town.policy(), LOG.prove, {}, town.post)
     assert town.asked == []
 
 
@@ -1013,15 +998,18 @@ def test_a_witness_that_has_seen_another_tree_stops_a_log_that_forked(town: Town
         assert stopped.value.reason.id == "log.forked"
 
 
-def test_a_log_that_was_set_back_and_grew_past_its_witnesses_gets_no_quorum(
-    town: Town, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_log_that_was_set_back_and_grew_past_its_witnesses_is_stopped(town: Town) -> None:
     collect(FORK.note(9), town.policy(), FORK.prove, {}, town.post)
-    note = collect(LOG.note(20), town.policy(), LOG.prove, {}, town.post)
-    assert note == LOG.note(20)
-    with pytest.raises(LogError, match="no cosignature by `w0`, `w1`, `w2`"):
-        town.policy().open(note)
-    assert caplog.text.count("does not extend the `9` leaves it has seen") == 3
+    with pytest.raises(Inconsistent, match="has seen `9` leaves that this log does not extend") as stopped:
+        collect(LOG.note(20), town.policy(), LOG.prove, {}, town.post)
+    assert stopped.value.reason.id == "log.forked"
+
+
+@pytest.mark.parametrize("lie", [(409, SIZE_TYPE, b"9999\n"), (409, "text/plain", b""), (422, "", b"")])
+def test_one_lying_witness_cannot_stop_a_log_that_the_others_vouch_for(town: Town, lie: Answer) -> None:
+    town.lie(2, lie)
+    note = collect(LOG.note(9), town.policy(), LOG.prove, {}, town.post)
+    assert town.policy().open(note).checkpoint.size == 9
 
 
 def test_a_conflict_without_a_size_means_nothing_before_the_sizes_are_equal(town: Town) -> None:
@@ -1095,22 +1083,6 @@ def test_a_witness_that_does_not_answer_is_a_refusal_but_our_own_fault_is_not(to
     town.lie(0, broken)
     with pytest.raises(ZeroDivisionError):
         collect(LOG.note(9), town.policy(), LOG.prove, {}, town.post)
-
-
-def test_sizes_tells_what_each_witness_saw_last(town: Town) -> None:
-    for size, one in zip((4, 9), town.witnesses.values(), strict=False):
-        assert isinstance(one.add_checkpoint(LOG.request(0, size), AT), Cosigned)
-    # The third has seen nothing, and takes this for its first.
-    assert sizes(LOG.note(5), town.policy(), town.post) == {"w0": 4, "w1": 9, "w2": 5}
-    for answer in (
-        (500, "", b""),
-        (409, "text/plain", b""),
-        (200, "", b"thank you\n"),
-        (409, SIZE_TYPE, b"x\n"),
-    ):
-        town.lie(2, answer)
-        assert sizes(LOG.note(5), town.policy(), town.post) == {"w0": 4, "w1": 9}
-    assert len(town.asked) == 15
 
 
 def test_a_log_and_its_witnesses_never_contradict_each_other(town: Town) -> None:
@@ -1285,7 +1257,6 @@ def test_a_served_witness_cosigns_and_remembers_across_restarts(tmp_path: Path) 
     with served(tmp_path) as (again_key, url, _):
         assert again_key == key
         policy = Policy.parse(f"log {KEY.verifier}\nwitness here {key} {url}\nquorum here\n".encode())
-        assert sizes(LOG.note(9), policy) == {"here": 9}
         assert policy.open(collect(LOG.note(20), policy, LOG.prove, {})).checkpoint.size == 20
         with pytest.raises(Inconsistent):
             collect(LOG.note(9), policy, LOG.prove, {})

@@ -5,16 +5,20 @@ through `safety.enrolment`.
 """
 
 import secrets
-from base64 import b64decode
-from collections.abc import Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import numpy as np
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from sqlalchemy import text
 
 from ledger.consent.grant import SCHEMA, parse_grant
@@ -22,11 +26,10 @@ from ledger.consent.registry import record_grant, revoke
 from ledger.consent.statement import GRANT_TAG, encode_key, sign
 from ledger.ids import AppId, CameoId, GrantId, PersonId, VideoId, new_id
 from ledger.keys import Keyring
-from ledger.log.note import SignerKey
 from ledger.log.sequencer import Ledger
 from ledger.store.database import Database
-from ledger.store.records import App, Person
 from ledger.store.journal import About, Opened
+from ledger.store.records import App, Person
 from ledger.store.transaction import Transaction
 from safety.chain import Allowed, Permit, Sealer
 from safety.engine import Engine
@@ -197,16 +200,129 @@ def naive_root(leaves: Sequence[bytes]) -> bytes:
     return sha256(b"\x01" + naive_root(leaves[:left]) + naive_root(leaves[left:])).digest()
 
 
-def signed_head(note: bytes, vkey: str) -> tuple[int, bytes]:
-    """(size, root) of a checkpoint, once the key in `vkey` is seen to have signed it."""
-    name, _, encoded = vkey.split("+", 2)
+def signed_head(note: bytes, *vkeys: str) -> tuple[int, bytes]:
+    """(size, root) of a checkpoint, once at least one of these keys, and none of them wrongly, signed it."""
     signed, _, block = note.decode().rpartition("\n\n")
-    (line,) = [line for line in block.splitlines() if line.startswith(f"— {name} ")]
-    key = Ed25519PublicKey.from_public_bytes(b64decode(encoded)[1:])
-    key.verify(b64decode(line.split(" ")[2])[4:], f"{signed}\n".encode())
     origin, size, root = signed.split("\n")
-    assert origin == name
+    signatures = {}
+    for line in block.splitlines():
+        _, name, encoded = line.split(" ")
+        signatures[name, b64decode(encoded)[:4]] = b64decode(encoded)[4:]
+    known = 0
+    for vkey in vkeys:
+        name, key_id, public = vkey.split("+", 2)
+        assert name == origin
+        if signature := signatures.get((name, bytes.fromhex(key_id))):
+            verify_ed25519(b64decode(public)[1:], signature, f"{signed}\n".encode())
+            known += 1
+    assert known, "no key that counts has signed"
     return int(size), b64decode(root)
+
+
+def verify_ed25519(public: bytes, signature: bytes, message: bytes) -> None:
+    Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+
+
+def verify_es256(public: bytes, signature: bytes, message: bytes) -> None:
+    assert len(signature) == 64
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
+    point.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
+
+
+VERIFY = {"service": verify_ed25519, "log": verify_ed25519, "receipt": verify_es256}
+Statement = tuple[str, bytes, Any, bytes, bytes]
+"""(kind, key id, payload, what is signed, signature)."""
+
+
+def statement(leaf: bytes, origin: str) -> Statement:
+    """What a leaf says, if its bytes are the one encoding of an entry or a public statement; nothing verified."""
+    protected, unprotected, payload, signature = cbor2.loads(leaf).value
+    headers = cbor2.loads(protected)
+    again = cbor2.CBORTag(18, [protected, {}, payload, signature])
+    assert (dict(unprotected), cbor2.dumps(again, canonical=True)) == ({}, leaf)
+    assert cbor2.dumps(headers, canonical=True) == protected
+    assert (len(headers[4]), len(signature)) == (8, 64)
+    kind = headers[15][2].split(":")[2]
+    about = {1: -8, 4: headers[4], 15: {1: origin, 2: f"urn:countersign:{kind}:v1"}}
+    signed = cbor2.dumps(["Signature1", protected, b"", payload])
+    if kind == "entry":
+        content = "application/vnd.countersign.commitments.v1+cbor"
+        assert headers == {**about, 258: -16, 259: content}
+        assert len(payload) == 32
+        return kind, headers[4], payload, signed, signature
+    assert kind in {"epoch", "keys", "policies"}
+    assert headers == {**about, 3: f"application/vnd.countersign.{kind}.v1+cbor"}
+    said = cbor2.loads(payload)
+    assert cbor2.dumps(said, canonical=True) == payload
+    return kind, headers[4], said, signed, signature
+
+
+def naive_map_root(values: Mapping[bytes, bytes], depth: int = 0) -> bytes:
+    """The root over all (tag, value), from the heading of `ledger.log.prefixmap`, recursion and all."""
+    if len(values) <= 1:
+        return next((sha256(b"\x02" + tag + v).digest() for tag, v in values.items()), bytes(32))
+    sides: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
+    for tag, v in values.items():
+        sides[tag[depth // 8] >> (7 - depth % 8) & 1][tag] = v
+    return sha256(b"\x03" + b"".join(naive_map_root(side, depth + 1) for side in sides)).digest()
+
+
+def check_rules(leaves: Sequence[bytes], origin: str = ORIGIN) -> list[list[Any]]:
+    """The rules in the heading of `ledger.log.replica`, leaf by leaf. Returns the key table."""
+    keys: list[list[Any]] = []
+    values: dict[bytes, bytes] = {}
+    epochs, covered, time = 0, 0, 0
+    entries: set[int] = set()
+    for index, leaf in enumerate(leaves):
+        # 1.
+        kind, key_id, said, signed, signature = statement(leaf, origin)
+        # 2. The service's first key announces itself.
+        in_force = {role: public for role, public, since in keys if since <= index}
+        service = in_force.get("service") or said[2]
+        assert key_id == sha256(service).digest()[:8]
+        verify_ed25519(service, signature, signed)
+        if kind == "entry":
+            entries.add(index)
+        elif kind == "keys":
+            # 3.
+            role, public, proof, old, old_proof = (said[field] for field in range(1, 6))
+            assert (len(said), old) == (5, {role: key for role, key, _ in keys}.get(role))
+            assert public not in [key for _, key, _ in keys]
+            message = b"countersign/key/v1\x00" + cbor2.dumps([origin, role, public, old])
+            VERIFY[role](public, proof, message)
+            if old is not None:
+                VERIFY[role](old, old_proof, message)
+            keys.append([role, public, index if old is None else index + 1])
+        elif kind == "epoch":
+            number, first, map_root, keys_digest, at, packed = (said[field] for field in range(1, 7))
+            # 4.
+            assert (len(said), number, first) == (6, epochs, covered)
+            # 5.
+            assigned = [packed[place : place + 34] for place in range(0, len(packed), 34)]
+            places = {one[:32]: first + int.from_bytes(one[32:], "big") for one in assigned}
+            assert set(places.values()) == entries
+            assert [one[:32] for one in assigned] == sorted(places)
+            # 6.
+            assert not places.keys() & values.keys()
+            # 7.
+            for tag, place in places.items():
+                hashed = sha256(b"\x00" + leaves[place]).digest()
+                values[tag] = sha256(place.to_bytes(8, "big") + hashed).digest()
+            assert naive_map_root(values) == map_root
+            assert sha256(cbor2.dumps(keys)).digest() == keys_digest
+            # 8.
+            assert at >= time
+            epochs, covered, time, entries = epochs + 1, index + 1, at, set()
+    assert covered == len(leaves), "leaves that no epoch covers"
+    return keys
+
+
+def vkey_of(public: bytes, origin: str = ORIGIN) -> str:
+    """A log's key as C2SP signed-note spells it."""
+    typed = b"\x01" + public
+    key_id = sha256(f"{origin}\n".encode() + typed).digest()[:4]
+    return f"{origin}+{key_id.hex()}+{b64encode(typed).decode()}"
 
 
 def stored_leaves(ledger: Ledger) -> list[bytes]:
@@ -222,12 +338,16 @@ def check_log(ledger: Ledger, *earlier: bytes) -> int:
 
     `earlier`: checkpoints seen before, each of which the log must still extend.
     """
-    leaves, vkey = stored_leaves(ledger), str(ledger.verifier)
-    size, root = signed_head(ledger.checkpoint(), vkey)
+    leaves = stored_leaves(ledger)
+    keys = check_rules(leaves)
+    vkeys = [vkey_of(public) for role, public, _ in keys if role == "log"] or [str(ledger.verifier)]
+    size, root = signed_head(ledger.checkpoint(), *vkeys)
     assert size <= len(leaves)
     assert naive_root(leaves[:size]) == root
+    # What is signed ends with the epoch that gives its entries their tags.
+    assert size == 0 or statement(leaves[size - 1], ORIGIN)[0] == "epoch"
     for note in earlier:
-        old_size, old_root = signed_head(note, vkey)
+        old_size, old_root = signed_head(note, *vkeys)
         assert old_size <= size
         assert naive_root(leaves[:old_size]) == old_root
     return size

@@ -13,10 +13,13 @@ EdDSA) in deterministic CBOR (RFC 8949 §4.2); in diagnostic notation:
               4 and 5 are null for the first key of a role
     policies  {1: policy set hash, 2: Unix time}
 
+    signed by both keys    "countersign/key/v1" ‖ 00 ‖ CBOR [log origin, role, new public key, old public key]
+    digest of the table    SHA-256 of CBOR [[role, public key, counts from this leaf on], …], oldest first
+
 **An epoch** is the last leaf of every published checkpoint. It gives each entry since the epoch before it its
 tags, and carries the root of the map of all tags ever assigned (:mod:`ledger.log.prefixmap`), so that "there is
 no tag t" can be proven under a checkpoint. **A key** changes by a statement that the old and the new one sign;
-from the next leaf on the old one counts for nothing.
+from the next leaf on the old one counts for nothing. (The first key of a role counts from its own leaf on.)
 """
 
 from base64 import b64encode

@@ -46,18 +46,13 @@ from ledger.log.note import (
 )
 from ledger.log.policy import Policy
 from ledger.log.public import public_bytes
-from ledger.log.publisher import Publisher, replace
+from ledger.log.publisher import RUNBOOK, Publisher, replace
 from ledger.log.replica import Growth, Replica
 from ledger.store.database import Database, translated
 from ledger.store.journal import Draft, LogKeys
 from ledger.store.transaction import Transaction
 
 T = TypeVar("T")
-_RUNBOOK = (
-    "stop the service and keep all its files as they are. If a backup was restored: put the newest `checkpoint` "
-    "file and the database that was running back. If that is lost, this log ends here: start a new one under a "
-    "new origin, publish the last checkpoint of this one and announce both"
-)
 Work = Callable[[Transaction], Any] | Draft
 Waiting = tuple[Work, Future[Any]]
 Outcome = tuple[Future[Any], Any, BaseException | None]
@@ -275,7 +270,7 @@ class Ledger:
             # A log without entries is always signed first, so entries without a checkpoint mean that it was lost.
             if last is None and size:
                 raise Inconsistent(
-                    "log.checkpoint_lost", "there are entries but no signed checkpoint", _RUNBOOK
+                    "log.checkpoint_lost", "there are entries but no signed checkpoint", RUNBOOK
                 )
             if last is not None:
                 self._refuse_fork(last)
@@ -292,10 +287,10 @@ class Ledger:
             sentence = (
                 f"the database holds `{size}` entries but `{last.size}` were signed: it is an older copy"
             )
-            raise Inconsistent("log.rolled_back", sentence, _RUNBOOK)
+            raise Inconsistent("log.rolled_back", sentence, RUNBOOK)
         if self.replica.tree.root(last.size) != last.root:
             raise Inconsistent(
-                "log.forked", f"the first `{last.size}` entries are not the signed ones", _RUNBOOK
+                "log.forked", f"the first `{last.size}` entries are not the signed ones", RUNBOOK
             )
 
     def _last_signed(self) -> tuple[Checkpoint, bool] | None:
@@ -307,7 +302,7 @@ class Ledger:
         note = open_note(path.read_bytes(), keys)
         checkpoint = Checkpoint.parse(note.text)
         if checkpoint.origin != self.origin:
-            raise Inconsistent("log.origin", f"the checkpoint here is of `{checkpoint.origin}`", _RUNBOOK)
+            raise Inconsistent("log.origin", f"the checkpoint here is of `{checkpoint.origin}`", RUNBOOK)
         return checkpoint, len(note.signatures) == len(keys)
 
     # -- starting ---------------------------------------------------------------------------------------
@@ -335,10 +330,10 @@ class Ledger:
                 self.replica.extend(_in_order(self.replica.size, rows))
         except Violation as error:
             sentence = f"the stored entries break a rule of the log at `{error.index}`: {error}"
-            raise Inconsistent("log.damaged", sentence, _RUNBOOK) from error
+            raise Inconsistent("log.damaged", sentence, RUNBOOK) from error
         if self.replica.size != size or self.replica.head.size != size:
             sentence = f"`{self.replica.size}` entries are stored where there should be `{size}`"
-            raise Inconsistent("log.damaged", sentence, _RUNBOOK)
+            raise Inconsistent("log.damaged", sentence, RUNBOOK)
 
     def _agree_on_keys(self) -> None:
         """The keys here are those the log says are in force, also after a crash in the middle of a rotation."""

@@ -1,4 +1,4 @@
-"""Witnesses: someone else who has seen the log grow and never shrink, and how a log asks them.
+"""Witnesses: someone else who has seen the log grow and never shrink.
 
 Implements C2SP tlog-witness (`add-checkpoint`) and, of tlog-cosignature, the Ed25519 cosigner. A request:
 
@@ -14,32 +14,24 @@ and the answer, `— witness.example/w1 4M0oZAAAAABl…`, which :mod:`ledger.log
 :class:`Witness` guarantees that any two checkpoints of one origin it ever cosigned are of one growing tree, also
 across threads, processes, full disks and power cuts, for as long as its directory is neither lost nor set back
 to an earlier copy: nothing in the directory itself could tell. A witness whose directory is lost must be retired
-with its key. :func:`collect` guarantees that every cosignature it adds verifies; whether they are enough is for
-:meth:`ledger.log.policy.Policy.open`. A checkpoint must be durable with the log before anyone is asked about it.
+with its key. How a log asks its witnesses is :mod:`ledger.log.publisher`.
 """
 
-import asyncio
 import fcntl
 import logging
 import os
 import re
-import ssl
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import assert_never
-
-import httpx
 
 from ledger.errors import Inconsistent, LogError, Unavailable
 from ledger.ids import Digest
-from ledger.log.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, verify_consistency
+from ledger.log.merkle import EMPTY_ROOT, HASH_BYTES, verify_consistency
 from ledger.log.note import (
     MAX_NOTE_BYTES,
     Checkpoint,
@@ -50,7 +42,6 @@ from ledger.log.note import (
     cosign,
     open_note,
 )
-from ledger.log.policy import ListedWitness, Policy, shown
 
 MAX_PROOF_LINES = 63
 MAX_REQUEST_BYTES = MAX_NOTE_BYTES + 4096
@@ -316,195 +307,3 @@ def _replace(path: Path, content: bytes) -> None:
     finally:
         os.close(folder)
     # The name is durable too.
-
-
-# --- asking witnesses ---------------------------------------------------------------------------------------
-
-Post = Callable[[str, bytes], tuple[int, str, bytes]]
-"""`post(url, body)`: status, content type and body of the answer. Raises Unavailable when none came."""
-Prove = Callable[[int, int], Sequence[bytes]]
-"""`prove(old, new)`: that our tree at `new` extends itself at `old`. Called from several threads at once."""
-
-MAX_RESPONSE_BYTES = 64 * 1024
-TIMEOUT_S = 5.0
-ATTEMPTS = 3
-"""Requests to one witness for one checkpoint: it may move on once more while we catch up."""
-
-
-def post(url: str, body: bytes) -> tuple[int, str, bytes]:
-    """One POST that ends within `TIMEOUT_S` (and what the resolver takes), follows no redirect, uses no proxy of
-    the environment and reads at most `MAX_RESPONSE_BYTES`. Not for a thread with an event loop. Raises Unavailable.
-    """
-    try:
-        return asyncio.run(_post(url, body))
-    except TimeoutError as error:
-        raise _unanswered(f"the address gave no complete answer within `{TIMEOUT_S:g}` s") from error
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
-        raise _unanswered("the address cannot be reached") from error
-
-
-async def _post(url: str, body: bytes) -> tuple[int, str, bytes]:
-    headers = {"content-type": "text/plain; charset=utf-8", "accept-encoding": "identity"}
-    # One deadline for everything: a server that sends a byte a second passes every timeout that starts anew.
-    # For that each request takes a connection of its own; the protocol would like them kept open.
-    async with (
-        asyncio.timeout(TIMEOUT_S),
-        httpx.AsyncClient(
-            verify=_trusted(),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=None,  # noqa: S113 — the deadline above covers every step
-        ) as web,
-        web.stream("POST", url, content=body, headers=headers) as answer,
-    ):
-        received = bytearray()
-        async for chunk in answer.aiter_raw():  # as sent: nothing is unpacked, so nothing can swell
-            received += chunk
-            if len(received) > MAX_RESPONSE_BYTES:
-                raise _unanswered(f"the address answered with more than `{MAX_RESPONSE_BYTES}` bytes")
-        return answer.status_code, answer.headers.get("content-type", ""), bytes(received)
-
-
-@cache
-def _trusted() -> ssl.SSLContext:
-    """Once: reading the world's certificates takes longer than asking."""
-    return httpx.create_ssl_context(trust_env=False)
-
-
-def _unanswered(sentence: str) -> Unavailable:
-    return Unavailable("witness.unanswered", sentence, "see whether the witness runs and its URL is right")
-
-
-@dataclass(frozen=True, slots=True)
-class _Gave:
-    response: bytes
-    """Not verified."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Holds:
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Conflict:
-    """409 without a size: what this answers depends on what was asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Declined:
-    sentence: str
-
-
-_Reply = _Gave | _Holds | _Conflict | _Declined
-
-
-def collect(note: bytes, policy: Policy, prove: Prove, known: dict[str, int], ask: Post = post) -> bytes:
-    """`note` with the cosignature of every witness that gave one, each verified. They are asked at the same time.
-
-    `note` is the newest checkpoint its log ever signed. `known` holds, by their names in the policy, what the
-    witnesses saw last as far as they said; it is brought up to date, and may be lost.
-
-    Raises Inconsistent when a witness says it has seen more of this log than `note` holds, or another tree of
-    the same size: the log was set back or has forked, and must sign nothing more. It brings no proof of that, so
-    one lying witness can stop a log. What else it does wrong is a refusal: logged, and otherwise ignored.
-    """
-    checkpoint = policy.signed(note).checkpoint
-    asked = [witness for witness in policy.witnesses if witness.url]
-    # A remembered size above our own is not believed: the witness is to say it itself.
-    starts = [min(known.get(witness.name, 0), checkpoint.size) for witness in asked]
-    with ThreadPoolExecutor(max(1, len(asked)), thread_name_prefix="witness") as pool:
-        replies = list(
-            pool.map(lambda w, old: _bring_up(w, note, checkpoint, prove, old, ask), asked, starts)
-        )
-    for witness, reply in zip(asked, replies, strict=True):
-        try:
-            note = _gained(note, reply, witness)
-            known[witness.name] = checkpoint.size
-        except LogError as error:
-            _log.warning("the witness `%s` did not cosign: %s", shown(witness.name), error.reason.sentence)
-    return note
-
-
-def sizes(note: bytes, policy: Policy, ask: Post = post) -> dict[str, int]:
-    """What each witness that answers has seen last, by name; `note` is shown to them without a proof.
-
-    A witness that had seen nothing takes `note` as its first, and counts with that size.
-    """
-    checkpoint = policy.signed(note).checkpoint
-    asked = [witness for witness in policy.witnesses if witness.url]
-    with ThreadPoolExecutor(max(1, len(asked)), thread_name_prefix="witness") as pool:
-        replies = list(pool.map(lambda witness: _exchange(witness, 0, (), note, ask), asked))
-    seen = {}
-    for witness, reply in zip(asked, replies, strict=True):
-        match reply:
-            case _Holds(size):
-                seen[witness.name] = size
-            case _Gave():
-                with suppress(LogError):
-                    _gained(note, reply, witness)
-                    seen[witness.name] = checkpoint.size
-            case _Conflict() | _Declined():
-                pass
-            case _:
-                assert_never(reply)
-    return seen
-
-
-def _gained(note: bytes, reply: _Gave | _Declined, witness: ListedWitness) -> bytes:
-    """`note` with the cosignature that was given. Raises LogError when there is none, or a false one."""
-    if isinstance(reply, _Declined):
-        raise LogError("witness.declined", reply.sentence)
-    return add_cosignature(note, reply.response, witness.key)
-
-
-def _bring_up(
-    witness: ListedWitness, note: bytes, checkpoint: Checkpoint, prove: Prove, old: int, ask: Post
-) -> _Gave | _Declined:
-    """From where the witness stands to `checkpoint`. Raises Inconsistent when it stands elsewhere."""
-    name, size = shown(witness.name), checkpoint.size
-    for _ in range(ATTEMPTS):
-        proof = prove(old, size) if 0 < old < size else ()
-        match _exchange(witness, old, proof, note, ask):
-            case _Holds(held) if held > size:
-                sentence = f"the witness `{name}` has seen `{held}` leaves, this log holds `{size}`: it is an older copy"
-                raise Inconsistent("log.rolled_back", sentence, _RUNBOOK)
-            case _Holds(held):
-                old = held
-            case _Conflict() if old == size:
-                sentence = f"the witness `{name}` has seen another tree of `{size}` leaves"
-                raise Inconsistent("log.forked", sentence, _RUNBOOK)
-            case _Conflict():
-                return _Declined("it answered with a conflict and no size")
-            case _Gave() | _Declined() as reply:
-                return reply
-    return _Declined(f"it named another size `{ATTEMPTS}` times")
-
-
-def _exchange(witness: ListedWitness, old: int, proof: Sequence[bytes], note: bytes, ask: Post) -> _Reply:
-    lines = [b"old %d\n" % old, *(b64encode(h) + b"\n" for h in proof), b"\n"]
-    try:
-        status, media_type, body = ask(f"{witness.url.rstrip('/')}/add-checkpoint", b"".join(lines) + note)
-    except Unavailable as error:
-        return _Declined(error.reason.sentence)
-    has_size = media_type.partition(";")[0].strip().lower() == SIZE_TYPE
-    match status:
-        case 200:
-            return _Gave(body)
-        case 409 if has_size:
-            return _holds(body)
-        case 409:
-            return _Conflict()
-        case 422:
-            # Also what a log would hear that was set back and has grown past the witness again.
-            return _Declined(f"it finds that this tree does not extend the `{old}` leaves it has seen")
-        case _:
-            # What the body says is a stranger's text, and stays out of our logs.
-            return _Declined(f"it answered with the status `{status}`")
-
-
-def _holds(body: bytes) -> _Holds | _Declined:
-    size = _SIZE.fullmatch(body)
-    if size is None or int(size[1]) > MAX_SIZE:
-        return _Declined("it answered with something that is not a size")
-    return _Holds(int(size[1]))

@@ -114,7 +114,8 @@ def _sqlite(url: str) -> Engine:
         # The driver must not open transactions on its own: _begin decides which lock they take.
         connection.isolation_level = None
         _use_wal(connection)
-        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+        # secure_delete: what an erasure deletes is overwritten; many builds of SQLite leave it in the file.
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -1,0 +1,166 @@
+"""The roots of the map of tags, epoch after epoch, for whoever replays a whole log and proves nothing.
+
+It is the map of :mod:`ledger.log.prefixmap`, and so are its rules. That one answers questions about every state it
+ever had; this one keeps the newest only, in flat arrays, and brings in a thousand tags at a time:
+
+    hashes  [2^(depth+1), 32]   node i has the children 2i and 2i+1; the slots, where tags are put, are the last half
+    counts  [2^(depth+1)]       tags below a node: none, one, or two and more
+
+A slot holds the few tags that agree in their first bits. A :class:`MapRoots` may also be one of the `2^skip` equal
+parts of a map, for the tags that agree in their first `skip` bits; :func:`joined` puts two parts together. So the
+work can be shared among processes.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.errors import LogError
+from ledger.ids import Digest
+from ledger.log.prefixmap import NOTHING, TAG_BITS, TAG_BYTES
+
+_LEAF, _PARENT = 2, 3
+_Bytes = NDArray[np.uint8]
+_Places = NDArray[np.int64]
+
+
+class Part(NamedTuple):
+    """A subtree, as its parent needs to know it: a subtree with one tag is that tag's leaf, whatever its depth."""
+
+    count: int
+    """No tag, one, or two for any larger number."""
+    hash: bytes
+
+
+def joined(left: Part, right: Part) -> Part:
+    """The subtree above two that lie side by side."""
+    count = left.count + right.count
+    if count < 2:
+        return right if right.count else left
+    return Part(2, sha256(bytes([_PARENT]) + left.hash + right.hash).digest())
+
+
+class MapRoots:
+    """A map, or a part of one, that only grows."""
+
+    def __init__(self, *, skip: int = 0, expected: int = 1024) -> None:
+        """`expected`: about how many tags there will be; a better guess saves time only."""
+        self._skip = skip
+        self._records = bytearray()  # tag ‖ leaf hash, in the order they came
+        self._lay_out(expected)
+
+    @property
+    def top(self) -> Part:
+        return Part(int(self._counts[1]), self._hashes[1].tobytes())
+
+    @property
+    def root(self) -> Digest:
+        """Of a map that is not a part."""
+        return Digest(self.top.hash)
+
+    def add(self, tags: bytes, values: bytes) -> None:
+        """Both 32 bytes for each. Raises LogError for a tag that is in already; then this map is of no more use."""
+        records = np.hstack([_rows(tags, TAG_BYTES), _rows(values, 32)])
+        records[:, TAG_BYTES:] = _hashed(_LEAF, records)
+        self._records += records.tobytes()
+        if len(self._records) > 64 * 2 << self._depth:
+            self._lay_out(4 * len(self._records) // 64)
+            records = _rows(bytes(self._records), 64)
+        self._place(records, len(self._records) // 64 - len(records))
+
+    def _lay_out(self, expected: int) -> None:
+        self._depth = max(4, expected.bit_length() + 1)
+        self._hashes: _Bytes = np.zeros((2 << self._depth, 32), np.uint8)
+        self._counts: _Bytes = np.zeros(2 << self._depth, np.uint8)
+        self._only: NDArray[np.uint32] = np.zeros(1 << self._depth, np.uint32)  # the record of a slot that has one
+        self._shared: dict[int, list[bytes]] = {}  # the records of each slot that has several
+
+    def _place(self, records: _Bytes, first: int) -> None:
+        """Put records into their slots; `first` is the number of the first one."""
+        bits = records[:, :8].copy().view(">u8").ravel().astype(np.uint64) << np.uint64(self._skip)
+        slots = (bits >> np.uint64(64 - self._depth)).astype(np.int64)
+        order = np.argsort(slots, kind="stable")
+        starts = np.flatnonzero(np.diff(slots[order], prepend=-1))
+        places, sizes = slots[order[starts]], np.diff(starts, append=len(order))
+        nodes = places + (1 << self._depth)
+        alone = (sizes == 1) & (self._counts[nodes] == 0)
+        chosen = order[starts[alone]]
+        self._only[places[alone]] = chosen + first
+        self._hashes[nodes[alone]] = records[chosen, TAG_BYTES:]
+        self._counts[nodes[alone]] = 1
+        groups = np.split(order, starts[1:])
+        self._share([(int(places[at]), records[groups[at]].tobytes()) for at in np.flatnonzero(~alone)])
+        self._climb(nodes)
+
+    def _share(self, groups: Sequence[tuple[int, bytes]]) -> None:
+        """Put each group of records into a slot that then holds several."""
+        below, hashes = self._skip + self._depth, []
+        for slot, added in groups:
+            held = self._shared.get(slot)
+            if held is None:
+                held = self._shared[slot] = []
+                if self._counts[slot + (1 << self._depth)]:
+                    at = 64 * int(self._only[slot])
+                    held.append(bytes(self._records[at : at + 64]))
+            held += [added[at : at + 64] for at in range(0, len(added), 64)]
+            held.sort()
+            hashes.append(_fold(held, below))
+        nodes = np.array([slot for slot, _ in groups], np.int64) + (1 << self._depth)
+        self._hashes[nodes] = _rows(b"".join(hashes), 32)
+        self._counts[nodes] = 2
+
+    def _climb(self, nodes: _Places) -> None:
+        """Bring everything above these nodes of one level, in ascending order, up to date."""
+        pairs = self._hashes.reshape(-1, 64)
+        for _ in range(self._depth):
+            nodes = nodes >> 1
+            nodes = nodes[np.diff(nodes, prepend=-1) != 0]
+            left, right = self._counts[2 * nodes], self._counts[2 * nodes + 1]
+            counts = np.minimum(left + right, 2)
+            self._counts[nodes] = counts
+            lone = counts == 1
+            if lone.any():
+                risen = nodes[lone]
+                self._hashes[risen] = self._hashes[2 * risen + right[lone]]
+                forks = nodes[~lone]
+                self._hashes[forks] = _hashed(_PARENT, pairs[forks])
+            else:
+                self._hashes[nodes] = _hashed(_PARENT, pairs[nodes])
+
+
+def _rows(data: bytes, width: int) -> _Bytes:
+    return np.frombuffer(data, np.uint8).reshape(-1, width)
+
+
+def _hashed(prefix: int, rows: _Bytes) -> _Bytes:
+    """SHA-256 of `prefix ‖ row` for each row of 64 bytes."""
+    messages = np.empty((len(rows), 65), np.uint8)
+    messages[:, 0] = prefix
+    messages[:, 1:] = rows
+    data = messages.tobytes()
+    return _rows(b"".join([sha256(data[at : at + 65]).digest() for at in range(0, len(data), 65)]), 32)
+
+
+def _fold(records: Sequence[bytes], depth: int) -> bytes:
+    """The hash of the subtree at `depth` bits over sorted records that agree in all bits before."""
+    if len(records) == 1:
+        return records[0][TAG_BYTES:]
+    # Sorted, so all agree for as long as the first and the last do.
+    first, last = (int.from_bytes(record[:TAG_BYTES], "big") for record in (records[0], records[-1]))
+    fork = TAG_BITS - (first ^ last).bit_length()
+    if fork == TAG_BITS:
+        tag = records[0][:TAG_BYTES].hex()
+        raise LogError("log.duplicate_tag", f"the tag `{tag}` is in the map already", "use each tag once")
+    byte, mask = fork >> 3, 128 >> (fork & 7)
+    middle = next(at for at, record in enumerate(records) if record[byte] & mask)
+    top = _parent(_fold(records[:middle], fork + 1), _fold(records[middle:], fork + 1))
+    for d in range(fork - 1, depth - 1, -1):
+        top = _parent(NOTHING, top) if first >> (TAG_BITS - 1 - d) & 1 else _parent(top, NOTHING)
+    return top
+
+
+def _parent(left: bytes, right: bytes) -> bytes:
+    return sha256(b"\x03" + left + right).digest()
