@@ -32,8 +32,7 @@ from ledger.log.merkle import (
     parse_tile_path,
     tile_path,
 )
-from ledger.log.note import Checkpoint
-from ledger.log.publisher import replace
+from ledger.log.publisher import replace, size_of
 from ledger.log.receipt import attach, make_receipt
 from ledger.log.sequencer import Ledger
 from ledger.store.journal import Opened
@@ -46,7 +45,7 @@ OCTETS = "application/octet-stream"
 def checkpoint(service: Service) -> Response[bytes]:
     """The newest published checkpoint (C2SP tlog-checkpoint)."""
     note = service.ledger.checkpoint()
-    return Response(note, media_type="text/plain; charset=utf-8", headers={"cache-control": "no-cache"})
+    return Response(note, media_type="text/plain", headers={"cache-control": "no-cache"})
 
 
 @get("/tile/{path:path}", sync_to_thread=True)
@@ -141,7 +140,7 @@ def log_keys_of(service: Service) -> dict[str, Any]:
 
 
 def published_size(ledger: Ledger) -> int:
-    return Checkpoint.parse(ledger.checkpoint().decode().rpartition("\n\n")[0] + "\n").size
+    return size_of(ledger.checkpoint())
 
 
 def read_tile(ledger: Ledger, wanted: Tile) -> bytes:

@@ -29,7 +29,7 @@ from ledger.keys import Keyring, Rotated, tag_of
 from ledger.log import sequencer
 from ledger.log.merkle import consistency_proof, leaf_hash, verify_consistency
 from ledger.log.note import SignerKey, open_checkpoint
-from ledger.log.public import EPOCH_TAGS, public_bytes
+from ledger.log.public import EPOCH_TAGS
 from ledger.log.sequencer import Ledger
 from ledger.store.database import Database
 from ledger.store.journal import About, Draft
@@ -105,6 +105,10 @@ def places(ledger: Ledger) -> list[int]:
     return [at for at, leaf in enumerate(stored_leaves(ledger)) if statement(leaf, ORIGIN)[0] == "entry"]
 
 
+def signed_size(ledger: Ledger) -> int:
+    return signed_head(ledger.checkpoint(), str(ledger.verifier))[0]
+
+
 def check_whole(ledger: Ledger, *earlier: bytes) -> int:
     """The outsider's check, when everything that is stored should be signed. Returns how many entries there are."""
     assert check_log(ledger, *earlier) == len(stored_leaves(ledger))
@@ -155,7 +159,8 @@ class Group:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.commits = 0
+        self.commits = -1  # the one it is held in is not counted
+        event.listen(ledger.database.engine, "commit", self._count)
         self._pool = ThreadPoolExecutor(32)
         self._go, begun = threading.Event(), threading.Event()
 
@@ -165,8 +170,6 @@ class Group:
 
         self._holding = self._pool.submit(ledger.transact, hold)
         assert begun.wait(30)
-        # Its own commit is not counted: connections that are open do not hear of new listeners.
-        event.listen(ledger.database.engine, "commit", self._count)
 
     def _count(self, _connection: object) -> None:
         self.commits += 1
@@ -179,7 +182,7 @@ class Group:
             while self.ledger._queue.qsize() < queued:  # in this order
                 time.sleep(0.001)
         self._go.set()
-        self._holding.result(30)
+        self._holding.exception(30)
         answers = [future.exception(30) or future.result() for future in waiting]
         self._pool.shutdown()
         return answers

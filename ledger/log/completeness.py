@@ -54,6 +54,7 @@ from ledger.log.note import Checkpoint, Signature, VerifierKey, open_checkpoint
 from ledger.log.policy import Policy
 from ledger.log.prefixmap import MapProof, value_of, verify_absent, verify_present
 from ledger.log.public import Epoch, KeyTable, open_public
+from ledger.log.publisher import size_of
 from ledger.log.replica import Replica
 from ledger.store.transaction import Transaction
 
@@ -70,7 +71,7 @@ def prove(
 
     Raises NotFound after erasure, LogError for a checkpoint that no epoch ends.
     """
-    size = Checkpoint.parse(note.decode().rpartition("\n\n")[0] + "\n").size
+    size = size_of(note)
     covered, node = replica.covered(size), replica.tree.node
     held = tx.held(person)
     records = [one for one in tx.entries(person) if one.index < size]

@@ -30,16 +30,15 @@ _Places = NDArray[np.int64]
 class Part(NamedTuple):
     """A subtree, as its parent needs to know it: a subtree with one tag is that tag's leaf, whatever its depth."""
 
-    count: int
-    """No tag, one, or two for any larger number."""
+    tags: int
+    """None, one, or two for any larger number."""
     hash: bytes
 
 
 def joined(left: Part, right: Part) -> Part:
     """The subtree above two that lie side by side."""
-    count = left.count + right.count
-    if count < 2:
-        return right if right.count else left
+    if left.tags + right.tags < 2:
+        return right if right.tags else left
     return Part(2, sha256(bytes([_PARENT]) + left.hash + right.hash).digest())
 
 
@@ -75,8 +74,10 @@ class MapRoots:
         self._depth = max(4, expected.bit_length() + 1)
         self._hashes: _Bytes = np.zeros((2 << self._depth, 32), np.uint8)
         self._counts: _Bytes = np.zeros(2 << self._depth, np.uint8)
-        self._only: NDArray[np.uint32] = np.zeros(1 << self._depth, np.uint32)  # the record of a slot that has one
-        self._shared: dict[int, list[bytes]] = {}  # the records of each slot that has several
+        self._only: NDArray[np.uint32] = np.zeros(1 << self._depth, np.uint32)
+        """The number of the record in a slot that has one."""
+        self._shared: dict[int, list[bytes]] = {}
+        """The records of each slot that has several, sorted."""
 
     def _place(self, records: _Bytes, first: int) -> None:
         """Put records into their slots; `first` is the number of the first one."""
@@ -91,8 +92,8 @@ class MapRoots:
         self._only[places[alone]] = chosen + first
         self._hashes[nodes[alone]] = records[chosen, TAG_BYTES:]
         self._counts[nodes[alone]] = 1
-        groups = np.split(order, starts[1:])
-        self._share([(int(places[at]), records[groups[at]].tobytes()) for at in np.flatnonzero(~alone)])
+        several = [(places[at], order[starts[at] : starts[at] + sizes[at]]) for at in np.flatnonzero(~alone)]
+        self._share([(int(place), records[which].tobytes()) for place, which in several])
         self._climb(nodes)
 
     def _share(self, groups: Sequence[tuple[int, bytes]]) -> None:

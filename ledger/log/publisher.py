@@ -41,6 +41,8 @@ Post = Callable[[str, bytes], tuple[int, str, bytes]]
 """`post(url, body)`: status, content type and body of the answer. Raises Unavailable when none came."""
 Prove = Callable[[int, int], Sequence[bytes]]
 """`prove(old, new)`: that our tree at `new` extends itself at `old`. Called from several threads at once."""
+POLL_S = 5.0
+"""How often to look for what other processes have signed."""
 RETRY_S = (0.2, 1.0, 5.0, 30.0)
 """After a round without a quorum; the last one repeats."""
 
@@ -52,6 +54,8 @@ class Publisher:
         self._signed, self._final = directory / "checkpoint", directory / "published"
         self._policy, self._replica = policy, replica
         self._known: dict[str, int] = {}
+        self._shown = b""
+        self._follow: Callable[[int], None] = lambda _: None
         self._changed = threading.Condition()
         self._pending, self._closing = True, False
         self._thread: threading.Thread | None = None
@@ -81,7 +85,7 @@ class Publisher:
 
         def ready() -> bool:
             try:
-                return _size(self.published()) >= size
+                return size_of(self.published()) >= size
             except LogError:
                 return False
 
@@ -100,7 +104,9 @@ class Publisher:
                 "see whether the witnesses can be reached, and start again",
             )
 
-    def start(self, on_fault: Callable[[Inconsistent], None]) -> None:
+    def start(self, on_fault: Callable[[Inconsistent], None], follow: Callable[[int], None]) -> None:
+        """`follow(size)`: bring the replica up to what another process has signed."""
+        self._follow = follow
         if self._witnessed:
             self._thread = threading.Thread(target=self._run, args=[on_fault], name="publisher", daemon=True)
             self._thread.start()
@@ -125,10 +131,12 @@ class Publisher:
                 if failed:
                     self._changed.wait_for(lambda: self._closing, RETRY_S[min(failed, len(RETRY_S)) - 1])
                 else:
-                    self._changed.wait_for(lambda: self._closing or self._pending)
+                    self._changed.wait_for(lambda: self._closing or self._pending, POLL_S)
                 if self._closing:
                     return
-                self._pending = False
+                idle, self._pending = not self._pending and not failed, False
+            if idle and self._signed.read_bytes() == self._shown:
+                continue
             try:
                 failed = 0 if self._round() else failed + 1
             except Inconsistent as fault:
@@ -137,8 +145,9 @@ class Publisher:
 
     def _round(self) -> bool:
         """Ask everyone about the newest signed checkpoint. Whether it became final."""
-        signed = self._signed.read_bytes()
+        signed = self._shown = self._signed.read_bytes()
         try:
+            self._follow(size_of(signed))
             note = collect(signed, self._policy, self._consistency, self._known, post)
             self._policy.open(note)
             replace(self._final, note)
@@ -147,7 +156,7 @@ class Publisher:
             if self._signed.read_bytes() != signed:
                 return False
             raise
-        except (LogError, OSError):
+        except (LogError, OSError, Unavailable):
             return False
         with self._changed:
             self._changed.notify_all()
@@ -157,7 +166,7 @@ class Publisher:
         return consistency_proof(old, new, self._replica.tree.node)
 
 
-def _size(note: bytes) -> int:
+def size_of(note: bytes) -> int:
     """Of a checkpoint from our own disk."""
     return Checkpoint.parse(note.decode().rpartition("\n\n")[0] + "\n").size
 

@@ -15,6 +15,9 @@ Rules, each checked by :meth:`Replica.extend` for every leaf:
 7. The map root in an epoch is the root over all tags assigned so far; the key digest is that of the key table.
 8. An epoch's time is not before that of the one before it.
 
+Rules 6 and 7 need the map, and :func:`assigned` checks them. A monitor, who needs no map to prove from, gives its
+own way to check them.
+
 A :class:`Growth` is what one database transaction adds, before it is durable: dropped, it leaves no trace.
 """
 
@@ -44,6 +47,10 @@ from ledger.log.public import (
 )
 
 
+_AFTER_HEAD = 32 + 2 + 64
+"""Bytes of an entry's leaf after its headers: the payload, what stands between, the signature."""
+
+
 @dataclass(frozen=True, slots=True)
 class Covered:
     """What the newest epoch vouches for. Immutable, so readers keep one while the log goes on."""
@@ -60,10 +67,32 @@ class Covered:
         return self.epoch.time if self.epoch else 0
 
 
+NodeAt = Callable[[int], bytes]
+"""The hash of leaf `i`."""
+Assign = Callable[[PrefixMap, Epoch, LeafIndex, bytes, NodeAt], PrefixMap]
+"""(map before the epoch, epoch, its index, its leaf, leaf hashes) → map after it, once rules 6 and 7 hold."""
+
+
+def assigned(before: PrefixMap, epoch: Epoch, index: LeafIndex, leaf: bytes, hash_at: NodeAt) -> PrefixMap:
+    """Rules 6 and 7 by the map itself, which refuses a tag it already holds. Raises LogError."""
+    grown = before.insert((tag, value_of(entry, hash_at(entry))) for tag, entry in epoch.assignments)
+    if grown.root != epoch.map_root:
+        raise wrong_root(epoch, index, leaf)
+    return grown
+
+
+def wrong_root(epoch: Epoch, index: LeafIndex, leaf: bytes) -> Violation:
+    return _broken("map", epoch, index, leaf, "does not carry the root of the map of all tags")
+
+
+def _broken(rule: str, epoch: Epoch, index: LeafIndex, leaf: bytes, sentence: str) -> Violation:
+    return Violation(f"log.epoch_{rule}", f"epoch `{epoch.number}` at leaf `{index}` {sentence}", index, leaf)
+
+
 class Replica:
     """A log rebuilt from its leaves. One thread extends it while others read."""
 
-    def __init__(self, origin: str, *, keep_from: int = 0) -> None:
+    def __init__(self, origin: str, *, keep_from: int = 0, assign: Assign = assigned) -> None:
         """`keep_from`: the smallest size that :meth:`covered` will be asked for."""
         self.origin = origin
         self.tree = Tree()
@@ -71,6 +100,8 @@ class Replica:
         self._covered = [Covered()]
         self._keep_from = keep_from
         self._entries: list[LeafIndex] = []  # since the newest epoch
+        self._assign = assign
+        self._form: tuple[bytes, bytes] | None = None
 
     @property
     def size(self) -> int:
@@ -97,33 +128,45 @@ class Replica:
         while len(self._covered) > 1 and self._covered[1].size <= size:
             del self._covered[0]
 
-    def extend(self, leaves: Sequence[bytes]) -> None:
-        """Add the next leaves. Raises Violation at the first that breaks a rule; then none of them is added."""
-        keys, covered, entries = self.keys, list(self._covered), list(self._entries)
-        hashes = [leaf_hash(leaf) for leaf in leaves]
+    def extend(self, leaves: Sequence[bytes], hashes: Sequence[bytes] | None = None) -> None:
+        """Add the next leaves. Raises Violation at the first that breaks a rule; then none of them is added.
+
+        `hashes`: theirs, of a caller who has computed them.
+        """
+        known = [leaf_hash(leaf) for leaf in leaves] if hashes is None else hashes
+        before = self.keys, list(self._covered), list(self._entries), self._form
         start = self.size
 
         def hash_at(index: int) -> bytes:
-            return hashes[index - start] if index >= start else self.tree.node(0, index)
+            return known[index - start] if index >= start else self.tree.node(0, index)
 
         try:
-            for index, leaf in enumerate(leaves, start):
-                self._step(LeafIndex(index), leaf, hash_at)
+            self._read(start, leaves, hash_at)
         except BaseException:
-            self.keys, self._covered, self._entries = keys, covered, entries
+            self.keys, self._covered, self._entries, self._form = before
             raise
-        self.tree.extend(hashes)
+        self.tree.extend(known)
 
     def grow(self, growth: "Growth") -> None:
         """Take over what has become durable, and was made by :class:`Growth` to keep the rules."""
         self.tree.extend([leaf_hash(leaf) for leaf in growth.leaves])
         self.keys = growth.keys
         self._remember(growth.covered)
-        self._entries = []
+        self._entries, self._form = [], None
 
     # -- one leaf -------------------------------------------------------------------------------------------
 
-    def _step(self, index: LeafIndex, leaf: bytes, hash_at: Callable[[int], bytes]) -> None:
+    def _read(self, start: int, leaves: Sequence[bytes], hash_at: NodeAt) -> None:
+        for index, leaf in enumerate(leaves, start):
+            # The entries under one key differ in payload and signature only: the first shows the form of the rest.
+            if self._form is not None and len(leaf) == len(self._form[0]) + _AFTER_HEAD:
+                head, between = self._form
+                if leaf.startswith(head) and leaf[-66:-64] == between:
+                    self._entries.append(LeafIndex(index))
+                    continue
+            self._step(LeafIndex(index), leaf, hash_at)
+
+    def _step(self, index: LeafIndex, leaf: bytes, hash_at: NodeAt) -> None:
         try:
             if parse_public(leaf, self.origin) is None:
                 self._entry(index, leaf)
@@ -134,6 +177,7 @@ class Replica:
                     self._epoch(index, leaf, Epoch.parse(public.payload), hash_at)
                 case "keys":
                     self.keys = self.keys.changed(KeyChange.parse(public.payload, self.origin), index)
+                    self._form = None
                 case "policies":
                     pass
         except Violation:
@@ -149,6 +193,7 @@ class Replica:
                 "log.retired_key", f"leaf `{index}` is not by the service key in force", index, leaf
             )
         self._entries.append(index)
+        self._form = leaf[:-_AFTER_HEAD], leaf[-66:-64]
 
     def _open(self, leaf: bytes, index: LeafIndex) -> Public:
         parsed = parse_public(leaf, self.origin)
@@ -160,13 +205,11 @@ class Replica:
         # 2.
         return open_public(leaf, self.origin, [service] if service else [])
 
-    def _epoch(self, index: LeafIndex, leaf: bytes, epoch: Epoch, hash_at: Callable[[int], bytes]) -> None:
+    def _epoch(self, index: LeafIndex, leaf: bytes, epoch: Epoch, hash_at: NodeAt) -> None:
         head = self.head
 
         def broken(rule: str, sentence: str) -> Violation:
-            return Violation(
-                f"log.epoch_{rule}", f"epoch `{epoch.number}` at leaf `{index}` {sentence}", index, leaf
-            )
+            return _broken(rule, epoch, index, leaf, sentence)
 
         # 4.
         if (epoch.number, epoch.first) != (head.epoch.number + 1 if head.epoch else 0, head.size):
@@ -174,19 +217,18 @@ class Replica:
         # 5.
         if {entry for _, entry in epoch.assignments} != set(self._entries):
             raise broken("coverage", "does not give tags to exactly the entries it covers")
-        # 6.
+        # 6., as far as it can be seen here.
         tags = [tag for tag, _ in epoch.assignments]
         if any(left >= right for left, right in pairwise(tags)):
             raise broken("order", "lists a tag twice, or out of order")
-        # 7. The map refuses a tag it already holds.
-        grown = head.map.insert((tag, value_of(entry, hash_at(entry))) for tag, entry in epoch.assignments)
-        if grown.root != epoch.map_root:
-            raise broken("map", "does not carry the root of the map of all tags")
+        # 7.
         if self.keys.digest() != epoch.keys_digest:
             raise broken("keys", "does not carry the digest of the key table")
         # 8.
         if epoch.time < head.time:
             raise broken("time", "lies before the one before it")
+        # 6., 7.
+        grown = self._assign(head.map, epoch, index, leaf, hash_at)
         self._remember(Covered(index + 1, grown, epoch, leaf, self.keys))
         self._entries = []
 
@@ -236,6 +278,15 @@ class Growth:
         self.time = max(self.time, time)
         return index
 
+    def check_room(self, tags: int) -> None:
+        """That the epoch leaf has room for so many more. Raises LogError."""
+        if len(self.assignments) + tags > EPOCH_TAGS:
+            raise LogError(
+                "log.epoch",
+                f"one operation may add at most `{EPOCH_TAGS // 2}` entries about people",
+                "do it in several operations",
+            )
+
     @property
     def full(self) -> bool:
         """Whether an epoch leaf must end here, before another operation adds as much as one may."""
@@ -249,10 +300,7 @@ class Growth:
     def end_epoch(self) -> tuple[LeafIndex, Epoch, bytes]:
         """The epoch leaf over everything since the one before it. Raises LogError when it would not fit in a leaf."""
         before = self.covered
-        if len(self.assignments) > EPOCH_TAGS:
-            raise LogError(
-                "log.epoch", f"one operation may add at most `{EPOCH_TAGS // 2}` entries about people"
-            )
+        self.check_room(0)
         first = self.base.size
         grown = before.map.insert(
             (tag, value_of(entry, leaf_hash(self.leaves[entry - first]))) for tag, entry in self.assignments

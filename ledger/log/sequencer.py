@@ -46,7 +46,7 @@ from ledger.log.note import (
 )
 from ledger.log.policy import Policy
 from ledger.log.public import public_bytes
-from ledger.log.publisher import RUNBOOK, Publisher, replace
+from ledger.log.publisher import RUNBOOK, Publisher, replace, size_of
 from ledger.log.replica import Growth, Replica
 from ledger.store.database import Database, translated
 from ledger.store.journal import Draft, LogKeys
@@ -92,7 +92,7 @@ class Ledger:
         self._door, self._closed = threading.Lock(), False
         self._broken: Inconsistent | None = None
         self._recover()
-        self._publisher.start(self._break)
+        self._publisher.start(self._break, self._follow)
         self._writer = threading.Thread(target=self._run, name="sequencer", daemon=True)
         self._writer.start()
 
@@ -156,9 +156,13 @@ class Ledger:
 
     def _held(self, note: bytes) -> bytes:
         """A published checkpoint, once everything under it can be shown: another process may have written it."""
-        if Checkpoint.parse(note.decode().rpartition("\n\n")[0] + "\n").size > self.replica.size:
-            self.transact(lambda _: None)
+        self._follow(size_of(note))
         return note
+
+    def _follow(self, size: int) -> None:
+        """Take in what another process has committed and signed."""
+        if size > self.replica.size:
+            self.transact(lambda _: None)
 
     def proof(self, index: LeafIndex) -> TlogProof:
         """That entry `index` is in the log, under the newest checkpoint. Raises LogError before it is published."""
@@ -235,8 +239,6 @@ class Ledger:
                     self._open_log(tx)
                 for together in _runs(group):
                     outcomes += _run(tx, growth, together)
-                    if growth.full:
-                        tx.end_epoch()
                 tx.end_epoch()
             # Durable from here on.
             self.replica.grow(growth)
@@ -407,6 +409,8 @@ def _attempt(
         tx.session.expire_all()
         growth.reset(mark)
         return None, error
+    if growth.full:
+        tx.end_epoch()
     return value, None
 
 

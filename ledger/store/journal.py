@@ -147,6 +147,7 @@ class Journal:
     def append_all(self, drafts: Sequence[Draft]) -> list[LeafIndex]:
         """Add entries, in order. Their time is never before that of the entry before them."""
         growth = self._growth()
+        growth.check_room(sum(len(draft.about) for draft in drafts))
         names = {one.subject_id for draft in drafts for one in draft.about}
         subjects = {name: self.held(name) for name in names}
         counts = {name: subject.count for name, subject in subjects.items()}
