@@ -61,6 +61,7 @@ def create_app(service: Service) -> Litestar:
             log.tile,
             log.log_keys,
             log.receipt,
+            log.log_proof,
             log.video_receipts,
             public.root_certificate,
             public.health,

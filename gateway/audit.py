@@ -19,7 +19,7 @@ from ledger.ids import CameoId, LeafIndex, PersonId
 from ledger.log import completeness
 from ledger.log.completeness import Seen, Verified
 from ledger.log.note import VerifierKey
-from ledger.log.policy import Policy
+from ledger.log.policy import Policy, shown
 from ledger.log.publisher import replace
 from ledger.store.journal import About
 from ledger.store.transaction import Transaction
@@ -96,16 +96,21 @@ def trust(
         return Policy.alone(
             VerifierKey.parse(known)
         ), "that the log's key at your first visit was the right one"
+    key = log_key_of(bundle)
+    return Policy.alone(
+        key
+    ), f"that the log's key is the right one: compare it with one from elsewhere: {key}"
+
+
+def log_key_of(bundle: Mapping[str, Any]) -> VerifierKey:
+    """The log's newest key, as the file names it: the one in force, once the file was verified."""
     try:
         rows = [row for row in bundle["keys"] if row["role"] == "log"]
-        key = VerifierKey(origin, b64decode(rows[-1]["public"], validate=True))
+        return VerifierKey(str(bundle["origin"]), b64decode(rows[-1]["public"], validate=True))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise LogError(
             "list.form", "the file does not name the log's key", "give it with --log-key"
         ) from error
-    return Policy.alone(
-        key
-    ), f"that the log's key is the right one: compare it with one from elsewhere: {key}"
 
 
 class Memory:
@@ -163,8 +168,6 @@ def told(verified: Verified, *, rests_on: str, first_visit: bool) -> list[str]:
         unproven.append("that everyone is shown the same log: no witness you named has cosigned it")
     if first_visit:
         unproven.append("anything about earlier visits: this is your first")
-    elif verified.extends is None:
-        unproven.append("that the log you saw last is part of this one: ask for the proof again with --since")
     unproven.append(rests_on)
     return [*(f"proven      {line}" for line in proven), *(f"not proven  {line}" for line in unproven)]
 
@@ -173,8 +176,9 @@ def lines_of(
     records: Iterable[tuple[int, Mapping[str, Any]]], kinds: Iterable[str] | None = None
 ) -> list[str]:
     wanted = None if kinds is None else set(kinds)
+    # Prompts are strangers' words: a line break in one could write a line of this list, an escape hide one.
     return [
-        f"{index:>6}  {body['at']}  {describe(body)}"
+        shown(f"{index:>6}  {body['at']}  {describe(body)}")
         for index, body in records
         if wanted is None or body["kind"] in wanted
     ]

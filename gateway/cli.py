@@ -13,8 +13,9 @@ import click
 
 from gateway import access
 from gateway.access import Role
-from gateway.audit import USES, Memory, lines_of, read_bundle, told, trust, uses_of
+from gateway.audit import USES, Memory, lines_of, log_key_of, read_bundle, told, trust, uses_of
 from gateway.log import export, published_size
+from gateway.monitor import watch
 from gateway.service import open_service
 from gateway.settings import Settings
 from generator.errors import GeneratorError
@@ -22,7 +23,8 @@ from ledger.errors import LedgerError, LogError
 from ledger.ids import CameoId
 from ledger.keys import Rotated
 from ledger.log import completeness
-from ledger.log.policy import Policy
+from ledger.log.note import VerifierKey
+from ledger.log.policy import Policy, shown
 from safety.errors import SafetyError
 
 
@@ -146,7 +148,7 @@ def verify_list(bundle: Path, policy: Path | None, log_key: str | None, memory: 
     try:
         verified = completeness.verify(content, rules, seen)
     except LogError as error:
-        click.echo(f"NOT PROVEN: {error}\n  ({error.reason.id}) {error.reason.remedy}")
+        click.echo(f"NOT PROVEN: {shown(str(error))}\n  ({error.reason.id}) {error.reason.remedy}")
         sys.exit(1)
     for line in (
         *lines_of(verified.records),
@@ -154,7 +156,50 @@ def verify_list(bundle: Path, policy: Path | None, log_key: str | None, memory: 
         *told(verified, rests_on=rests_on, first_visit=seen is None),
     ):
         click.echo(line)
-    remembered.keep(verified, str(rules.logs[0].key))
+    # The key in force, not the one this visit began with: that one may be retired by the next.
+    remembered.keep(verified, str(log_key_of(content)))
+
+
+@audit.command()
+@click.argument("url")
+@click.option(
+    "--policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A tlog-policy file: the log, its witnesses, and how many must have cosigned.",
+)
+@click.option("--log-key", help="The log's verifier key, from a source you trust.")
+@click.option("--follow", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Look again, for ever.")
+@click.option("--signatures", is_flag=True, help="Verify the signature of each entry too; slow.")
+@click.option(
+    "--evidence",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("violation.json"),
+    show_default=True,
+    help="Where to write what shows a broken rule.",
+)
+@click.option(
+    "--memory",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path(click.get_app_dir("countersign")) / "monitor.json",
+    help="Where the checkpoint verified last is remembered, for your next visit.",
+)
+def monitor(
+    url: str,
+    policy: Path | None,
+    log_key: str | None,
+    follow: float | None,
+    signatures: bool,
+    evidence: Path,
+    memory: Path,
+) -> None:
+    """Read the whole log at URL, or in a folder, and check every rule it must keep. Needs nothing from us."""
+    if policy is not None and log_key is not None:
+        raise click.UsageError("give --policy or --log-key, not both")
+    rules = Policy.parse(policy.read_bytes()) if policy else None
+    if log_key is not None:
+        rules = Policy.alone(VerifierKey.parse(log_key))
+    holds = watch(url, rules, memory=memory, evidence=evidence, signatures=signatures, follow_s=follow)
+    sys.exit(0 if holds else 1)
 
 
 @cli.group()

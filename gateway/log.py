@@ -4,6 +4,7 @@
     /tile/<L>/<N>[.p/<W>]             hashes; a resource never changes, so it is cached for ever
     /tile/entries/<N>[.p/<W>]         leaves
     /v1/log/keys                      every key the service ever had
+    /v1/log/proofs/<index>            where a leaf stands in the log, as a tlog-proof file
     /v1/log/receipts/<index>          one leaf as a SCITT transparent statement with its RFC 9942 receipt
     /v1/videos/<id>/receipts          an app's evidence that its uses were recorded
 
@@ -12,7 +13,7 @@ Partial tiles of every published size stay available, since any width up to the 
 """
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from ledger.log.merkle import (
     inclusion_proof,
     parse_tile_path,
     tile_path,
+    tiles_of,
 )
 from ledger.log.publisher import replace, size_of
 from ledger.log.receipt import attach, make_receipt
@@ -74,6 +76,16 @@ def receipt(service: Service, index: int) -> Response[bytes]:
     except LogError as error:
         raise problem(404, error.reason.id, str(error), error.reason.remedy) from error
     return Response(statement, media_type="application/scitt-statement+cose")
+
+
+@get("/v1/log/proofs/{index:int}", sync_to_thread=True)
+def log_proof(service: Service, index: int) -> Response[bytes]:
+    """That the leaf at `index` is in the log: a C2SP tlog-proof file, under the published checkpoint."""
+    try:
+        proof = service.ledger.proof(LeafIndex(index))
+    except LogError as error:
+        raise problem(404, error.reason.id, str(error), error.reason.remedy) from error
+    return Response(proof.encode(), media_type="text/plain")
 
 
 @get("/v1/videos/{video_id:str}/receipts", sync_to_thread=True)
@@ -131,10 +143,9 @@ def _b64(data: bytes) -> str:
 
 def log_keys_of(service: Service) -> dict[str, Any]:
     """What a verifier needs to know beforehand, from a source they trust."""
-    public = service.keyring.service.public_key().public_bytes_raw()
+    service.ledger.checkpoint()  # takes in what another process announced
     return {
         "vkey": str(service.ledger.verifier),
-        "service_keys": [b64encode(public).decode()],
         "keys": service.ledger.replica.keys.as_json(),
     }
 
@@ -182,15 +193,3 @@ def export(ledger: Ledger, directory: Path) -> int:
             written += 1
     replace(directory / "checkpoint", note)
     return written
-
-
-def tiles_of(size: int) -> Iterator[Tile]:
-    """Every tile and bundle a tree of `size` leaves has, partial ones included."""
-    count, level = size, 0
-    while count:
-        for index in range(-(-count // TILE_WIDTH)):
-            width = min(TILE_WIDTH, count - index * TILE_WIDTH)
-            if level == 0:
-                yield Tile("entries", index, width)
-            yield Tile(level, index, width)
-        count, level = count // TILE_WIDTH, level + 1

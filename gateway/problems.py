@@ -37,6 +37,7 @@ _TITLES = {
 }
 _STATUS_OF = {
     "media.too_large": 413,
+    "log.not_yet": 503,
     "grant.replayed": 409,
     "statement.wrong_signer": 403,
     "statement.altered": 403,

@@ -856,6 +856,18 @@ def test_a_thief_of_the_retired_log_key_who_undoes_the_rotation_is_refused_by_me
     refused("list.forked", thief.shows, mark, note, seen)
 
 
+def test_a_log_that_names_no_key_for_its_checkpoints_or_ends_with_another_statement_is_refused(
+    forger: Forger,
+) -> None:
+    who, _, _ = start(forger)
+    note = forger.epoch()
+    refused("list.origin", verify, {**forger.bundle(who, note), "origin": "other.example/log"}, forger.policy)
+    rotate(forger, "service")
+    refused("list.epoch", forger.shows, who, forger.note())
+    nameless = KeyTable(tuple(row for row in forger.table.rows if row[0] != "log"))
+    refused("list.keys", forger.shows, who, forger.epoch(table=nameless))
+
+
 @pytest.mark.parametrize("change", ["extra", "missing", "other", "moved", "reordered", "empty"])
 def test_a_table_of_keys_that_the_epoch_does_not_name_is_refused(forger: Forger, change: str) -> None:
     who, _, _ = start(forger)

@@ -2,9 +2,10 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,28 @@ def test_the_command_line_lists_and_proves_every_use(demo: Played) -> None:
     kinds = [line.split()[2] for line in done.stdout.splitlines()[:-1]]
     assert kinds.count("allowed") == kinds.count("released") == kinds.count("revoked") == 2
     assert "refused" in kinds
+
+
+def test_the_proof_it_leaves_is_checked_with_the_command_it_names_and_nothing_else_of_ours(
+    demo: Played, tmp_path: Path
+) -> None:
+    (named,) = re.findall(r"countersign (audit verify \S+)", " ".join(demo.again.split()))
+    left = demo.home / "var/demo"
+    key = (left / "log.vkey").read_text().strip()
+    elsewhere = replace(demo, home=tmp_path)
+    shutil.copytree(left, tmp_path / "var/demo")
+    trust = ("--log-key", key, "--memory", "seen.json")
+    done = elsewhere.countersign(*named.split(), *trust)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "proven      this is everything the log countersign.local/log holds" in done.stdout
+    assert "uses allowed: 2, each under a grant its owner signed" in done.stdout
+    assert not (tmp_path / "var/countersign").exists()
+    proof = tmp_path / named.split()[-1]
+    bundle = json.loads(proof.read_text())
+    bundle["records"].pop()
+    proof.write_text(json.dumps(bundle))
+    done = elsewhere.countersign(*named.split(), *trust)
+    assert (done.returncode, done.stdout.split(":")[0]) == (1, "NOT PROVEN")
 
 
 def test_the_contact_sheet_shows_a_moving_picture(demo: Played) -> None:

@@ -9,8 +9,6 @@ import http.client
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -27,6 +25,7 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from command import countersign
 from conftest import Checker
 from ledger.consent.statement import encode_key
 from ledger.errors import LedgerError
@@ -366,8 +365,11 @@ def test_what_another_process_wrote_is_served_at_once(live: Site, collins: Owner
 # The same as a folder -------------------------------------------------------------------------------------------
 
 
-def exported(site: Site, directory: Path) -> str:
-    return countersign(site, "export", str(directory))
+def beside(site: Site, *arguments: str | Path) -> str:
+    """What a command says, run beside the service."""
+    said = countersign(site.home, *arguments)
+    assert said.status == 0, said.text
+    return said.text
 
 
 def files_in(directory: Path) -> dict[str, bytes]:
@@ -382,7 +384,7 @@ def test_an_export_is_what_is_served_byte_for_byte_and_is_only_added_to(
     live: Site, collins: Owner, reader: Reader, tmp_path: Path
 ) -> None:
     folder = tmp_path / "public"
-    said = exported(live, folder)
+    said = beside(live, "export", folder)
     size, root, _ = reader.head()
     first = files_in(folder)
     expected = {named(level, *tile) for level in (0, "entries") for tile in tiles(size)}
@@ -393,11 +395,11 @@ def test_an_export_is_what_is_served_byte_for_byte_and_is_only_added_to(
         assert reader.web.get(path).content == content
 
     dates = {path: (folder / path[1:]).stat().st_mtime_ns for path in first}
-    assert exported(live, folder).startswith("0 new files")
+    assert beside(live, "export", folder).startswith("0 new files")
     assert files_in(folder) == first
 
     live.audit(collins.cameo_id)
-    exported(live, folder)
+    beside(live, "export", folder)
     second, grown = files_in(folder), reader.head()[0]
     assert grown == size + 2
     new = {named(level, grown // 256, grown % 256) for level in (0, "entries")}
@@ -444,9 +446,24 @@ def test_every_leaf_has_a_receipt_over_the_root_of_the_checkpoint(reader: Reader
 
 
 @pytest.mark.parametrize("index", ["-1", "99999999", str(2**63), str(10**40), "x", "0x1", "1.0", ""])
-def test_what_is_not_in_the_log_has_no_receipt(live: Site, reader: Reader, index: str) -> None:
-    status, _, content = raw(live, f"/v1/log/receipts/{index}")
-    assert status == 404, content
+def test_what_is_not_in_the_log_has_no_receipt_and_no_proof(live: Site, reader: Reader, index: str) -> None:
+    for kind in ("receipts", "proofs"):
+        status, _, content = raw(live, f"/v1/log/{kind}/{index}")
+        assert status == 404, content
+
+
+def test_every_leaf_has_a_proof_that_leads_to_the_checkpoint(reader: Reader) -> None:
+    size, root, note = reader.head()
+    leaves = reader.leaves(size)
+    for index in (*range(0, size, 53), 255, 256, size - 1):
+        answer = reader.web.get(f"/v1/log/proofs/{index}")
+        assert answer.headers["content-type"].startswith("text/plain")
+        head, _, under = answer.text.partition("\n\n")
+        assert under.encode() == note
+        version, place, *path = head.split("\n")
+        assert (version, place) == ("c2sp.org/tlog-proof@v1", f"index {index}")
+        leaf_hash = sha256(b"\x00" + leaves[index]).digest()
+        assert climb(leaf_hash, index, size, [b64decode(line) for line in path]) == root
 
 
 def test_an_app_keeps_evidence_that_its_use_stands_in_the_list_of_whoever_is_shown(
@@ -474,6 +491,30 @@ def test_an_app_keeps_evidence_that_its_use_stands_in_the_list_of_whoever_is_sho
         (hers,) = [entry["depicted"][collins.cameo_id]]
         assert (hers["n"], hers["secret"], hers["role"]) == (n, record["secret"], record["role"])
         assert set(entry["depicted"]) == {collins.cameo_id}
+
+
+def test_a_key_rotated_beside_the_service_counts_at_once(live: Site, collins: Owner, reader: Reader) -> None:
+    before = reader.web.get("/v1/log/keys").json()["keys"]
+    (old_key,) = receipt_keys(reader)
+    assert [row["role"] for row in before] == ["service", "log", "receipt"]
+    for role in ("service", "receipt"):
+        assert beside(live, "keys", "rotate", role).startswith(f"the new {role} key counts from entry ")
+    rows = reader.web.get("/v1/log/keys").json()["keys"]
+    assert rows[:3] == before
+    assert [row["role"] for row in rows[3:]] == ["service", "receipt"]
+    assert before[0]["since"] < rows[3]["since"] < rows[4]["since"] < reader.head()[0]
+    # A receipt is by the new key from now on, for every leaf.
+    statement, (receipt,) = detach(reader.web.get("/v1/log/receipts/5").content)
+    verify_receipt(receipt, statement, receipt_keys(reader)[1:], ORIGIN)
+    with pytest.raises(LedgerError):
+        verify_receipt(receipt, statement, [old_key], ORIGIN)
+    # So is a leaf, and whoever verifies a list that lies on both sides of the change finds it whole.
+    assert live.audit(collins.cameo_id)[-1]["auditor"] == "press council"
+    size, root, _ = reader.head()
+    newest = reader.leaves(size)
+    assert naive_root(newest) == root
+    kid = sha256(b64decode(rows[3]["public"])).digest()[:8]
+    assert [cbor2.loads(cbor2.loads(leaf).value[0])[4] for leaf in newest[-2:]] == [kid, kid]
 
 
 def in_log(proven: dict[str, Any], vkey: str) -> int:
@@ -549,7 +590,7 @@ def parting(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Ite
         assert erased.status_code == 200, erased.text
         ended(app, slow)
         vkey = app.get("/v1/log/keys").json()["vkey"]
-    said = countersign(site, "keys", "rotate", "wrapping")
+    said = beside(site, "keys", "rotate", "wrapping")
     assert said.startswith("1 old wrapping keys destroyed")
     answer = erased.json()
     yield Parting(site, hopper, collins, alone, both, slow, answer, earlier, home / "backup", vkey)
@@ -583,20 +624,6 @@ def back_up(home: Path, into: Path) -> None:
         closing(sqlite3.connect(into / "ledger.db")) as copy,
     ):
         live.backup(copy)
-
-
-def countersign(site: Site, *arguments: str) -> str:
-    """What a command says, run beside the service."""
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments],
-        env={"COUNTERSIGN_HOME": str(site.home), "PATH": "", "OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).resolve().parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_nobody_is_erased_by_mistake_or_by_somebody_else(live: Site, collins: Owner) -> None:

@@ -206,9 +206,7 @@ def test_inclusion_refuses_any_other_index(place: tuple[int, int], other: int) -
     index, size = place
     assume(other != index)
     with pytest.raises(LogError):
-        verify_inclusion(
-            HASHES[index], other, size, inclusion_proof(index, size, TREE.node), NAIVE[size]
-        )
+        verify_inclusion(HASHES[index], other, size, inclusion_proof(index, size, TREE.node), NAIVE[size])
 
 
 @given(placed(), sizes)
@@ -216,9 +214,7 @@ def test_inclusion_refuses_any_other_size_with_its_root(place: tuple[int, int], 
     index, size = place
     assume(other != size)
     with pytest.raises(LogError):
-        verify_inclusion(
-            HASHES[index], index, other, inclusion_proof(index, size, TREE.node), NAIVE[other]
-        )
+        verify_inclusion(HASHES[index], index, other, inclusion_proof(index, size, TREE.node), NAIVE[other])
 
 
 def test_a_false_size_beside_a_true_root_can_pass_so_both_must_come_from_one_checkpoint() -> None:
@@ -337,9 +333,7 @@ def test_a_rewritten_leaf_is_never_consistent_with_the_old_tree(
     changed = data.draw(st.integers(0, old - 1))
     forked = tree_of([DATA[i] if i != changed else b"rewritten" for i in range(new)])
     with pytest.raises(LogError):
-        verify_consistency(
-            old, new, consistency_proof(old, new, forked.node), NAIVE[old], forked.root()
-        )
+        verify_consistency(old, new, consistency_proof(old, new, forked.node), NAIVE[old], forked.root())
 
 
 def test_consistency_at_the_edges() -> None:

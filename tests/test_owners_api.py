@@ -390,6 +390,50 @@ def test_a_draft_that_cannot_be_granted_is_400(live: Site, collins: Owner, chang
         reason_of(collins.web.post("/v1/grants/preview", json=draft), 400)
 
 
+def test_an_operator_brings_in_what_owners_signed_and_nothing_else(
+    live: Site, collins: Owner, hopper: Owner
+) -> None:
+    def line(owner: Owner, signed: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        return {"owner": owner.person_id, **signed, **changes}
+
+    first, second = (owner.signed(owner.preview("third app")) for owner in (collins, hopper))
+    stolen = hopper.signed(collins.preview("third app"))
+    altered = collins.signed(collins.preview("third app"))
+    altered["grant"]["max_uses"] = 1000
+    lines: list[tuple[Any, str | None]] = [
+        (line(collins, first), None),
+        ("not JSON", "import.line"),
+        ({"owner": collins.person_id}, "import.line"),
+        (line(collins, stolen), "statement.wrong_signer"),
+        (line(hopper, stolen), "grant.not_yours"),
+        (line(collins, altered), "statement.altered"),
+        (line(hopper, second), None),
+        (line(collins, first), "grant.replayed"),
+        (line(collins, collins.signed(collins.preview()), silently=True), "import.line"),
+        (line(collins, {**first, "owner": unknown("person")}), "grant.not_yours"),
+    ]
+    sent = "\n".join(one if isinstance(one, str) else json.dumps(one) for one, _ in lines)
+    with collins.nothing_happens():
+        assert reason_of(collins.web.post("/v1/grants/import", content=sent), 401) == "access.key"
+        for name in ("", "film club", "press council"):
+            with live.client(name) as client:
+                assert reason_of(client.post("/v1/grants/import", content=sent), 401) == "access.key"
+    with live.client(OPERATOR) as operator:
+        outcomes = operator.post("/v1/grants/import", content=sent).json()["outcomes"]
+        refused = [one["refused"]["id"] if "refused" in one else None for one in outcomes]
+        assert refused == [expected for _, expected in lines]
+        with collins.nothing_happens():
+            again = operator.post("/v1/grants/import", content=sent).json()["outcomes"]
+            assert all("refused" in one for one in again)
+            too_many = operator.post("/v1/grants/import", content="\n".join(["{}"] * 20_001))
+            assert reason_of(too_many, 413) == "request.lines"
+    # What was brought in counts, and the owner takes it back like any other.
+    grant_id = first["grant"]["grant_id"]
+    assert {one["grant_id"]: one["live"] for one in collins.web.get("/v1/grants").json()["grants"]}[grant_id]
+    for owner, signed in ((collins, first), (hopper, second)):
+        assert owner.web.post(f"/v1/grants/{signed['grant']['grant_id']}/revoke").status_code == 200
+
+
 @pytest.mark.parametrize("born_on", [None, "2015-06-01"])
 def test_a_minor_or_someone_of_unknown_age_grants_nothing_alone(live: Site, born_on: str | None) -> None:
     child = live.enrol(collins_picture(), born_on=born_on)
@@ -536,8 +580,9 @@ def test_the_owners_second_list_is_proven_to_extend_the_first(live: Site, hopper
     later = hopper.web.get(f"{address}&since={first.size}").json()
     second = completeness.verify(later, trusted, first)
     assert (second.extends, second.seen.count) == (first.size, first.count + 1)
-    # Without being asked since when, the list is whole, and nothing is said about the log in between.
-    assert completeness.verify(hopper.web.get(address).json(), trusted, first).extends is None
+    # A list that does not say how the log grew is no answer to someone who was here before.
+    with pytest.raises(LedgerError, match="nothing shows that the log extends"):
+        completeness.verify(hopper.web.get(address).json(), trusted, first)
     for since in (-1, 0, second.seen.size + 1, 10**30):
         assert hopper.web.get(f"{address}&since={since}").json()["extends"] is None
     assert reason_of(hopper.web.get(f"{address}&since=yesterday"), 400)

@@ -9,7 +9,8 @@ import av
 import httpx
 import pytest
 
-from ledger.errors import LedgerError
+from gateway.problems import _problem_of
+from ledger.errors import LedgerError, LogError
 from ledger.log.note import VerifierKey, open_checkpoint
 from ledger.provenance import media
 from ledger.provenance.manifest import read
@@ -326,6 +327,7 @@ def test_the_openapi_document_lists_every_route(web: httpx.Client) -> None:
         ("DELETE", "/v1/sessions"),
         ("POST", "/v1/grants/preview"),
         ("POST", "/v1/grants"),
+        ("POST", "/v1/grants/import"),
         ("GET", "/v1/grants"),
         ("POST", "/v1/grants/{grant_id}/revoke"),
         ("POST", "/v1/verify"),
@@ -334,6 +336,7 @@ def test_the_openapi_document_lists_every_route(web: httpx.Client) -> None:
         ("GET", "/checkpoint"),
         ("GET", "/tile/{path}"),
         ("GET", "/v1/log/keys"),
+        ("GET", "/v1/log/proofs/{index}"),
         ("GET", "/v1/log/receipts/{index}"),
         ("GET", "/v1/videos/{video_id}/receipts"),
         ("GET", "/root.pem"),
@@ -342,6 +345,11 @@ def test_the_openapi_document_lists_every_route(web: httpx.Client) -> None:
     }
     assert document["info"]["title"] == "Countersign"
     assert all(method["description"] for methods in document["paths"].values() for method in methods.values())
+
+
+def test_a_witness_that_is_late_is_a_wait_and_not_a_fault() -> None:
+    late = LogError("log.not_yet", "entry `7` is not under a published checkpoint yet", "ask again")
+    assert _problem_of(late).status == 503
 
 
 def test_the_service_says_that_it_lives_and_that_it_can_decide(web: httpx.Client) -> None:

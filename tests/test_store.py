@@ -22,17 +22,19 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, event, inspect, make_url
 from sqlmodel import SQLModel
 
-from ledger.errors import NotFound, Unavailable
+from ledger.consent.fold import Standing
+from ledger.errors import LedgerError, NotFound, Unavailable
 from ledger.ids import AppId, LeafIndex, PersonId, VideoId, new_id
+from ledger.log.leaf import commit, commitments_preimage
 from ledger.log.sequencer import Ledger
 from ledger.store.database import MIGRATIONS, Database
+from ledger.store.journal import About
 from ledger.store.objects import Objects
 from ledger.store.records import App, Person, Video
-from ledger.store.journal import About
 from ledger.store.transaction import Transaction
-from world import START, World, check_log, open_ledger, stored_leaves
+from world import ORIGIN, START, World, check_log, open_ledger, statement, stored_leaves
 
-KIND = "note"
+KIND = "approval"
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +109,18 @@ def write(ledger: Ledger, app: AppId, *refs: str) -> list[LeafIndex]:
 
 
 def note(tx: Transaction, app: AppId, ref: str) -> LeafIndex:
-    return tx.append(KIND, ref, [About(app, "requester", {"ref": ref})], at=START)
+    return tx.append(KIND, ref, [About(app, "requester", {"video_id": ref, "approved": True})], at=START)
+
+
+def places(ledger: Ledger) -> list[int]:
+    """Where the log holds entries about people; between them stand the service's own statements."""
+    return [at for at, leaf in enumerate(stored_leaves(ledger)) if statement(leaf, ORIGIN)[0] == "entry"]
+
+
+def check_whole(ledger: Ledger, *earlier: bytes) -> int:
+    """The outsider's check, when everything that is stored should be signed. Returns how many entries there are."""
+    assert check_log(ledger, *earlier) == len(stored_leaves(ledger))
+    return len(places(ledger))
 
 
 # ── the schema ────────────────────────────────────────────────────────────────────────────────────────────
@@ -179,15 +192,15 @@ def test_a_database_of_a_newer_version_is_refused(url: str) -> None:
 
 
 def test_sqlite_is_told_to_keep_what_it_confirmed(tmp_path: Path) -> None:
-    """Without FULL a power cut takes back entries that were already signed."""
+    """Without FULL a power cut takes back entries that were already signed. And what is erased is overwritten."""
     database = Database(f"sqlite:///{tmp_path / 'ledger.db'}")
     for engine in (database.engine, database._writing):
         with engine.connect() as connection:
             told = [
                 connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
-                for pragma in ("journal_mode", "synchronous", "foreign_keys")
+                for pragma in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
             ]
-            assert told == ["wal", 2, 1]
+            assert told == ["wal", 2, 1, 1]
     database.close()
 
 
@@ -197,27 +210,40 @@ def test_sqlite_is_told_to_keep_what_it_confirmed(tmp_path: Path) -> None:
 def test_what_is_appended_is_found_read_and_proven_after_a_restart(home: Home) -> None:
     ledger = home.start()
     app = new_app(ledger)
-    assert write(ledger, app, *(f"ref {n} é ’" for n in range(9))) == list(range(9))
+    told = write(ledger, app, *(f"ref {n} é ’" for n in range(9)))
+    assert told == places(ledger)
     seen = ledger.checkpoint()
     ledger.close()
     ledger = home.start()
     with ledger.reading() as tx:
-        assert tx.size() == 9
+        assert tx.size() == len(stored_leaves(ledger))
+        assert list(tx.leaves()) == list(enumerate(stored_leaves(ledger)))
+        assert [at for at, _ in tx.leaves(3, 6)] == [3, 4, 5]
         place = tx.find(KIND, "ref 4 é ’")
         assert place is not None
-        assert (place.index, place.at) == (4, int(START.timestamp()))
+        assert (place.index, place.at) == (told[4], int(START.timestamp()))
         assert tx.find(KIND, "ref 9") is None
         assert tx.find("other", "ref 4 é ’") is None
         opened = tx.entries(app)
-        assert [(entry.index, entry.body["ref"], entry.opening.n) for entry in opened] == [
-            (n, f"ref {n} é ’", n) for n in range(9)
+        assert [(entry.index, entry.body["video_id"], entry.opening.n) for entry in opened] == [
+            (index, f"ref {n} é ’", n) for n, index in enumerate(told)
         ]
-        assert all(isinstance(entry.leaf, bytes) for entry in opened)
+        assert tx.entries(app, start=7) == opened[7:]
         assert tx.entries(app, ["other"]) == []
         with pytest.raises(NotFound):
             tx.entries(new_id("app"))
-    assert len(ledger.disclosures(app, [KIND])) == 9
-    assert check_log(ledger, seen) == 9
+        assert [tx.entry_at(app, index) for index in told] == opened
+        assert tx.entry_at(app, LeafIndex(0)) is None
+        assert (tx.newest(KIND), tx.newest("other")) == ("ref 8 é ’", None)
+        assert tx.taken(KIND, [f"ref {n} é ’" for n in range(7, 2000)]) == {"ref 7 é ’", "ref 8 é ’"}
+        statements = tx.statements([told[8], told[2], told[2]])
+        assert set(statements) == {told[2], told[8]}
+        for index, (leaf, commitments) in statements.items():
+            assert leaf == stored_leaves(ledger)[index]
+            assert sha256(commitments_preimage(commitments)).digest() == statement(leaf, ORIGIN)[2]
+            (entry,) = [one for one in opened if one.index == index]
+            assert commitments == (commit(entry.opening),)
+    assert check_whole(ledger, seen) == 9
     ledger.close()
 
 
@@ -234,7 +260,69 @@ def test_a_persons_consent_reads_the_same_from_either_database(home: Home) -> No
         kept: (True, 2),
         ended: (False, 3),
     }
-    assert check_log(ledger) == 5
+    assert check_whole(ledger) == 5
+    ledger.close()
+
+
+def test_the_one_who_asked_holds_the_openings_of_those_depicted_and_nobody_else_does(home: Home) -> None:
+    """A use that is hidden from someone can be shown to them by the app that was told of it."""
+    ledger, keyring = open_ledger(home.path, database_url=home.url)
+    world = World(ledger, keyring, home.path)
+    ada, bob, app = world.enrol(), world.enrol(), world.app()
+    for one in (ada, bob):
+        world.grant(one, app)
+    world.allow(app, ada, bob)
+    (asked,) = world.entries(app, "decision")
+    theirs = {one.cameo_id: world.entries(one.person_id, "decision")[0] for one in (ada, bob)}
+    assert asked.others == {cameo: entry.opening for cameo, entry in theirs.items()}
+    assert all(entry.others == {} and entry.index == asked.index for entry in theirs.values())
+    ledger.close()
+
+
+def test_what_is_erased_is_gone_and_the_log_goes_on(home: Home) -> None:
+    ledger, keyring = open_ledger(home.path, database_url=home.url)
+    world = World(ledger, keyring, home.path)
+    ada, bob, app = world.enrol(), world.enrol(), world.app()
+    world.grant(ada, app)
+    world.grant(bob, app)
+    seen = ledger.checkpoint()
+    assert ledger.transact(lambda tx: tx.erase_list(ada.person_id)) == 2
+    with ledger.reading() as tx:
+        assert tx.erased(ada.person_id)
+        assert not tx.erased(bob.person_id)
+        assert tx.standing(ada.person_id) == Standing(erased=True)
+        for ask in (tx.entries, tx.held):
+            with pytest.raises(NotFound):
+                ask(ada.person_id)
+    with pytest.raises(NotFound):
+        ledger.transact(lambda tx: tx.erase_list(ada.person_id))
+    assert [entry.kind for entry in world.entries(bob.person_id)] == ["enrolment", "grant"]
+    assert check_whole(ledger, seen) == 4
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "role", "body"),
+    [
+        ("note", "requester", {"video_id": "v", "approved": True}),
+        ("epoch", "requester", {}),
+        ("keys", "owner", {}),
+        (KIND, "owner", {"video_id": "v", "approved": True}),
+        (KIND, "requester", {"video_id": "v"}),
+        (KIND, "requester", {"video_id": "v", "approved": 0.5}),
+    ],
+)
+def test_what_no_kind_of_entry_allows_is_not_written(
+    home: Home, kind: str, role: str, body: dict[str, Any]
+) -> None:
+    ledger = home.start()
+    app = new_app(ledger)
+    seen = ledger.checkpoint()
+    with pytest.raises(LedgerError):
+        ledger.transact(lambda tx: tx.append(kind, "x", [About(app, role, body)], at=START))
+    assert ledger.checkpoint() == seen
+    with ledger.reading() as tx, pytest.raises(TypeError):
+        tx.append(KIND, "x", [About(app, "requester", {"video_id": "v", "approved": True})], at=START)
     ledger.close()
 
 
@@ -263,11 +351,11 @@ def test_a_refused_statement_undoes_only_its_own_operation(home: Home) -> None:
             time.sleep(0.001)
         go.set()
         assert isinstance(refused.exception(30), Unavailable)
-        assert (held.result(30), after.result(30)) == (0, 1)
+        assert [held.result(30), after.result(30)] == places(ledger)
     with ledger.reading() as tx:
         assert tx.find(KIND, "fine by itself") is None
         assert [entry.opening.n for entry in tx.entries(app)] == [0, 1]
-    assert check_log(ledger) == 2
+    assert check_whole(ledger) == 2
     ledger.close()
 
 
@@ -282,8 +370,8 @@ def test_two_processes_append_without_a_gap(home: Home) -> None:
             for thread in range(2)
         ]
         indices = sorted(index for future in told for index in future.result(60))
-    assert indices == list(range(32))
-    assert check_log(first) == check_log(second) == 32
+    assert indices == places(first)
+    assert check_whole(first) == check_whole(second) == 32
     with second.reading() as tx:
         assert [entry.opening.n for entry in tx.entries(app)] == list(range(32))
     first.close()
@@ -309,7 +397,7 @@ def test_nothing_changes_between_what_an_operation_reads_and_what_it_writes(home
         assert has_read.wait(30)
         quick = pool.submit(second.transact, lambda tx: take_the_last_use(tx, slowly=False))
         assert (slow.result(60), quick.result(60)) == (True, False)
-    assert check_log(second) == 1
+    assert check_whole(second) == 1
     first.close()
     second.close()
 
@@ -337,7 +425,7 @@ def test_a_revocation_and_a_decision_in_two_processes_have_one_order(home: Home)
         for entry in told:
             if entry.kind == "decision" and grant in entry.body["grant_ids"] and entry.body["allowed"]:
                 assert entry.index < revoked
-    check_log(ledger)
+    check_whole(ledger)
     ledger.close()
     elsewhere.close()
 
@@ -347,11 +435,11 @@ def test_a_reader_sees_one_state_of_the_log_throughout(home: Home) -> None:
     app = new_app(ledger)
     ledger.transact(lambda tx: note(tx, app, "a"))
     with ledger.reading() as tx:
-        assert tx.size() == 1
+        size = tx.size()
         ledger.transact(lambda other: note(other, app, "b"))
-        assert (tx.size(), len(list(tx.leaves())), len(tx.entries(app))) == (1, 1, 1)
+        assert (tx.size(), len(list(tx.leaves())), len(tx.entries(app))) == (size, size, 1)
     with ledger.reading() as tx:
-        assert (tx.size(), len(list(tx.leaves())), len(list(tx.nodes()))) == (2, 2, 3)
+        assert (tx.size(), len(list(tx.leaves())), len(tx.entries(app))) == (size + 2, size + 2, 2)
     ledger.close()
 
 
@@ -374,7 +462,7 @@ def test_a_process_may_start_while_another_appends(home: Home) -> None:
         finally:
             stop.set()
         done = working.result(60)
-    assert check_log(ledger) == done
+    assert check_whole(ledger) == done
     ledger.close()
 
 
@@ -413,20 +501,20 @@ def test_a_connection_lost_in_the_middle_leaves_nothing_half_written(home: Home,
         ledger.transact(cut)
     with ledger.reading() as tx:
         assert tx.find(KIND, "lost") is None
-        assert (tx.size(), len(tx.entries(app))) == (1, 1)
+        assert len(tx.entries(app)) == 1
     # Every idle connection is cut as well, and the next operation opens a new one.
     with administrator.connect() as connection:
         connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-    assert ledger.transact(lambda tx: note(tx, app, "b")) == 1
-    assert check_log(ledger) == 2
+    assert ledger.transact(lambda tx: note(tx, app, "b")) == places(ledger)[1]
+    assert check_whole(ledger) == 2
     ledger.close()
     administrator.dispose()
 
 
-@pytest.mark.parametrize("table", ["log_entry", "subject", "log_node", "head", "subject_key"])
+@pytest.mark.parametrize("table", ["log_entry", "record", "head", "subject_key"])
 def test_an_append_is_whole_or_not_at_all(home: Home, table: str) -> None:
     """The database fails at each of the statements an append consists of."""
     ledger = home.start()
@@ -442,10 +530,10 @@ def test_an_append_is_whole_or_not_at_all(home: Home, table: str) -> None:
     with pytest.raises((Unavailable, sqlite3.OperationalError)):
         ledger.transact(lambda tx: note(tx, app, "b"))
     broken = False
-    assert ledger.transact(lambda tx: note(tx, app, "c")) == 1
-    assert check_log(ledger) == len(stored_leaves(ledger)) == 2
+    assert ledger.transact(lambda tx: note(tx, app, "c")) == places(ledger)[1]
+    assert check_whole(ledger) == 2
     with ledger.reading() as tx:
-        assert [entry.body["ref"] for entry in tx.entries(app)] == ["a", "c"]
+        assert [entry.body["video_id"] for entry in tx.entries(app)] == ["a", "c"]
         assert [entry.opening.n for entry in tx.entries(app)] == [0, 1]
     ledger.close()
 
@@ -464,7 +552,7 @@ def test_two_people_cannot_share_a_device_and_one_device_key_finds_its_owner(hom
         assert tx.person_by_device("k" * 43) == person
         assert tx.person(again.id) is None
         with pytest.raises(NotFound):
-            tx.subject_key(again.id)
+            tx.held(again.id)
     ledger.close()
 
 

@@ -369,7 +369,7 @@ def _against(seen: Seen, now: Seen, parsed: _Bundle, records: Sequence[Record]) 
 
 def _grown(seen: Seen, now: Seen, extends: _Extends | None) -> int:
     """That the log the reader saw is a prefix of this one; an answer without that would launder a fork."""
-    if extends is None and now.size == seen.size:
+    if now.size == seen.size:  # whatever it extends, it is to be the very log of the last visit
         extends = _Extends(size=now.size, path=[])
     if extends is None or extends.size != seen.size:
         raise LogError(

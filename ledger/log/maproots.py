@@ -8,19 +8,28 @@ ever had; this one keeps the newest only, in flat arrays, and brings in a thousa
 
 A slot holds the few tags that agree in their first bits. A :class:`MapRoots` may also be one of the `2^skip` equal
 parts of a map, for the tags that agree in their first `skip` bits; :func:`joined` puts two parts together. So the
-work can be shared among processes.
+work can be shared: a :class:`LocalHalf` does it at once, a :class:`RemoteHalf` in a process of its own.
 """
 
+import gc
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
-from typing import NamedTuple
+from multiprocessing.connection import Connection
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ledger.errors import LogError
+from ledger.errors import LogError, Unavailable
 from ledger.ids import Digest
 from ledger.log.prefixmap import NOTHING, TAG_BITS, TAG_BYTES
+from ledger.reasons import Reason
 
 _LEAF, _PARENT = 2, 3
 _Bytes = NDArray[np.uint8]
@@ -62,6 +71,8 @@ class MapRoots:
 
     def add(self, tags: bytes, values: bytes) -> None:
         """Both 32 bytes for each. Raises LogError for a tag that is in already; then this map is of no more use."""
+        if not tags:
+            return
         records = np.hstack([_rows(tags, TAG_BYTES), _rows(values, 32)])
         records[:, TAG_BYTES:] = _hashed(_LEAF, records)
         self._records += records.tobytes()
@@ -92,8 +103,14 @@ class MapRoots:
         self._only[places[alone]] = chosen + first
         self._hashes[nodes[alone]] = records[chosen, TAG_BYTES:]
         self._counts[nodes[alone]] = 1
-        several = [(places[at], order[starts[at] : starts[at] + sizes[at]]) for at in np.flatnonzero(~alone)]
-        self._share([(int(place), records[which].tobytes()) for place, which in several])
+        several = np.flatnonzero(~alone)
+        placed, cuts = records[order].tobytes(), (64 * np.append(starts, len(order))).tolist()
+        self._share(
+            [
+                (place, placed[cuts[at] : cuts[at + 1]])
+                for at, place in zip(several.tolist(), places[several].tolist(), strict=True)
+            ]
+        )
         self._climb(nodes)
 
     def _share(self, groups: Sequence[tuple[int, bytes]]) -> None:
@@ -132,6 +149,117 @@ class MapRoots:
                 self._hashes[nodes] = _hashed(_PARENT, pairs[nodes])
 
 
+# --- halves -------------------------------------------------------------------------------------------------
+
+
+class Assigned(NamedTuple):
+    """What an epoch assigns, for each tag: 32 bytes of it, 8 of its entry's index, 32 of that leaf's hash."""
+
+    tags: bytes
+    indices: bytes
+    hashes: bytes
+
+    def split(self) -> tuple["Assigned", "Assigned"]:
+        """By the first bit of the tags, which ascend."""
+        count = len(self.tags) // TAG_BYTES
+        middle = int(np.searchsorted(_rows(self.tags, TAG_BYTES)[:, 0], 128)) if count else 0
+        return self._between(0, middle), self._between(middle, count)
+
+    def _between(self, low: int, high: int) -> "Assigned":
+        return Assigned(
+            self.tags[32 * low : 32 * high],
+            self.indices[8 * low : 8 * high],
+            self.hashes[32 * low : 32 * high],
+        )
+
+    def values(self) -> bytes:
+        """See :func:`ledger.log.prefixmap.value_of`."""
+        return _each_hashed(np.hstack([_rows(self.indices, 8), _rows(self.hashes, 32)]))
+
+
+class Half(Protocol):
+    """One half of a map, that takes the epochs in order."""
+
+    def put(self, assigned: Assigned) -> None: ...
+
+    def get(self) -> Part | Reason:
+        """The half after the first epoch not asked for yet, or why there is none."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LocalHalf:
+    def __init__(self, expected: int) -> None:
+        self._map = MapRoots(skip=1, expected=expected)
+        self._done: deque[Part | Reason] = deque()
+
+    def put(self, assigned: Assigned) -> None:
+        try:
+            self._map.add(assigned.tags, assigned.values())
+        except LogError as error:
+            self._done.append(error.reason)
+        else:
+            self._done.append(self._map.top)
+
+    def get(self) -> Part | Reason:
+        return self._done.popleft()
+
+    def close(self) -> None:
+        pass
+
+
+class RemoteHalf:
+    """A caller who puts must get before long: a few hundred answers fit in the pipe."""
+
+    def __init__(self, expected: int) -> None:
+        ours, theirs = socket.socketpair()
+        # Not through multiprocessing: that would import the caller's main module again, with all a service needs.
+        command = f"from {__name__} import work; work({theirs.fileno()}, {expected})"
+        self._process = subprocess.Popen(  # noqa: S603 — this interpreter, and a text of ours
+            [sys.executable, "-c", command],
+            pass_fds=[theirs.fileno()],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            start_new_session=True,  # an interrupt is for the caller, whose end is the worker's
+        )
+        theirs.close()
+        self._pipe = Connection(ours.detach())
+
+    def put(self, assigned: Assigned) -> None:
+        try:
+            self._pipe.send(tuple(assigned))
+        except OSError as error:
+            raise _gone() from error
+
+    def get(self) -> Part | Reason:
+        try:
+            answer: Part | Reason = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise _gone() from error
+        return answer
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.wait()
+
+
+def _gone() -> Unavailable:
+    return Unavailable("monitor.worker", "a worker process has ended", "see whether memory was short")
+
+
+def work(descriptor: int, expected: int) -> None:
+    """The other end of a :class:`RemoteHalf`; ends with it."""
+    gc.disable()  # there are no cycles here, only ever more records to look through for some
+    half, pipe = LocalHalf(expected), Connection(descriptor)
+    with suppress(EOFError, ConnectionError):
+        while True:
+            half.put(Assigned(*pipe.recv()))
+            pipe.send(half.get())
+
+
+# --- hashing ------------------------------------------------------------------------------------------------
+
+
 def _rows(data: bytes, width: int) -> _Bytes:
     return np.frombuffer(data, np.uint8).reshape(-1, width)
 
@@ -141,8 +269,13 @@ def _hashed(prefix: int, rows: _Bytes) -> _Bytes:
     messages = np.empty((len(rows), 65), np.uint8)
     messages[:, 0] = prefix
     messages[:, 1:] = rows
-    data = messages.tobytes()
-    return _rows(b"".join([sha256(data[at : at + 65]).digest() for at in range(0, len(data), 65)]), 32)
+    return _rows(_each_hashed(messages), 32)
+
+
+def _each_hashed(messages: _Bytes) -> bytes:
+    # As raw bytes at once: cutting them one by one costs a tenth of the whole.
+    cut = messages.view(f"V{messages.shape[1]}").ravel().tolist()
+    return b"".join([state.digest() for state in map(sha256, cut)])
 
 
 def _fold(records: Sequence[bytes], depth: int) -> bytes:
@@ -156,7 +289,9 @@ def _fold(records: Sequence[bytes], depth: int) -> bytes:
         tag = records[0][:TAG_BYTES].hex()
         raise LogError("log.duplicate_tag", f"the tag `{tag}` is in the map already", "use each tag once")
     byte, mask = fork >> 3, 128 >> (fork & 7)
-    middle = next(at for at, record in enumerate(records) if record[byte] & mask)
+    middle = 1
+    while not records[middle][byte] & mask:
+        middle += 1
     top = _parent(_fold(records[:middle], fork + 1), _fold(records[middle:], fork + 1))
     for d in range(fork - 1, depth - 1, -1):
         top = _parent(NOTHING, top) if first >> (TAG_BITS - 1 - d) & 1 else _parent(top, NOTHING)

@@ -11,7 +11,7 @@ and size must come together out of one signed checkpoint.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
@@ -262,6 +262,18 @@ def parse_tile_path(path: str) -> Tile:
     if tile_path(tile.level, tile.index, tile.width) != path:
         raise LogError("log.tile", "the path does not name its tile in the one canonical way")
     return tile
+
+
+def tiles_of(size: int) -> Iterator[Tile]:
+    """Every tile and bundle a tree of `size` leaves has, partial ones included."""
+    count, level = size, 0
+    while count:
+        for index in range(-(-count // TILE_WIDTH)):
+            width = min(TILE_WIDTH, count - index * TILE_WIDTH)
+            if level == 0:
+                yield Tile("entries", index, width)
+            yield Tile(level, index, width)
+        count, level = count // TILE_WIDTH, level + 1
 
 
 def entry_bundle(entries: Sequence[bytes]) -> bytes:

@@ -219,13 +219,19 @@ class PrefixMap:
             records.append(tag + v)
         if not records:
             return self
-        size = self._size + len(records)
-        return PrefixMap(_grow(self._top, records, 0), size)
+        return PrefixMap(_grow(self._top, records, 0), self._size + len(records))
 
     def get(self, tag: bytes) -> bytes | None:
         """The v of `tag`."""
-        _, found = self._walk(tag)
-        return found[TAG_BYTES:] if found is not None and found.startswith(tag) else None
+        _check_length("tag", tag)
+        node, depth = self._top, 0
+        while isinstance(node, _Branch):
+            node, depth = node.children[tag[depth]], depth + 1
+        slots = 1 << node[0]
+        # Where a page has one slot, there may be no byte of the tag left to choose it by.
+        slot = tag[depth] >> (8 - node[0]) if slots > 1 else 0
+        found = (record[TAG_BYTES:] for record in _below(node, slots + slot) if record.startswith(tag))
+        return next(found, None)
 
     def prove(self, tag: bytes) -> MapProof:
         """Of the tag's presence if it is in, else of its absence."""
@@ -277,35 +283,29 @@ def _below(node: _Node, position: int) -> list[bytes]:
 
 
 def _grow(node: _Node, added: list[bytes], depth: int) -> _Node:
-    """The node at `depth` bytes with the records in `added` too.
-
-    Empties `added` on the way, so that a large batch is not in memory twice.
-    """
+    """The node at `depth` bytes with the records in `added` too."""
     if isinstance(node, bytes):
         count = _count(node) + len(added)
         if depth == TAG_BYTES and count > 1:  # nothing is left to tell two records apart by
             raise _duplicate(added[0])
         if count <= _PAGE_RECORDS:
             return _fill(node, added, count, depth)
-        added += _below(node, 1)
-        node = _BARE_BRANCH
+        node, added = _BARE_BRANCH, _below(node, 1) + added
     groups: defaultdict[int, list[bytes]] = defaultdict(list)
     for record in added:
         groups[record[depth]].append(record)
-    added.clear()
-    changed = list(groups)
     crown, children = bytearray(node.crown), list(node.children)
     with memoryview(crown) as view:
-        for byte in changed:
-            child = children[byte] = _grow(children[byte], groups.pop(byte), depth + 1)
+        for byte, group in groups.items():
+            child = children[byte] = _grow(children[byte], group, depth + 1)
             below = _crown(child)
             _set(view, 256 + byte, below[1], _top_hash(below))
-        _settle(view, [256 + byte for byte in changed])
+        _settle(view, [256 + byte for byte in groups])
     return _Branch(bytes(crown), tuple(children))
 
 
 def _fill(page: bytes, added: list[bytes], count: int, depth: int) -> bytes:
-    """The page at `depth` bytes with the records in `added` too, `count` together."""
+    """The page at `depth` bytes with the records in `added` too, `count` together: made anew if that costs less."""
     bits = (count + count // 3).bit_length() - 1
     if bits != page[0] or len(added) > 8:
         return _pack(_below(page, 1) + added, bits, depth)
@@ -370,10 +370,10 @@ def _settle(crown: memoryview, changed: Iterable[int]) -> None:
     for node in sorted(above, reverse=True):
         at = start + 32 * node
         below = at + 32 * node
-        if crown[node] < 2:
+        if crown[node] < 2:  # until now
             left, right = crown[2 * node], crown[2 * node + 1]
-            if left + right < 2:  # a lone tag rises
-                crown[node] = left + right
+            if left + right == 1:  # a lone tag rises
+                crown[node] = 1
                 crown[at : at + 32] = crown[below + 32 : below + 64] if right else crown[below : below + 32]
                 continue
             crown[node] = 2

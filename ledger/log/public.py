@@ -48,6 +48,7 @@ EPOCH_LEAVES = 1 << 16
 
 _ASSIGNMENT_BYTES = 34
 _KEY_TAG = b"countersign/key/v1\x00"
+_KEY_BYTES: Mapping[Rotated, int] = {"service": 32, "log": 32, "receipt": 65}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,8 @@ class KeyChange:
             or any(type(value) is not bytes for value in (public, proof))
             or any(value is not None and type(value) is not bytes for value in (old, old_proof))
             or (old is None) != (old_proof is None)
+            or any(key is not None and len(key) != _KEY_BYTES[role] for key in (public, old))
+            or any(signature is not None and len(signature) != 64 for signature in (proof, old_proof))
         ):
             raise LogError("log.keys", "the key statement is not in the form it should have")
         change = cls(role, public, proof, old, old_proof)
@@ -242,7 +245,8 @@ def parse_public(leaf: bytes, origin: str) -> tuple[Public, bytes, bytes] | None
         payload, kid = cbor2.loads(encoded), cbor2.loads(protected)[4]
         expected = _protected(kind, origin, kid) if len(kid) == KID_BYTES else b""
         again = cbor2.dumps(payload, canonical=True)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except Exception as error:
+        # Of whatever kind: in a stranger's CBOR stand dates, decimals and depths that the decoder stumbles over.
         raise LogError("log.leaf", f"a `{kind}` leaf is not CBOR in the form it should have") from error
     # One encoding only, so that equal statements are equal bytes and nothing travels unsigned or unread.
     if (
@@ -250,6 +254,7 @@ def parse_public(leaf: bytes, origin: str) -> tuple[Public, bytes, bytes] | None
         or unprotected != {}
         or not isinstance(payload, dict)
         or again != encoded
+        or type(signature) is not bytes
         or len(signature) != 64
         or _assemble(protected, encoded, signature) != leaf
     ):

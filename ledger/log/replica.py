@@ -46,7 +46,6 @@ from ledger.log.public import (
     parse_public,
 )
 
-
 _AFTER_HEAD = 32 + 2 + 64
 """Bytes of an entry's leaf after its headers: the payload, what stands between, the signature."""
 
@@ -101,7 +100,7 @@ class Replica:
         self._keep_from = keep_from
         self._entries: list[LeafIndex] = []  # since the newest epoch
         self._assign = assign
-        self._form: tuple[bytes, bytes] | None = None
+        self._form: tuple[int, bytes, bytes] | None = None
 
     @property
     def size(self) -> int:
@@ -157,14 +156,19 @@ class Replica:
     # -- one leaf -------------------------------------------------------------------------------------------
 
     def _read(self, start: int, leaves: Sequence[bytes], hash_at: NodeAt) -> None:
+        form, add = self._form, self._entries.append
         for index, leaf in enumerate(leaves, start):
             # The entries under one key differ in payload and signature only: the first shows the form of the rest.
-            if self._form is not None and len(leaf) == len(self._form[0]) + _AFTER_HEAD:
-                head, between = self._form
-                if leaf.startswith(head) and leaf[-66:-64] == between:
-                    self._entries.append(LeafIndex(index))
-                    continue
-            self._step(LeafIndex(index), leaf, hash_at)
+            if (
+                form is not None
+                and len(leaf) == form[0]
+                and leaf.startswith(form[1])
+                and leaf[-66:-64] == form[2]
+            ):
+                add(LeafIndex(index))
+            else:
+                self._step(LeafIndex(index), leaf, hash_at)
+                form, add = self._form, self._entries.append
 
     def _step(self, index: LeafIndex, leaf: bytes, hash_at: NodeAt) -> None:
         try:
@@ -193,7 +197,7 @@ class Replica:
                 "log.retired_key", f"leaf `{index}` is not by the service key in force", index, leaf
             )
         self._entries.append(index)
-        self._form = leaf[:-_AFTER_HEAD], leaf[-66:-64]
+        self._form = len(leaf), leaf[:-_AFTER_HEAD], leaf[-66:-64]
 
     def _open(self, leaf: bytes, index: LeafIndex) -> Public:
         parsed = parse_public(leaf, self.origin)

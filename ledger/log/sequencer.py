@@ -343,16 +343,21 @@ class Ledger:
             in_force = self.replica.keys.current(role)
             if in_force is None or in_force == public_bytes(getattr(self.keyring, role)):
                 continue
-            # Another process may have rotated it; or this one died after announcing the key that is waiting.
-            keyring = Keyring.open(self.keyring.directory)
-            if in_force != public_bytes(getattr(keyring, role)):
-                if in_force != public_bytes(keyring.candidate(role)):
-                    sentence = f"the `{role}` key here is not the one the log says is in force"
-                    raise Inconsistent(
-                        "log.keys", sentence, "restore the key file; nothing is signed without it"
-                    )
-                keyring = keyring.adopt(role)
-            self._use(keyring)
+            # Locked: of several that come here at once, one adopts the key and the others find it adopted.
+            with self._signing_lock():
+                self._use(self._holding(role, in_force))
+
+    def _holding(self, role: Rotated, in_force: bytes) -> Keyring:
+        """The keys on disk, once the one in force is among them."""
+        keyring = Keyring.open(self.keyring.directory)
+        if in_force == public_bytes(getattr(keyring, role)):
+            # Another process has rotated it.
+            return keyring
+        if in_force == public_bytes(keyring.candidate(role)):
+            # Whoever rotated it died after announcing the key that is waiting.
+            return keyring.adopt(role)
+        sentence = f"the `{role}` key here is not the one the log says is in force"
+        raise Inconsistent("log.keys", sentence, "restore the key file; nothing is signed without it")
 
     def _open_log(self, tx: Transaction) -> None:
         """The first leaves of a log: the keys everything after them is signed with."""

@@ -25,6 +25,7 @@ from ledger.ids import LeafIndex, PersonId
 from ledger.keys import Rotated, SigningKey, Wrapping, list_key, new_person_key, tag_of
 from ledger.log.leaf import Opening
 from ledger.log.merkle import MAX_SIZE
+from ledger.log.prefixmap import PrefixMap
 from ledger.log.public import Epoch, KeyChange, Kind, make_public, parse_public
 from ledger.log.replica import Growth, Replica
 from ledger.store.records import Place
@@ -46,6 +47,8 @@ _REWRAP = _ONE_KEY.values(wrapped=bindparam("key"))
 T = TypeVar("T")
 PARALLEL = 100
 """Entries sealed in one piece by a worker; fewer are not worth sending."""
+STANDINGS = 10_000
+"""People whose standing consent is remembered at a time."""
 _CHUNK = 500
 """Values in one `IN`: below every database's limit."""
 
@@ -288,11 +291,15 @@ class Journal:
         held = self.held(person_id)
         known, standing = self._keys.standings.get(person_id, (0, Standing()))
         if known > held.count:
-            raise _hidden(person_id)
+            if self._map() is not None:
+                raise _hidden(person_id)
+            known, standing = 0, Standing()  # read at an earlier state, in which less was recorded
         fresh = self._list(held, known)
         durable = self._log.base.size if isinstance(self._log, Growth) else self._log.size
         kept = [one.entry() for one in fresh if one.index < durable]
         standing = fold(kept, standing)
+        if len(self._keys.standings) >= STANDINGS:
+            self._keys.standings.clear()
         self._keys.standings[person_id] = (known + len(kept), standing)
         return fold((one.entry() for one in fresh[len(kept) :]), standing)
 
@@ -349,10 +356,17 @@ class Journal:
             query = select(Record.tag, Record.sealed).where(col(Record.tag).in_(chunk))
             rows.update((row.tag, row.sealed) for row in self.session.execute(query))
         # A list that is longer in the log than in the database has been cut: what was revoked would live again.
-        behind = isinstance(self._log, Replica) and self._log.size != self.size()
-        if len(rows) != len(tags) or (not behind and self._log.map.get(tag_of(key, held.count)) is not None):
+        known = self._map()
+        if len(rows) != len(tags) or (known is not None and known.get(tag_of(key, held.count)) is not None):
             raise _hidden(held.subject_id)
         return [_opened(held, tag, rows[tag]) for tag in tags]
+
+    def _map(self) -> PrefixMap | None:
+        """All tags in the log as this transaction sees it; None for a reader of another state than the newest."""
+        if isinstance(self._log, Growth):
+            return self._log.map
+        head = self._log.head  # read once: while we look, the log may go on
+        return head.map if head.size == self.size() else None
 
 
 def _opened(held: Held, tag: bytes, sealed: bytes) -> Opened:

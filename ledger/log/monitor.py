@@ -1,0 +1,492 @@
+"""A monitor: reads a whole log as a stranger, checks every rule, and says which was broken first.
+
+A visit, by its steps (`Monitor.visit`):
+
+1. The checkpoint is signed as the policy asks, witnesses included.
+2. It does not contradict the one verified last: not smaller, and at the same size the same root.
+3. All leaves up to its size are there, each bundle in its one form. Where leaves were read before, they are the same.
+4. They lead to the root that was signed. What was verified last is a part of them.
+5. They keep the rules of :mod:`ledger.log.replica`, in every epoch. No epoch lies in the future.
+6. The last leaf is an epoch, and a log key in force in that epoch signed the checkpoint.
+7. Every hash tile holds the hashes that follow from the leaves.
+
+A rule counts as broken only if the signed root covers the leaf that breaks it; so after the first broken rule a visit
+still reads to the end. Then the leaf and the checkpoint are evidence against the log. If the root does not cover what
+was read, only somebody between may have changed it: that is said instead, whatever the leaves say.
+
+What stays unknown: whether the service records all it does, and, without witnesses, whether others are shown the
+same log. An entry's signature is checked if asked for; rule 2 of the replica checks only whose it claims to be.
+"""
+
+import multiprocessing
+import sys
+from array import array
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Iterator, MutableMapping
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from ledger.errors import LogError, NotFound, Violation
+from ledger.ids import LeafIndex
+from ledger.log.leaf import open_leaf
+from ledger.log.maproots import Assigned, Half, LocalHalf, Part, RemoteHalf, joined
+from ledger.log.merkle import (
+    HASH_BYTES,
+    MAX_SIZE,
+    TILE_WIDTH,
+    Tree,
+    leaf_hash,
+    parse_entry_bundle,
+    tile_path,
+)
+from ledger.log.note import Checkpoint, Signature, VerifierKey, open_checkpoint
+from ledger.log.policy import Policy
+from ledger.log.prefixmap import PrefixMap
+from ledger.log.public import Epoch, KeyTable, parse_public
+from ledger.log.replica import NodeAt, Replica, wrong_root
+from ledger.reasons import Reason
+
+Fetch = Callable[[str], bytes]
+"""A resource of the log by its path. Raises NotFound, or another LedgerError when the log can not be reached."""
+
+NOWHERE = -1
+"""The index of a violation that no single leaf shows."""
+SKEW_S = 300
+"""How far ahead of ours the service's clock may be."""
+BATCH = 16
+"""Bundles taken in together."""
+AHEAD = 16
+"""Resources asked for before they are needed. Each may have 16 MB, if the log is malicious."""
+LAG = 64
+"""Epochs whose map root may be outstanding, with worker processes."""
+ALONE = 50_000
+"""Up to this many leaves, worker processes cost more than they save."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a visit verified."""
+
+    checkpoint: Checkpoint
+    witnesses: tuple[Signature, ...]
+    epochs: int
+    time: int
+    """Of the newest epoch, in Unix seconds."""
+    keys: KeyTable
+    extends: int | None
+    """The size verified at an earlier visit, all of which this one contains. None at a first visit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A checkpoint verified before."""
+
+    note: bytes
+    checkpoint: Checkpoint
+
+
+class Monitor:
+    """Follows one log. What it verified last outlives it in `memory`: by origin, the signed checkpoint."""
+
+    def __init__(
+        self,
+        policy: Policy | None,
+        fetch: Fetch,
+        memory: MutableMapping[str, bytes],
+        *,
+        signatures: bool = False,
+        workers: int = 0,
+    ) -> None:
+        """`policy`: None takes the log key the log itself announces. `workers`: processes to share the work."""
+        self._policy, self._fetch, self._memory = policy, fetch, memory
+        self._signatures, self._workers = signatures, workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._replica: Replica | None = None
+        self._roots: _Roots | None = None
+        self._seen: _Seen | None = None
+        self._note = b""
+        self._resource: tuple[str, bytes] | None = None
+
+    def close(self) -> None:
+        self._begin_anew()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def visit(self, at: datetime) -> Visit:
+        """Read what is new since the last visit and verify it. Raises Violation; then this monitor is done.
+
+        Another LedgerError means that the log could not be read: visit it again.
+        """
+        try:
+            return self._visit(at)
+        except Violation:
+            raise
+        except BaseException:
+            # What was read of it is not verified, and what was found in it would be forgotten.
+            self._begin_anew()
+            raise
+
+    def _visit(self, at: datetime) -> Visit:
+        # 1.
+        self._note = self._get("checkpoint")
+        checkpoint, witnesses = self._open(self._note)
+        replica = self._begin(checkpoint)
+        seen, known = self._seen, replica.size
+        # 2.
+        if seen is not None:
+            _check_against(checkpoint, seen.checkpoint)
+        # 3., 5.
+        reading = _Reading(replica, int(at.timestamp()) + SKEW_S, self._verifying())
+        for leaves, hashes in self._leaves(replica.tree, checkpoint.size, reading):
+            reading.take(leaves, hashes)
+        # 4.
+        tree = reading.tree
+        if tree.root(checkpoint.size) != checkpoint.root:
+            raise self._unsigned(tree, known, reading)
+        if seen is not None and tree.root(seen.checkpoint.size) != seen.checkpoint.root:
+            raise _forked(seen.checkpoint)
+        # 5.
+        self._settle(reading)
+        # 6.
+        if replica.head.size != checkpoint.size:
+            raise Violation(
+                "log.epoch_open", "the checkpoint does not end with an epoch", checkpoint.size - 1
+            )
+        self._check_signer(replica)
+        # 7.
+        if reading.tile_fault is not None:
+            raise reading.tile_fault
+        self._check_tiles(tree, known, checkpoint.size)
+        if checkpoint.size:
+            self._seen = _Seen(self._note, checkpoint)
+            self._memory[checkpoint.origin] = self._note
+        head = replica.head
+        epochs = head.epoch.number + 1 if head.epoch else 0
+        extends = seen.checkpoint.size if seen else None
+        return Visit(checkpoint, witnesses, epochs, head.time, replica.keys, extends)
+
+    def evidence(self, violation: Violation) -> dict[str, Any]:
+        """Everything somebody else needs to see the same: what was signed, and the leaf, verbatim."""
+        path, content = self._resource or (None, b"")
+        return {
+            "rule": violation.reason.id,
+            "sentence": violation.reason.sentence,
+            "index": None if violation.index == NOWHERE else violation.index,
+            "leaf": b64encode(violation.evidence).decode(),
+            "checkpoint": self._note.decode(errors="backslashreplace"),
+            "checkpoint_before": self._seen.note.decode() if self._seen else None,
+            "resource": {"path": path, "content": b64encode(content).decode()} if path else None,
+        }
+
+    # -- the checkpoint -------------------------------------------------------------------------------------
+
+    def _open(self, note: bytes) -> tuple[Checkpoint, tuple[Signature, ...]]:
+        try:
+            if self._policy is None:
+                # Nothing is believed yet: step 6. finds the key, in leaves under the root that it must have signed.
+                return _unverified(note), ()
+            opened = self._policy.open(note)
+        except LogError as error:
+            raise Violation(error.reason.id, error.reason.sentence, NOWHERE) from error
+        return opened.checkpoint, opened.witnesses
+
+    def _begin(self, checkpoint: Checkpoint) -> Replica:
+        if self._replica is None:
+            origin = checkpoint.origin
+            remembered = self._memory.get(origin)
+            self._seen = _Seen(remembered, _unverified(remembered)) if remembered else None
+            half = RemoteHalf if self._workers and checkpoint.size > ALONE else LocalHalf
+            self._roots = _Roots(half, checkpoint.size // 2)
+            self._replica = Replica(origin, keep_from=MAX_SIZE, assign=self._roots.assign)
+        if checkpoint.origin != self._replica.origin:
+            sentence = f"the checkpoint is of the log `{checkpoint.origin}`, not of `{self._replica.origin}`"
+            raise Violation("log.origin", sentence, NOWHERE)
+        return self._replica
+
+    def _begin_anew(self) -> None:
+        if self._roots is not None:
+            self._roots.close()
+        self._replica = self._roots = None
+
+    def _check_signer(self, replica: Replica) -> None:
+        epoch, keys = replica.head.epoch, replica.keys
+        if epoch is None:
+            return
+        # The epoch that announces a key may still be signed by the one before: signing waits for the commit.
+        for key in {keys.current("log"), keys.at("log", epoch.first)} - {None}:
+            try:
+                open_checkpoint(self._note, VerifierKey(replica.origin, key or b""))
+            except LogError:
+                continue
+            return
+        raise Violation("log.checkpoint_key", "the checkpoint is not signed by the log key in force", NOWHERE)
+
+    # -- leaves and tiles -----------------------------------------------------------------------------------
+
+    def _get(self, path: str) -> bytes:
+        try:
+            return self._fetch(path)
+        except NotFound as error:
+            raise Violation("log.withheld", f"the log does not give out `{path}`", NOWHERE) from error
+
+    def _ahead(self, paths: Iterator[str]) -> Iterator[tuple[str, bytes]]:
+        with ThreadPoolExecutor(8, thread_name_prefix="fetch") as threads:
+            coming: deque[tuple[str, Future[bytes]]] = deque()
+            try:
+                for path in paths:
+                    coming.append((path, threads.submit(self._get, path)))
+                    if len(coming) > AHEAD:
+                        first, content = coming.popleft()
+                        yield first, content.result()
+                for path, content in coming:
+                    yield path, content.result()
+            finally:
+                threads.shutdown(cancel_futures=True)
+
+    def _leaves(
+        self, known: Tree, size: int, reading: "_Reading"
+    ) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """The leaves from `known.size` to `size` and their hashes, in batches."""
+        start = known.size
+        bundles = _widths(start, size) if start < size else []
+        resources = self._ahead(tile_path(kind, i, w) for i, w in bundles for kind in ("entries", 0))
+        leaves: list[bytes] = []
+        hashes: list[bytes] = []
+        for at, (number, width) in enumerate(bundles, 1):
+            first = number * TILE_WIDTH
+            (path, content), (tile, content_of_tile) = next(resources), next(resources)
+            found = self._parse(path, content, first, width)
+            theirs: list[bytes] = [leaf_hash(leaf) for leaf in found]
+            reading.compare(tile, content_of_tile, found, theirs, first)
+            skip = max(start - first, 0)
+            if any(known.node(0, first + at) != theirs[at] for at in range(skip)):
+                raise self._rewritten(known, start, size)
+            leaves += found[skip:]
+            hashes += theirs[skip:]
+            if at % BATCH == 0 or at == len(bundles):
+                yield leaves, hashes
+                leaves, hashes = [], []
+
+    def _parse(self, path: str, content: bytes, first: int, width: int) -> list[bytes]:
+        try:
+            found = parse_entry_bundle(content)
+        except LogError as error:
+            self._resource = path, content
+            raise Violation(error.reason.id, f"`{path}`: {error.reason.sentence}", first) from error
+        if len(found) != width:
+            self._resource = path, content
+            raise Violation("log.bundle", f"`{path}` holds `{len(found)}` leaves, not `{width}`", first)
+        return found
+
+    def _rewritten(self, known: Tree, count: int, size: int) -> Violation:
+        """The first of `count` leaves that the log, now of `size`, tells differently. If it is none, no index."""
+        for number, width in _widths(0, size)[: -(-count // TILE_WIDTH)]:
+            path = tile_path("entries", number, width)
+            content, first = self._get(path), number * TILE_WIDTH
+            leaves = self._parse(path, content, first, width)
+            for index, leaf in enumerate(leaves[: count - first], first):
+                if leaf_hash(leaf) != known.node(0, index):
+                    self._resource = path, content
+                    sentence = f"leaf `{index}` is another one than at the last visit"
+                    return Violation("log.rewritten", sentence, index, leaf)
+        return Violation("log.root", "the leaves do not lead to the signed root", NOWHERE)
+
+    def _unsigned(self, tree: Tree, known: int, reading: "_Reading") -> Violation:
+        """What was read is not what was signed. If the log now tells its past differently, that is why."""
+        violation, fault = self._rewritten(tree, known, tree.size), reading.tile_fault
+        if violation.index != NOWHERE or fault is None:
+            return violation
+        sentence = f"{violation.reason.sentence}; {fault.reason.sentence}"
+        return Violation("log.root", sentence, fault.index, fault.evidence)
+
+    def _check_tiles(self, tree: Tree, known: int, size: int) -> None:
+        """Those above the leaves' own, as far as `known` leaves did not settle them."""
+        level = 1
+        while size >> 8 * level:
+            below = _widths(known >> 8 * level, size >> 8 * level)
+            paths = (tile_path(level, number, width) for number, width in below)
+            for (number, width), (path, content) in zip(below, self._ahead(paths), strict=True):
+                first = number * TILE_WIDTH
+                nodes = [tree.node(8 * level, at) for at in range(first, first + width)]
+                if content != b"".join(nodes):
+                    self._resource = path, content
+                    raise Violation("log.tile", f"`{path}` does not hold the hashes of the leaves", NOWHERE)
+            level += 1
+
+    # -- rules ----------------------------------------------------------------------------------------------
+
+    def _verifying(self) -> ProcessPoolExecutor | None:
+        if self._signatures and self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(max(self._workers, 1), mp_context=context)
+        return self._pool
+
+    def _settle(self, reading: "_Reading") -> None:
+        """The violation at the lowest index of all that were found, also of those that take longer to find."""
+        found = reading.faults()
+        try:
+            if self._roots is not None:
+                self._roots.settle()
+        except Violation as fault:
+            found.append(fault)
+        if found:
+            raise min(found, key=lambda fault: fault.index)
+
+
+class _Reading:
+    """One visit's way through the leaves. After a broken rule only their hashes matter."""
+
+    def __init__(self, replica: Replica, latest: int, pool: ProcessPoolExecutor | None) -> None:
+        self.tree = replica.tree
+        self.tile_fault: Violation | None = None
+        self._replica, self._latest, self._pool = replica, latest, pool
+        self._fault: Violation | None = None
+        self._checked: list[Future[tuple[int, bytes] | None]] = []
+
+    def take(self, leaves: list[bytes], hashes: list[bytes]) -> None:
+        if self._fault is None:
+            start = self._replica.size
+            try:
+                self._replica.extend(leaves, hashes)
+            except Violation as fault:
+                self._stop(fault)
+            else:
+                self._look_closer(start, leaves)
+                return
+        self.tree.extend(hashes)
+
+    def _look_closer(self, start: int, leaves: list[bytes]) -> None:
+        replica = self._replica
+        if self._pool is not None:
+            keys = [public for role, public, _ in replica.keys.rows if role == "service"]
+            self._checked.append(self._pool.submit(_first_unsigned, replica.origin, keys, start, leaves))
+        if replica.head.time > self._latest:
+            self._fault = self._future(start, leaves)
+
+    def _future(self, start: int, leaves: list[bytes]) -> Violation:
+        """The first epoch of this batch that lies in the future; its newest one does."""
+
+        def lies_ahead(leaf: bytes) -> bool:
+            parsed = parse_public(leaf, self._replica.origin)
+            return bool(
+                parsed and parsed[0].kind == "epoch" and Epoch.parse(parsed[0].payload).time > self._latest
+            )
+
+        index, leaf = next((at, leaf) for at, leaf in enumerate(leaves, start) if lies_ahead(leaf))
+        return Violation("log.epoch_future", f"the epoch at leaf `{index}` lies in the future", index, leaf)
+
+    def _stop(self, fault: Violation) -> None:
+        self._fault = fault
+        tree = self._replica.tree
+        self.tree = Tree()
+        self.tree.extend(tree.node(0, index) for index in range(tree.size))
+
+    def compare(self, path: str, tile: bytes, leaves: list[bytes], hashes: list[bytes], first: int) -> None:
+        """The tile above a bundle. Only the root will tell which of the two is wrong."""
+        if self.tile_fault is not None or tile == b"".join(hashes):
+            return
+        at = next(
+            (at for at, one in enumerate(hashes) if tile[HASH_BYTES * at : HASH_BYTES * (at + 1)] != one), 0
+        )
+        sentence = f"`{path}` does not hold the hash of leaf `{first + at}`"
+        self.tile_fault = Violation("log.tile", sentence, first + at, leaves[at])
+
+    def faults(self) -> list[Violation]:
+        found = [self._fault] if self._fault is not None else []
+        for future in self._checked:
+            unsigned = future.result()
+            if unsigned is not None:
+                index, leaf = unsigned
+                sentence = f"the signature of leaf `{index}` does not verify"
+                found.append(Violation("log.leaf_signature", sentence, index, leaf))
+        return found
+
+
+def _first_unsigned(
+    origin: str, keys: list[bytes], start: int, leaves: list[bytes]
+) -> tuple[int, bytes] | None:
+    """Runs in a worker process. Whose signature an entry must bear was checked before, by its key's id."""
+    known = [Ed25519PublicKey.from_public_bytes(key) for key in keys]
+    for index, leaf in enumerate(leaves, start):
+        try:
+            if parse_public(leaf, origin) is None:
+                open_leaf(leaf, origin, known)
+        except LogError:
+            return index, leaf
+    return None
+
+
+class _Roots:
+    """Rules 6 and 7 of the replica. With worker processes the answers come later, and still in order."""
+
+    def __init__(self, half: Callable[[int], Half], expected: int) -> None:
+        self._halves = half(expected), half(expected)
+        self._lag = 0 if half is LocalHalf else LAG
+        self._pending: deque[tuple[Epoch, LeafIndex, bytes]] = deque()
+
+    def assign(
+        self, before: PrefixMap, epoch: Epoch, index: LeafIndex, leaf: bytes, hash_at: NodeAt
+    ) -> PrefixMap:
+        tags, entries = zip(*epoch.assignments, strict=True) if epoch.assignments else ((), ())
+        indices = array("Q", entries)
+        if sys.byteorder == "little":
+            indices.byteswap()
+        assigned = Assigned(b"".join(tags), indices.tobytes(), b"".join(map(hash_at, entries)))
+        for half, part in zip(self._halves, assigned.split(), strict=True):
+            half.put(part)
+        self._pending.append((epoch, index, leaf))
+        if len(self._pending) > self._lag:
+            self._check_next()
+        return before
+
+    def settle(self) -> None:
+        while self._pending:
+            self._check_next()
+
+    def close(self) -> None:
+        for half in self._halves:
+            half.close()
+
+    def _check_next(self) -> None:
+        epoch, index, leaf = self._pending.popleft()
+        parts: list[Part] = []
+        for answer in [half.get() for half in self._halves]:
+            if isinstance(answer, Reason):
+                raise Violation(answer.id, answer.sentence, index, leaf)
+            parts.append(answer)
+        if joined(*parts).hash != epoch.map_root:
+            raise wrong_root(epoch, index, leaf)
+
+
+def _check_against(now: Checkpoint, before: Checkpoint) -> None:
+    if now.size < before.size:
+        sentence = f"the log has `{now.size}` leaves, and had `{before.size}` at the last visit"
+        raise Violation("log.shrunk", sentence, NOWHERE)
+    if now.size == before.size and now.root != before.root:
+        raise _forked(before)
+
+
+def _forked(before: Checkpoint) -> Violation:
+    sentence = (
+        f"the first `{before.size}` leaves are not those of the last visit: the log signed two histories"
+    )
+    return Violation("log.forked", sentence, NOWHERE)
+
+
+def _unverified(note: bytes) -> Checkpoint:
+    """The checkpoint in a note whose signatures are checked elsewhere. Raises LogError."""
+    try:
+        return Checkpoint.parse(note.decode().rpartition("\n\n")[0] + "\n")
+    except UnicodeDecodeError as error:
+        raise LogError("log.note", "the checkpoint is not text") from error
+
+
+def _widths(start: int, size: int) -> list[tuple[int, int]]:
+    """Number and width of the tiles over `start…size - 1`, at any level."""
+    numbers = range(start // TILE_WIDTH, -(-size // TILE_WIDTH))
+    return [(number, min(TILE_WIDTH, size - number * TILE_WIDTH)) for number in numbers]
