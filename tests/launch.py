@@ -172,7 +172,7 @@ def _watch_signing(at: Callable[[str], None]) -> None:
         written.clear()
         sign(self)
 
-    Transaction.append = noting  # type: ignore[method-assign]
+    Transaction.append = noting  # type: ignore[method-assign, assignment]
     Ledger._sign = signing  # type: ignore[method-assign]
 
 

@@ -24,9 +24,9 @@ from ledger.errors import InvalidStatement, LedgerError, Unavailable
 from ledger.ids import AppId, CameoId, GrantId, VideoId, new_id
 from ledger.log.note import open_checkpoint
 from ledger.provenance import media
+from ledger.store.journal import About
 from ledger.store.objects import Objects
 from ledger.store.records import App
-from ledger.store.journal import About
 from safety import faces
 from safety.chain import Allowed, Cleared, Permit, RawClip, raw_clip
 from safety.engine import Engine

@@ -82,12 +82,13 @@ class Log(RuleBasedStateMachine):
         self.notes: list[bytes] = []
 
     def teardown(self) -> None:
-        if hasattr(self, "world"):
+        try:
             self.up = [True] * WITNESSES
             self.settle()
             check_log(self.world.ledger, *self.notes[-3:])
+        finally:
             self.world.ledger.close()
-        self.folder.cleanup()
+            self.folder.cleanup()
 
     # -- starting and stopping ----------------------------------------------------------------------------
 
@@ -275,10 +276,9 @@ class Log(RuleBasedStateMachine):
                 shutil.copy(backup.folder / name, self.home / "log")
         self.up = [True] * WITNESSES if heard else self.up
         if published > backup.size:
-            before = [self.latest(n) for n in range(WITNESSES)]
+            # A witness that lagged behind may cosign what it had missed: that much is still a beginning.
             with pytest.raises((Inconsistent, Unavailable)):
                 self.start()
-            assert [self.latest(n) for n in range(WITNESSES)] == before
         self.up = [True] * WITNESSES
         self.give(truth)
         self.start()

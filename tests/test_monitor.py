@@ -690,16 +690,19 @@ def test_a_fork_that_has_grown_is_found(seen: Visited, where: int) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1], ids=["first visit", "later visit"])
-def test_what_was_found_before_the_line_broke_is_found_again(start: int) -> None:
+def test_what_was_found_before_the_line_broke_is_found_again(
+    start: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitoring, "BATCH", 2)
     service = Service.opened().some()
     server = Server(service.files())
     monitor = Monitor(alone(), server, {})
     if start:
         monitor.visit(AT)
-    wrong = service.some(40, 250).files()
+    wrong = service.some(12, 250).files()
     wrong["tile/0/002"] = bytes(8192)
     server.files = wrong
-    broken = {**wrong, "tile/entries/030": None}
+    broken = {**wrong, "tile/entries/009": None}
 
     def fetch(path: str) -> bytes:
         content = broken[path]
@@ -707,9 +710,10 @@ def test_what_was_found_before_the_line_broke_is_found_again(start: int) -> None
             raise Unavailable("test", "the line is broken")
         return content
 
-    with pytest.raises(Unavailable), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(monitor, "_fetch", fetch)
+    monkeypatch.setattr(monitor, "_fetch", fetch)
+    with pytest.raises(Unavailable):
         monitor.visit(AT)
+    monkeypatch.setattr(monitor, "_fetch", server)
     with pytest.raises(Violation) as violation:
         monitor.visit(AT)
     assert (violation.value.reason.id, violation.value.index) == ("log.tile", 512)
@@ -798,7 +802,7 @@ def test_a_checkpoint_that_is_none_is_found(note: bytes) -> None:
     ),
     st.sampled_from([1, 16, 4096]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_roots_are_those_of_the_map(epochs: list[list[tuple[int, int, bytes]]], expected: int) -> None:
     """Under long common prefixes too, after every epoch, and put together from two halves."""
     reference, whole = PrefixMap(), MapRoots(expected=expected)

@@ -14,13 +14,14 @@ A rule counts as broken only if the signed root covers the leaf that breaks it; 
 still reads to the end. Then the leaf and the checkpoint are evidence against the log. If the root does not cover what
 was read, only somebody between may have changed it: that is said instead, whatever the leaves say.
 
+Without a policy there is no key to begin with: then the checkpoint's signature is checked last, by the key that the
+log itself announced, and a fault found before that may be another's.
+
 What stays unknown: whether the service records all it does, and, without witnesses, whether others are shown the
 same log. An entry's signature is checked if asked for; rule 2 of the replica checks only whose it claims to be.
 """
 
 import multiprocessing
-import sys
-from array import array
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterator, MutableMapping
@@ -29,14 +30,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from ledger.errors import LogError, NotFound, Violation
-from ledger.ids import LeafIndex
-from ledger.log.leaf import open_leaf
-from ledger.log.maproots import Assigned, Half, LocalHalf, Part, RemoteHalf, joined
+from ledger.log.maproots import LocalHalf, RemoteHalf
 from ledger.log.merkle import (
-    HASH_BYTES,
     MAX_SIZE,
     TILE_WIDTH,
     Tree,
@@ -46,10 +42,9 @@ from ledger.log.merkle import (
 )
 from ledger.log.note import Checkpoint, Signature, VerifierKey, open_checkpoint
 from ledger.log.policy import Policy
-from ledger.log.prefixmap import PrefixMap
-from ledger.log.public import Epoch, KeyTable, parse_public
-from ledger.log.replica import NodeAt, Replica, wrong_root
-from ledger.reasons import Reason
+from ledger.log.public import KeyTable
+from ledger.log.reading import Reading, Roots
+from ledger.log.replica import Replica
 
 Fetch = Callable[[str], bytes]
 """A resource of the log by its path. Raises NotFound, or another LedgerError when the log can not be reached."""
@@ -62,8 +57,8 @@ BATCH = 16
 """Bundles taken in together."""
 AHEAD = 16
 """Resources asked for before they are needed. Each may have 16 MB, if the log is malicious."""
-LAG = 64
-"""Epochs whose map root may be outstanding, with worker processes."""
+EXPECTED = 1 << 22
+"""Tags for which room is made at once."""
 ALONE = 50_000
 """Up to this many leaves, worker processes cost more than they save."""
 
@@ -106,8 +101,7 @@ class Monitor:
         self._policy, self._fetch, self._memory = policy, fetch, memory
         self._signatures, self._workers = signatures, workers
         self._pool: ProcessPoolExecutor | None = None
-        self._replica: Replica | None = None
-        self._roots: _Roots | None = None
+        self._begun: tuple[Replica, Roots] | None = None
         self._seen: _Seen | None = None
         self._note = b""
         self._resource: tuple[str, bytes] | None = None
@@ -135,13 +129,13 @@ class Monitor:
         # 1.
         self._note = self._get("checkpoint")
         checkpoint, witnesses = self._open(self._note)
-        replica = self._begin(checkpoint)
+        replica, roots = self._begin(checkpoint)
         seen, known = self._seen, replica.size
         # 2.
         if seen is not None:
             _check_against(checkpoint, seen.checkpoint)
         # 3., 5.
-        reading = _Reading(replica, int(at.timestamp()) + SKEW_S, self._verifying())
+        reading = Reading(replica, int(at.timestamp()) + SKEW_S, self._verifying())
         for leaves, hashes in self._leaves(replica.tree, checkpoint.size, reading):
             reading.take(leaves, hashes)
         # 4.
@@ -151,7 +145,9 @@ class Monitor:
         if seen is not None and tree.root(seen.checkpoint.size) != seen.checkpoint.root:
             raise _forked(seen.checkpoint)
         # 5.
-        self._settle(reading)
+        faults = reading.faults(roots)
+        if faults:
+            raise min(faults, key=lambda fault: fault.index)
         # 6.
         if replica.head.size != checkpoint.size:
             raise Violation(
@@ -195,23 +191,25 @@ class Monitor:
             raise Violation(error.reason.id, error.reason.sentence, NOWHERE) from error
         return opened.checkpoint, opened.witnesses
 
-    def _begin(self, checkpoint: Checkpoint) -> Replica:
-        if self._replica is None:
+    def _begin(self, checkpoint: Checkpoint) -> tuple[Replica, Roots]:
+        if self._begun is None:
             origin = checkpoint.origin
             remembered = self._memory.get(origin)
             self._seen = _Seen(remembered, _unverified(remembered)) if remembered else None
             half = RemoteHalf if self._workers and checkpoint.size > ALONE else LocalHalf
-            self._roots = _Roots(half, checkpoint.size // 2)
-            self._replica = Replica(origin, keep_from=MAX_SIZE, assign=self._roots.assign)
-        if checkpoint.origin != self._replica.origin:
-            sentence = f"the checkpoint is of the log `{checkpoint.origin}`, not of `{self._replica.origin}`"
+            # What a checkpoint claims is no reason to set aside memory for.
+            roots = Roots(half, min(checkpoint.size, EXPECTED) // 2)
+            self._begun = Replica(origin, keep_from=MAX_SIZE, assign=roots.assign), roots
+        replica, _ = self._begun
+        if checkpoint.origin != replica.origin:
+            sentence = f"the checkpoint is of the log `{checkpoint.origin}`, not of `{replica.origin}`"
             raise Violation("log.origin", sentence, NOWHERE)
-        return self._replica
+        return self._begun
 
     def _begin_anew(self) -> None:
-        if self._roots is not None:
-            self._roots.close()
-        self._replica = self._roots = None
+        if self._begun is not None:
+            self._begun[1].close()
+        self._begun = None
 
     def _check_signer(self, replica: Replica) -> None:
         epoch, keys = replica.head.epoch, replica.keys
@@ -248,9 +246,7 @@ class Monitor:
             finally:
                 threads.shutdown(cancel_futures=True)
 
-    def _leaves(
-        self, known: Tree, size: int, reading: "_Reading"
-    ) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    def _leaves(self, known: Tree, size: int, reading: Reading) -> Iterator[tuple[list[bytes], list[bytes]]]:
         """The leaves from `known.size` to `size` and their hashes, in batches."""
         start = known.size
         bundles = _widths(start, size) if start < size else []
@@ -296,7 +292,7 @@ class Monitor:
                     return Violation("log.rewritten", sentence, index, leaf)
         return Violation("log.root", "the leaves do not lead to the signed root", NOWHERE)
 
-    def _unsigned(self, tree: Tree, known: int, reading: "_Reading") -> Violation:
+    def _unsigned(self, tree: Tree, known: int, reading: Reading) -> Violation:
         """What was read is not what was signed. If the log now tells its past differently, that is why."""
         violation, fault = self._rewritten(tree, known, tree.size), reading.tile_fault
         if violation.index != NOWHERE or fault is None:
@@ -326,142 +322,6 @@ class Monitor:
             self._pool = ProcessPoolExecutor(max(self._workers, 1), mp_context=context)
         return self._pool
 
-    def _settle(self, reading: "_Reading") -> None:
-        """The violation at the lowest index of all that were found, also of those that take longer to find."""
-        found = reading.faults()
-        try:
-            if self._roots is not None:
-                self._roots.settle()
-        except Violation as fault:
-            found.append(fault)
-        if found:
-            raise min(found, key=lambda fault: fault.index)
-
-
-class _Reading:
-    """One visit's way through the leaves. After a broken rule only their hashes matter."""
-
-    def __init__(self, replica: Replica, latest: int, pool: ProcessPoolExecutor | None) -> None:
-        self.tree = replica.tree
-        self.tile_fault: Violation | None = None
-        self._replica, self._latest, self._pool = replica, latest, pool
-        self._fault: Violation | None = None
-        self._checked: list[Future[tuple[int, bytes] | None]] = []
-
-    def take(self, leaves: list[bytes], hashes: list[bytes]) -> None:
-        if self._fault is None:
-            start = self._replica.size
-            try:
-                self._replica.extend(leaves, hashes)
-            except Violation as fault:
-                self._stop(fault)
-            else:
-                self._look_closer(start, leaves)
-                return
-        self.tree.extend(hashes)
-
-    def _look_closer(self, start: int, leaves: list[bytes]) -> None:
-        replica = self._replica
-        if self._pool is not None:
-            keys = [public for role, public, _ in replica.keys.rows if role == "service"]
-            self._checked.append(self._pool.submit(_first_unsigned, replica.origin, keys, start, leaves))
-        if replica.head.time > self._latest:
-            self._fault = self._future(start, leaves)
-
-    def _future(self, start: int, leaves: list[bytes]) -> Violation:
-        """The first epoch of this batch that lies in the future; its newest one does."""
-
-        def lies_ahead(leaf: bytes) -> bool:
-            parsed = parse_public(leaf, self._replica.origin)
-            return bool(
-                parsed and parsed[0].kind == "epoch" and Epoch.parse(parsed[0].payload).time > self._latest
-            )
-
-        index, leaf = next((at, leaf) for at, leaf in enumerate(leaves, start) if lies_ahead(leaf))
-        return Violation("log.epoch_future", f"the epoch at leaf `{index}` lies in the future", index, leaf)
-
-    def _stop(self, fault: Violation) -> None:
-        self._fault = fault
-        tree = self._replica.tree
-        self.tree = Tree()
-        self.tree.extend(tree.node(0, index) for index in range(tree.size))
-
-    def compare(self, path: str, tile: bytes, leaves: list[bytes], hashes: list[bytes], first: int) -> None:
-        """The tile above a bundle. Only the root will tell which of the two is wrong."""
-        if self.tile_fault is not None or tile == b"".join(hashes):
-            return
-        at = next(
-            (at for at, one in enumerate(hashes) if tile[HASH_BYTES * at : HASH_BYTES * (at + 1)] != one), 0
-        )
-        sentence = f"`{path}` does not hold the hash of leaf `{first + at}`"
-        self.tile_fault = Violation("log.tile", sentence, first + at, leaves[at])
-
-    def faults(self) -> list[Violation]:
-        found = [self._fault] if self._fault is not None else []
-        for future in self._checked:
-            unsigned = future.result()
-            if unsigned is not None:
-                index, leaf = unsigned
-                sentence = f"the signature of leaf `{index}` does not verify"
-                found.append(Violation("log.leaf_signature", sentence, index, leaf))
-        return found
-
-
-def _first_unsigned(
-    origin: str, keys: list[bytes], start: int, leaves: list[bytes]
-) -> tuple[int, bytes] | None:
-    """Runs in a worker process. Whose signature an entry must bear was checked before, by its key's id."""
-    known = [Ed25519PublicKey.from_public_bytes(key) for key in keys]
-    for index, leaf in enumerate(leaves, start):
-        try:
-            if parse_public(leaf, origin) is None:
-                open_leaf(leaf, origin, known)
-        except LogError:
-            return index, leaf
-    return None
-
-
-class _Roots:
-    """Rules 6 and 7 of the replica. With worker processes the answers come later, and still in order."""
-
-    def __init__(self, half: Callable[[int], Half], expected: int) -> None:
-        self._halves = half(expected), half(expected)
-        self._lag = 0 if half is LocalHalf else LAG
-        self._pending: deque[tuple[Epoch, LeafIndex, bytes]] = deque()
-
-    def assign(
-        self, before: PrefixMap, epoch: Epoch, index: LeafIndex, leaf: bytes, hash_at: NodeAt
-    ) -> PrefixMap:
-        tags, entries = zip(*epoch.assignments, strict=True) if epoch.assignments else ((), ())
-        indices = array("Q", entries)
-        if sys.byteorder == "little":
-            indices.byteswap()
-        assigned = Assigned(b"".join(tags), indices.tobytes(), b"".join(map(hash_at, entries)))
-        for half, part in zip(self._halves, assigned.split(), strict=True):
-            half.put(part)
-        self._pending.append((epoch, index, leaf))
-        if len(self._pending) > self._lag:
-            self._check_next()
-        return before
-
-    def settle(self) -> None:
-        while self._pending:
-            self._check_next()
-
-    def close(self) -> None:
-        for half in self._halves:
-            half.close()
-
-    def _check_next(self) -> None:
-        epoch, index, leaf = self._pending.popleft()
-        parts: list[Part] = []
-        for answer in [half.get() for half in self._halves]:
-            if isinstance(answer, Reason):
-                raise Violation(answer.id, answer.sentence, index, leaf)
-            parts.append(answer)
-        if joined(*parts).hash != epoch.map_root:
-            raise wrong_root(epoch, index, leaf)
-
 
 def _check_against(now: Checkpoint, before: Checkpoint) -> None:
     if now.size < before.size:
@@ -472,9 +332,7 @@ def _check_against(now: Checkpoint, before: Checkpoint) -> None:
 
 
 def _forked(before: Checkpoint) -> Violation:
-    sentence = (
-        f"the first `{before.size}` leaves are not those of the last visit: the log signed two histories"
-    )
+    sentence = f"the first `{before.size}` leaves are not those of the last visit"
     return Violation("log.forked", sentence, NOWHERE)
 
 

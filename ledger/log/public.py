@@ -45,6 +45,8 @@ Kind = Literal["epoch", "keys", "policies"]
 EPOCH_TAGS = 1_700
 """At most so many assignments in one epoch leaf, which must stay under 65,535 bytes."""
 EPOCH_LEAVES = 1 << 16
+LAST_SECOND = 253_402_300_799
+"""Of the year 9999: what comes later no calendar prints."""
 
 _ASSIGNMENT_BYTES = 34
 _KEY_TAG = b"countersign/key/v1\x00"
@@ -96,6 +98,7 @@ class Epoch:
         if (
             set(payload) != {1, 2, 3, 4, 5, 6}
             or any(type(number) is not int or not 0 <= number < 2**63 for number in numbers)
+            or numbers[2] > LAST_SECOND
             or any(type(digest) is not bytes or len(digest) != 32 for digest in digests)
             or type(packed) is not bytes
             or len(packed) % _ASSIGNMENT_BYTES

@@ -186,10 +186,7 @@ class Ledger:
         The new key is durable before it is announced, and a start loads it only once it was.
         """
         new = self.keyring.candidate(role)
-        index = self.transact(lambda tx: tx.announce_key(role, new, getattr(self.keyring, role), at=at))
-        # Announced and durable. The commit after this one finds the new key in force, and signs with it.
-        self.transact(lambda _: None)
-        return index
+        return self.transact(lambda tx: tx.announce_key(role, new, getattr(self.keyring, role), at=at))
 
     def rotate_wrapping(self) -> int:
         """Wrap every person's key anew and destroy the old wrapping keys. Returns how many were destroyed.
@@ -242,6 +239,8 @@ class Ledger:
                 tx.end_epoch()
             # Durable from here on.
             self.replica.grow(growth)
+            # A checkpoint over the leaf that announces a key is signed by that key already.
+            self._agree_on_keys()
             self._sign()
         except BaseException as error:  # noqa: BLE001 — the caller's thread gets it; this one must live on
             self._broken = self._broken or (error if isinstance(error, Inconsistent) else None)
