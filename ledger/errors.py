@@ -42,7 +42,9 @@ class Inconsistent(LogError):  # noqa: N818
 
 class Violation(LogError):  # noqa: N818
     def __init__(self, reason_id: str, sentence: str, index: int, evidence: bytes = b"") -> None:
-        super().__init__(reason_id, sentence, "keep this evidence, tell others, and trust no proof of this log")
+        super().__init__(
+            reason_id, sentence, "keep this evidence, tell others, and trust no proof of this log"
+        )
         self.index = index
         """The leaf at which the rule was broken."""
         self.evidence = evidence

@@ -22,8 +22,8 @@ from ledger.errors import InvalidStatement, MediaError
 from ledger.ids import CameoId, PersonId, new_id
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
-from ledger.store.records import Person
 from ledger.store.journal import About
+from ledger.store.records import Person
 from ledger.store.transaction import Transaction
 from safety.errors import Refused
 from safety.faces import enrol_portrait

@@ -25,8 +25,8 @@ from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
 from ledger.reasons import Reason
-from ledger.store.records import Depicted, Video
 from ledger.store.journal import About
+from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
 from safety import faces
 from safety.chain import Allowed, Cleared, Permit, RawClip, Sealer, Use, cleared
