@@ -24,6 +24,7 @@ from ledger.log.publisher import replace
 from ledger.store.journal import About
 from ledger.store.transaction import Transaction
 
+MAX_BUNDLE_BYTES = 1 << 30
 USES = ("decision", "returned", "release", "revocation")
 
 
@@ -71,7 +72,9 @@ def proof_of(
 def read_bundle(path: Path) -> dict[str, Any]:
     """Raises LogError for a file that holds no JSON object."""
     try:
-        bundle = json.loads(path.read_text())
+        if path.stat().st_size > MAX_BUNDLE_BYTES:
+            raise LogError("list.form", "the file is larger than any list", "ask for the proof again")
+        bundle = json.loads(path.read_text(), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise LogError("list.form", "the file can not be read as JSON", "ask for the proof again") from error
     if not isinstance(bundle, dict):
@@ -111,6 +114,14 @@ def log_key_of(bundle: Mapping[str, Any]) -> VerifierKey:
         raise LogError(
             "list.form", "the file does not name the log's key", "give it with --log-key"
         ) from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A name that stands there twice would be read as one thing here, and as another elsewhere."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return value
 
 
 class Memory:

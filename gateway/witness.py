@@ -8,23 +8,20 @@ other would let the witness start again at zero under a name that is trusted for
     home/witness/           what was cosigned last, one file for each log; never delete one, never copy one back
 """
 
-import asyncio
 import logging
-import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, assert_never
 
 import click
-from granian.constants import Interfaces
-from granian.server.embed import Server
 from litestar import Litestar, Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.params import RawBody
 
+from gateway.serve import listen
 from ledger.errors import Inconsistent, LedgerError
-from ledger.keys import _load as load_key
+from ledger.keys import load_key
 from ledger.log.note import SignatureType, SignerKey, VerifierKey
 from ledger.log.witness import MAX_REQUEST_BYTES, PLAIN_TYPE, Cosigned, Refused, Witness
 
@@ -78,29 +75,6 @@ def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[byt
     return _answer(status, f"{sentence}\n".encode())
 
 
-def serve_witness(
-    witness: Witness,
-    host: str,
-    port: int,
-    *,
-    clock: Callable[[], datetime],
-    stop_after_s: float | None = None,
-) -> None:
-    """Serve until SIGINT or SIGTERM."""
-    app = create_witness_app(witness, clock)
-
-    async def serve() -> None:
-        server = Server(app, address=host, port=port, interface=Interfaces.ASGI)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, server.stop)
-        if stop_after_s is not None:
-            loop.call_later(stop_after_s, server.stop)
-        await server.serve()
-
-    asyncio.run(serve())
-
-
 def open_witness(home: Path, name: str, logs: list[str]) -> Witness:
     """The witness that lives in `home`, made there if there never was one. Raises LedgerError."""
     keys = [VerifierKey.parse(vkey) for vkey in logs]
@@ -131,4 +105,5 @@ def run_witness(
             click.echo(f"{error.reason.sentence}\n  {error.reason.remedy}", err=True)
         else:
             click.echo(f"  {origin}: {latest.size if latest else 'no'} leaves seen", err=True)
-    serve_witness(witness, host, port, clock=lambda: datetime.now(UTC), stop_after_s=stop_after_s)
+    app = create_witness_app(witness, lambda: datetime.now(UTC))
+    listen(app, host, port, stop_after_s=stop_after_s)

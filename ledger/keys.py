@@ -46,8 +46,8 @@ class Wrapping:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._keys: dict[str, bytes] = {}
         if not self._names():
-            # One name for everyone who starts at once; _load lets the first of them decide what it holds.
-            _load(directory / f"{'0' * 2 * _WRAPPING_ID}.key")
+            # One name for everyone who starts at once; load_key lets the first of them decide what it holds.
+            load_key(directory / f"{'0' * 2 * _WRAPPING_ID}.key")
 
     @property
     def current(self) -> str:
@@ -72,7 +72,7 @@ class Wrapping:
     def renew(self) -> None:
         """First half of a rotation: from now on a new key wraps. Durable when this returns."""
         following = int(self.current, 16) + 1
-        _load(self._directory / f"{following:0{2 * _WRAPPING_ID}x}.key")
+        load_key(self._directory / f"{following:0{2 * _WRAPPING_ID}x}.key")
 
     def destroy_old(self) -> int:
         """Second half, once nothing stored is wrapped under an older key. Returns how many were destroyed."""
@@ -83,7 +83,7 @@ class Wrapping:
             path.write_bytes(bytes(32))
             path.unlink()
             self._keys.pop(name, None)
-        _sync_folder(self._directory)
+        sync_folder(self._directory)
         return len(old)
 
     def _names(self) -> list[str]:
@@ -98,7 +98,7 @@ class Wrapping:
                     f"the wrapping key `{name}` is not here: it was destroyed, or not restored",
                     "restore `keys/wrapping` from its own, short-lived backup",
                 )
-            self._keys[name] = _load(path)
+            self._keys[name] = load_key(path)
         return self._keys[name]
 
 
@@ -129,22 +129,22 @@ class Keyring:
             log_retired=tuple(retired),
             service=Ed25519PrivateKey.from_private_bytes(_generations(directory, "service")[-1]),
             receipt=_p256(_generations(directory, "receipt")[-1]),
-            permit=Ed25519PrivateKey.from_private_bytes(_load(directory / "permit.key")),
-            watermark=_load(directory / "watermark.key"),
+            permit=Ed25519PrivateKey.from_private_bytes(load_key(directory / "permit.key")),
+            watermark=load_key(directory / "watermark.key"),
             wrapping=Wrapping(directory / "wrapping"),
             directory=directory,
         )
 
     def candidate(self, role: Rotated) -> SigningKey:
         """The key to rotate to, durable under a name that no start loads. The same one until it is adopted."""
-        return _signing(role, _load(self._waiting(role)))
+        return _signing(role, load_key(self._waiting(role)))
 
     def adopt(self, role: Rotated) -> "Keyring":
         """The keyring after the candidate of `role` was announced. Harmless when another process was first."""
         newest = _names_of(self.directory, role)[-1].stem.removeprefix(role) or "-1"
         with suppress(FileNotFoundError):
             self._waiting(role).rename(self.directory / f"{role}-{int(newest[1:]) + 1}.key")
-        _sync_folder(self.directory)
+        sync_folder(self.directory)
         return Keyring.open(self.directory)
 
     def _waiting(self, role: Rotated) -> Path:
@@ -191,7 +191,7 @@ def _names_of(directory: Path, role: str) -> list[Path]:
 def _generations(directory: Path, role: str) -> list[bytes]:
     """The keys of a role that are still here, oldest first. The first one is made when there is none."""
     *older, newest = _names_of(directory, role)
-    return [*(path.read_bytes() for path in older if path.exists()), _load(newest)]
+    return [*(path.read_bytes() for path in older if path.exists()), load_key(newest)]
 
 
 def _signing(role: Rotated, seed: bytes) -> SigningKey:
@@ -203,7 +203,8 @@ def _p256(seed: bytes) -> ec.EllipticCurvePrivateKey:
     return ec.derive_private_key(int.from_bytes(seed, "big") % (_P256_ORDER - 1) + 1, ec.SECP256R1())
 
 
-def _load(path: Path) -> bytes:
+def load_key(path: Path) -> bytes:
+    """The 32 bytes in a key file, made at the first call. Raises Unavailable for a damaged file."""
     if not path.exists():
         # The temporary file is complete and durable before the name exists; link() refuses to overwrite.
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -219,7 +220,7 @@ def _load(path: Path) -> bytes:
         finally:
             temporary.unlink()
         # The name must survive a power cut too, or the next start would make a second key.
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     key = path.read_bytes()
     if len(key) != 32:
         raise Unavailable(
@@ -230,7 +231,7 @@ def _load(path: Path) -> bytes:
     return key
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

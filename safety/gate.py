@@ -113,6 +113,7 @@ class Gate:
     def _decide_in(
         self, tx: Transaction, request: GenerationRequest, facts: RequestFacts, screened_by: str, at: datetime
     ) -> Allowed | Denied:
+        at = tx.dated(at)
         requester = _requester(tx, request.app_id)
         general = self.engine.generate(requester, facts)
         answers = [self._consent(tx, requester, facts, cameo_id, at) for cameo_id in request.cameo_ids]
@@ -125,6 +126,9 @@ class Gate:
             "allowed": not refusals,
             "action": facts.action,
             "purpose": request.purpose,
+            "modalities": sorted(request.modalities),
+            "audience": request.audience,
+            "contexts": sorted(facts.contexts),
             "prompt": request.prompt,
             "app_id": request.app_id,
             "policy_set": self.engine.policy_set_hash,
@@ -254,6 +258,7 @@ class Gate:
 
     def may_release(self, tx: Transaction, permit: Permit, *, at: datetime) -> Denied | None:
         """None when the request may still be made, and everyone shown still agrees, at this place in the log."""
+        at = tx.dated(at)
         requester = _requester(tx, AppId(permit.app_id))
         facts = _permit_facts(permit)
         # What the permit says must be what the ledger recorded: its signature alone releases nothing.

@@ -25,7 +25,7 @@ from ledger.log.public import (
     make_public,
     parse_public,
 )
-from ledger.log.replica import Growth, Replica
+from ledger.log.replica import KEPT, Growth, Replica
 from world import check_rules, naive_map_root, naive_root
 
 LAW = settings(deadline=None, max_examples=60)
@@ -299,17 +299,24 @@ def test_each_checkpoint_has_its_own_map_and_keys_for_as_long_as_it_is_asked_for
     for size in (1, 5, 6, 8, 12, 14, -1):
         with pytest.raises(LogError):
             replica.covered(size)
-    replica.forget_before(7)
-    assert [held.size for held in (replica.covered(7), replica.covered(10), replica.head)] == [7, 10, 13]
+
+
+def test_a_replica_does_not_hold_the_map_of_every_epoch_it_went_through() -> None:
+    replica = rebuilt(GOOD)
+    replica.needed = frozenset({replica.size})
+    sizes = [replica.size]
+    for n in range(3 * KEPT):
+        growth = Growth(replica, SECOND)
+        growth.add(entry(100 + n, SECOND), [tag(100 + n)], growth.time)
+        growth.end_epoch()
+        replica.grow(growth)
+        sizes.append(replica.size)
+    assert len(replica._covered) <= 2 * KEPT + 1
+    # What was asked to be kept, and the newest, are at hand; the rest is not.
+    for size in (sizes[0], *sizes[-KEPT:]):
+        assert replica.covered(size).size == size
     with pytest.raises(LogError):
-        replica.covered(4)
-    replica.forget_before(11)
-    assert replica.covered(10).size == 10, "the newest one up to there is still asked for"
-    kept = Replica(ORIGIN, keep_from=10)
-    kept.extend(GOOD)
-    assert (kept.covered(10).size, kept.covered(13).size) == (10, 13)
-    with pytest.raises(LogError):
-        kept.covered(7)
+        replica.covered(sizes[1])
 
 
 # ── what one transaction adds ─────────────────────────────────────────────────────────────────────────────

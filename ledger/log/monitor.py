@@ -33,7 +33,6 @@ from typing import Any
 from ledger.errors import LogError, NotFound, Violation
 from ledger.log.maproots import LocalHalf, RemoteHalf
 from ledger.log.merkle import (
-    MAX_SIZE,
     TILE_WIDTH,
     Tree,
     leaf_hash,
@@ -199,7 +198,7 @@ class Monitor:
             half = RemoteHalf if self._workers and checkpoint.size > ALONE else LocalHalf
             # What a checkpoint claims is no reason to set aside memory for.
             roots = Roots(half, min(checkpoint.size, EXPECTED) // 2)
-            self._begun = Replica(origin, keep_from=MAX_SIZE, assign=roots.assign), roots
+            self._begun = Replica(origin, assign=roots.assign), roots
         replica, _ = self._begun
         if checkpoint.origin != replica.origin:
             sentence = f"the checkpoint is of the log `{checkpoint.origin}`, not of `{replica.origin}`"

@@ -22,6 +22,7 @@ no tag t" can be proven under a checkpoint. **A key** changes by a statement tha
 from the next leaf on the old one counts for nothing. (The first key of a role counts from its own leaf on.)
 """
 
+import struct
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ EPOCH_LEAVES = 1 << 16
 LAST_SECOND = 253_402_300_799
 """Of the year 9999: what comes later no calendar prints."""
 
-_ASSIGNMENT_BYTES = 34
+_ASSIGNMENT = struct.Struct(">32sH")
 _KEY_TAG = b"countersign/key/v1\x00"
 _KEY_BYTES: Mapping[Rotated, int] = {"service": 32, "log": 32, "receipt": 65}
 
@@ -101,13 +102,12 @@ class Epoch:
             or numbers[2] > LAST_SECOND
             or any(type(digest) is not bytes or len(digest) != 32 for digest in digests)
             or type(packed) is not bytes
-            or len(packed) % _ASSIGNMENT_BYTES
+            or len(packed) % _ASSIGNMENT.size
         ):
             raise LogError("log.epoch", "the epoch leaf is not in the form it should have")
         number, first, time = numbers
         assignments = tuple(
-            Assignment(packed[at : at + 32], first + int.from_bytes(packed[at + 32 : at + 34], "big"))
-            for at in range(0, len(packed), _ASSIGNMENT_BYTES)
+            Assignment(tag, LeafIndex(first + offset)) for tag, offset in _ASSIGNMENT.iter_unpack(packed)
         )
         return cls(number, first, digests[0], digests[1], time, assignments)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import httpx
 
 from ledger.errors import Inconsistent, LogError, Unavailable
+from ledger.keys import sync_folder
 from ledger.log.merkle import MAX_SIZE, consistency_proof
 from ledger.log.note import Checkpoint, VerifierKey, add_cosignature
 from ledger.log.policy import NONE, ListedLog, ListedWitness, Policy, shown
@@ -146,6 +147,7 @@ class Publisher:
     def _round(self) -> bool:
         """Ask everyone about the newest signed checkpoint. Whether it became final."""
         signed = self._shown = self._signed.read_bytes()
+        self._need(signed)
         try:
             self._follow(size_of(signed))
             note = collect(signed, self._policy, self._consistency, self._known, post)
@@ -161,6 +163,15 @@ class Publisher:
         with self._changed:
             self._changed.notify_all()
         return True
+
+    def _need(self, *notes: bytes) -> None:
+        """The replica must be able to prove under these, and under what is final."""
+        final = [self._final.read_bytes()] if self._final.exists() else []
+        self._replica.needed = frozenset(map(size_of, [*notes, *final]))
+
+    def recall(self) -> None:
+        """Before the replica is rebuilt: what will be proven under, of all the epochs it goes through."""
+        self._need(*([self._signed.read_bytes()] if self._signed.exists() else []))
 
     def _consistency(self, old: int, new: int) -> Sequence[bytes]:
         return consistency_proof(old, new, self._replica.tree.node)
@@ -355,8 +366,4 @@ def replace(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

@@ -66,6 +66,8 @@ class Covered:
         return self.epoch.time if self.epoch else 0
 
 
+KEPT = 64
+"""Epochs whose state is at hand: a proof may be asked for just after the log has grown."""
 NodeAt = Callable[[int], bytes]
 """The hash of leaf `i`."""
 Assign = Callable[[PrefixMap, Epoch, LeafIndex, bytes, NodeAt], PrefixMap]
@@ -91,13 +93,13 @@ def _broken(rule: str, epoch: Epoch, index: LeafIndex, leaf: bytes, sentence: st
 class Replica:
     """A log rebuilt from its leaves. One thread extends it while others read."""
 
-    def __init__(self, origin: str, *, keep_from: int = 0, assign: Assign = assigned) -> None:
-        """`keep_from`: the smallest size that :meth:`covered` will be asked for."""
+    def __init__(self, origin: str, *, assign: Assign = assigned) -> None:
         self.origin = origin
         self.tree = Tree()
         self.keys = KeyTable()
         self._covered = [Covered()]
-        self._keep_from = keep_from
+        self.needed: frozenset[int] = frozenset()
+        """Sizes that :meth:`covered` will be asked for, beside the newest ones."""
         self._entries: list[LeafIndex] = []  # since the newest epoch
         self._assign = assign
         self._form: tuple[int, bytes, bytes] | None = None
@@ -120,12 +122,6 @@ class Replica:
         if at < 0 or self._covered[at].size != size:
             raise LogError("log.epoch", f"no epoch ends at `{size}` leaves", "ask for the newest checkpoint")
         return self._covered[at]
-
-    def forget_before(self, size: int) -> None:
-        """Nobody will ask for a smaller tree than that of `size` leaves any more."""
-        self._keep_from = size
-        while len(self._covered) > 1 and self._covered[1].size <= size:
-            del self._covered[0]
 
     def extend(self, leaves: Sequence[bytes], hashes: Sequence[bytes] | None = None) -> None:
         """Add the next leaves. Raises Violation at the first that breaks a rule; then none of them is added.
@@ -237,9 +233,11 @@ class Replica:
         self._entries = []
 
     def _remember(self, covered: Covered) -> None:
-        if covered.size <= self._keep_from:
-            self._covered.clear()
         self._covered.append(covered)
+        if len(self._covered) > 2 * KEPT:
+            # Each holds a state of the map; all of them would hold the map once for every epoch.
+            older, newest = self._covered[:-KEPT], self._covered[-KEPT:]
+            self._covered = [one for one in older if one.size in self.needed] + newest
 
 
 @dataclass(slots=True)

@@ -310,6 +310,7 @@ class Ledger:
 
     def _recover(self) -> None:
         """Derive everything from the rows; refuse rows that break a rule or contradict what was signed."""
+        self._publisher.recall()
         with self.reading() as tx:
             self._catch_up(tx)
         self._agree_on_keys()

@@ -31,6 +31,7 @@ from pathlib import Path
 
 from ledger.errors import Inconsistent, LogError, Unavailable
 from ledger.ids import Digest
+from ledger.keys import sync_folder
 from ledger.log.merkle import EMPTY_ROOT, HASH_BYTES, verify_consistency
 from ledger.log.note import (
     MAX_NOTE_BYTES,
@@ -301,9 +302,5 @@ def _replace(path: Path, content: bytes) -> None:
         os.close(descriptor)
     # The content is durable, under a name nobody reads.
     os.replace(temporary, path)  # noqa: PTH105 — the system calls stand here by their own names
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
     # The name is durable too.

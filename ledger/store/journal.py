@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,7 +20,7 @@ from sqlmodel import Session, SQLModel, col, select
 from ledger.canonical import sha256
 from ledger.consent import fold as consent
 from ledger.consent.fold import Standing, fold
-from ledger.errors import Inconsistent, NotFound, Unavailable
+from ledger.errors import Inconsistent, LogError, NotFound, Unavailable
 from ledger.ids import LeafIndex, PersonId
 from ledger.keys import Rotated, SigningKey, Wrapping, list_key, new_person_key, tag_of
 from ledger.log.leaf import Opening
@@ -151,6 +151,9 @@ class Journal:
         """Add entries, in order. Their time is never before that of the entry before them."""
         growth = self._growth()
         growth.check_room(sum(len(draft.about) for draft in drafts))
+        for draft in drafts:
+            if len({one.subject_id for one in draft.about}) != len(draft.about):
+                raise LogError("log.twice", f"a `{draft.kind}` entry is about somebody twice")
         names = {one.subject_id for draft in drafts for one in draft.about}
         subjects = {name: self.held(name) for name in names}
         counts = {name: subject.count for name, subject in subjects.items()}
@@ -217,6 +220,15 @@ class Journal:
         if not isinstance(self._log, Growth):
             raise TypeError("entries are appended through Ledger.transact")
         return self._log
+
+    def dated(self, at: datetime) -> datetime:
+        """The time that counts here: an entry's is never before that of the entry before it.
+
+        Whoever decides at another time than the entry says is refuted by whoever replays it.
+        """
+        log = self._log
+        time = log.time if isinstance(log, Growth) else log.head.time
+        return max(at, datetime.fromtimestamp(time, UTC))
 
     # -- the log ----------------------------------------------------------------------------------------
 
