@@ -319,6 +319,31 @@ def test_a_replica_does_not_hold_the_map_of_every_epoch_it_went_through() -> Non
         replica.covered(sizes[1])
 
 
+def test_a_replay_of_ones_own_log_ends_where_reading_it_epoch_by_epoch_does() -> None:
+    replica = Replica(ORIGIN)
+    replica.replay([GOOD[:5], GOOD[5:]], {7, 13})
+    assert state(replica) == state(rebuilt(GOOD))
+    assert replica.covered(7).map.root == rebuilt(GOOD[:7]).map.root
+    # Between its stops it has no state of the map: it says so instead of proving under a stale one.
+    for size in (4, 10):
+        with pytest.raises(LogError):
+            replica.covered(size)
+    replica.extend([])
+    growth = Growth(replica, SECOND)
+    growth.add(entry(99, SECOND), [tag(99)], growth.time)
+    growth.end_epoch()
+    replica.grow(growth)
+    assert state(replica) == state(rebuilt([*GOOD, *growth.leaves]))
+
+
+@pytest.mark.parametrize("wrong", [6, 12])
+def test_a_replay_finds_a_false_map_root_where_it_stops(wrong: int) -> None:
+    leaves = [*GOOD[:wrong], epoch_at(wrong, map_root=Digest(b"\x01" * 32)), *GOOD[wrong + 1 :]]
+    with pytest.raises(Violation) as found:
+        Replica(ORIGIN).replay([leaves], {7, 13})
+    assert (found.value.index, found.value.reason.id) == (wrong, "log.epoch_map")
+
+
 # ── what one transaction adds ─────────────────────────────────────────────────────────────────────────────
 
 

@@ -22,7 +22,7 @@ A :class:`Growth` is what one database transaction adds, before it is durable: d
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -80,6 +80,31 @@ def assigned(before: PrefixMap, epoch: Epoch, index: LeafIndex, leaf: bytes, has
     if grown.root != epoch.map_root:
         raise wrong_root(epoch, index, leaf)
     return grown
+
+
+class AssignedAt:
+    """Rules 6 and 7 at some epochs only: the map root there covers all that was assigned in between.
+
+    For a log of one's own, whose every epoch was checked when it was written. A map that grows at once by all its
+    tags takes a tenth of the time of one that grows by epochs.
+    """
+
+    def __init__(self, stops: Collection[int]) -> None:
+        """`stops`: sizes of the tree at which an epoch ends."""
+        self._stops = stops
+        self._waiting: list[tuple[bytes, bytes]] = []
+
+    def __call__(
+        self, before: PrefixMap, epoch: Epoch, index: LeafIndex, leaf: bytes, hash_at: NodeAt
+    ) -> PrefixMap:
+        self._waiting += [(tag, value_of(entry, hash_at(entry))) for tag, entry in epoch.assignments]
+        if index + 1 not in self._stops:
+            return before
+        grown = before.insert(self._waiting)
+        self._waiting = []
+        if grown.root != epoch.map_root:
+            raise wrong_root(epoch, index, leaf)
+        return grown
 
 
 def wrong_root(epoch: Epoch, index: LeafIndex, leaf: bytes) -> Violation:
@@ -141,6 +166,14 @@ class Replica:
             self.keys, self._covered, self._entries, self._form = before
             raise
         self.tree.extend(known)
+
+    def replay(self, batches: Iterable[Sequence[bytes]], stops: Collection[int]) -> None:
+        """Extend by a log of one's own, and be able to prove under `stops` alone. Raises Violation."""
+        self._assign = AssignedAt(stops)
+        for leaves in batches:
+            self.extend(leaves)
+        self._assign = assigned
+        self._covered = [one for one in self._covered if one.size in {0, *stops}]
 
     def grow(self, growth: "Growth") -> None:
         """Take over what has become durable, and was made by :class:`Growth` to keep the rules."""

@@ -328,8 +328,12 @@ class Ledger:
         if size == self.replica.size:
             return
         try:
-            for rows in _batches(tx.leaves(self.replica.size)):
-                self.replica.extend(_in_order(self.replica.size, rows))
+            batches = _batches(self.replica.size, tx.leaves(self.replica.size))
+            if self.replica.size == 0:
+                self.replica.replay(batches, {size, *self.replica.needed})
+            else:
+                for leaves in batches:
+                    self.replica.extend(leaves)
         except Violation as error:
             sentence = f"the stored entries break a rule of the log at `{error.index}`: {error}"
             raise Inconsistent("log.damaged", sentence, RUNBOOK) from error
@@ -419,13 +423,12 @@ def _attempt(
     return value, None
 
 
-def _batches(rows: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+def _batches(start: int, rows: Iterator[tuple[int, bytes]]) -> Iterator[list[bytes]]:
+    """Leaves from `start` on, some at a time. Raises Violation where one is missing."""
+    expected = start
     while batch := list(islice(rows, REPLAY)):
-        yield batch
-
-
-def _in_order(start: int, rows: list[tuple[int, bytes]]) -> list[bytes]:
-    for expected, (index, leaf) in enumerate(rows, start):
-        if index != expected:
-            raise Violation("log.gap", f"entry `{expected}` is missing", expected, leaf)
-    return [leaf for _, leaf in rows]
+        for index, leaf in batch:
+            if index != expected:
+                raise Violation("log.gap", f"entry `{expected}` is missing", expected, leaf)
+            expected += 1
+        yield [leaf for _, leaf in batch]
