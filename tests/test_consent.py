@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ledger.canonical import canonical, challenge, parse
 from ledger.consent.grant import Grant, RevocationEffect, parse_grant, sentence
-from ledger.consent.registry import record_grant, revoke
+from ledger.consent.registry import certificate, erase, record_grant, revoke
 from ledger.consent.statement import (
     ENROLMENT_TAG,
     GRANT_TAG,
@@ -26,8 +26,10 @@ from ledger.consent.statement import (
     sign,
     verify,
 )
-from ledger.errors import InvalidStatement, LedgerError, NotFound
+from ledger.errors import InvalidStatement, LedgerError, LogError, NotFound
 from ledger.ids import AppId, GrantId, PersonId, new_id
+from ledger.log.merkle import leaf_hash
+from ledger.log.note import TlogProof
 from world import START, Someone, World, open_ledger, zulu
 
 LAW = settings(deadline=None)
@@ -721,3 +723,24 @@ def test_every_refusal_says_what_to_do_next(asking: Asking) -> None:
         asking.record(draft)
     assert set(error.value.reason.as_json()) == {"id", "reason", "remedy"}
     assert str(error.value)[0].islower()
+
+
+def test_an_erasure_is_certified_even_while_too_few_witnesses_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it certifies is gone already: an answer that failed now could never be given again."""
+    ada = world.enrol()
+    erased = erase(world.ledger, ada.person_id, ada.cameo_id, at=world.at)
+
+    def silent(*_: object, **__: object) -> NoReturn:
+        raise LogError("log.not_yet", "the entry is not under a published checkpoint yet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.ledger, "published", silent)
+        waiting = certificate(world.ledger, erased)
+    later = certificate(world.ledger, erased)
+    assert waiting["proof"] is None
+    assert waiting == {**later, "proof": None}
+    proof = TlogProof.parse(later["proof"].encode())
+    assert proof.index == later["index"]
+    proof.verify(leaf_hash(erased.leaf), world.ledger.verifier)

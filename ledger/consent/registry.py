@@ -6,6 +6,7 @@ kept whole, with its evidence, so that anyone the owner shows it to can check th
 
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
@@ -13,7 +14,7 @@ from typing import Any
 
 from ledger.consent.grant import Grant, RevocationEffect, check_signable, parse_grant
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, verify, wrong_signer
-from ledger.errors import InvalidStatement, NotFound
+from ledger.errors import InvalidStatement, LogError, NotFound
 from ledger.ids import CameoId, GrantId, LeafIndex, PersonId
 from ledger.log.sequencer import Ledger
 from ledger.store.journal import About, Draft, Opened
@@ -209,9 +210,14 @@ def erase(ledger: Ledger, owner: PersonId, cameo: CameoId, *, at: datetime) -> E
 
 
 def certificate(ledger: Ledger, erased: Erased) -> dict[str, Any]:
-    """What the erased person keeps: that the log holds a signed entry which says that the rest is gone."""
-    entry = erased.entry
-    ledger.published(entry.index)
+    """What the erased person keeps: that the log holds a signed entry which says that the rest is gone.
+
+    `proof`: null while witnesses keep the checkpoint waiting; anyone can ask for it later, by its index.
+    """
+    entry, proof = erased.entry, None
+    with suppress(LogError):  # what has been destroyed can not be asked for again: this must not fail now
+        ledger.published(entry.index)
+        proof = ledger.proof(entry.index).encode().decode()
     return {
         "schema": "countersign/erasure/v1",
         "index": entry.index,
@@ -221,6 +227,6 @@ def certificate(ledger: Ledger, erased: Erased) -> dict[str, Any]:
         "role": entry.opening.label,
         "leaf": b64encode(erased.leaf).decode(),
         "commitments": [b64encode(commitment).decode() for commitment in erased.commitments],
-        "proof": ledger.proof(entry.index).encode().decode(),
+        "proof": proof,
         "records_destroyed": erased.records,
     }
