@@ -85,6 +85,12 @@ def audit() -> None:
 
 
 AUDITOR = click.option("--auditor", default="local operator", help="Who asks. The owner is told.")
+POLICY = click.option(
+    "--policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A tlog-policy file: the log, its witnesses, and how many must have cosigned.",
+)
+LOG_KEY = click.option("--log-key", help="The log's verifier key, from a source you trust.")
 MEMORY = click.option(
     "--memory",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -133,12 +139,8 @@ def prove(cameo: str, auditor: str, since: int | None, out: Path | None, memory:
 
 @audit.command("verify")
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--policy",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A tlog-policy file: the log, its witnesses, and how many must have cosigned.",
-)
-@click.option("--log-key", help="The log's verifier key, from a source you trust.")
+@POLICY
+@LOG_KEY
 @MEMORY
 def verify_list(bundle: Path, policy: Path | None, log_key: str | None, memory: Path) -> None:
     """Check a proof file, offline: is it everything, and does the story hold? Says what was proven and what not."""
@@ -162,12 +164,8 @@ def verify_list(bundle: Path, policy: Path | None, log_key: str | None, memory: 
 
 @audit.command()
 @click.argument("url")
-@click.option(
-    "--policy",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A tlog-policy file: the log, its witnesses, and how many must have cosigned.",
-)
-@click.option("--log-key", help="The log's verifier key, from a source you trust.")
+@POLICY
+@LOG_KEY
 @click.option("--follow", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Look again, for ever.")
 @click.option("--signatures", is_flag=True, help="Verify the signature of each entry too; slow.")
 @click.option(

@@ -184,8 +184,9 @@ def export(ledger: Ledger, directory: Path) -> int:
 
     Run again, it adds what is new and keeps the partial tiles of earlier sizes.
     """
-    note, size, written = ledger.checkpoint(), published_size(ledger), 0
-    for resource in tiles_of(size):
+    note, written = ledger.checkpoint(), 0
+    # The tiles of this very checkpoint: asked again, the log may have grown, and others would be partial.
+    for resource in tiles_of(size_of(note)):
         path = directory / tile_path(resource.level, resource.index, resource.width)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
