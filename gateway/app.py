@@ -39,6 +39,7 @@ def create_app(service: Service) -> Litestar:
         path="/",
         route_handlers=[
             videos.create_video,
+            videos.precheck_video,
             videos.list_videos,
             videos.get_video,
             videos.delete_video,
@@ -64,6 +65,8 @@ def create_app(service: Service) -> Litestar:
             log.log_proof,
             log.video_receipts,
             public.root_certificate,
+            public.policies_in_force,
+            public.policy_set,
             public.health,
             public.ready,
             home,

@@ -13,6 +13,7 @@ from typing import Any
 from litestar import Request, get
 
 from gateway.access import holder
+from gateway.problems import refused
 from gateway.service import Service
 from ledger.errors import LogError, NotFound
 from ledger.ids import CameoId, LeafIndex, PersonId
@@ -23,6 +24,7 @@ from ledger.log.policy import Policy, shown
 from ledger.log.publisher import replace
 from ledger.store.journal import About
 from ledger.store.transaction import Transaction
+from safety.policy.facts import ListFacts, ReaderFacts
 
 MAX_BUNDLE_BYTES = 1 << 30
 USES = ("decision", "returned", "release", "revocation")
@@ -54,6 +56,11 @@ def uses_of(
         return owner, tx.append("audit", ref, [About(owner, "depicted", body)], at=at)
 
     owner, index = service.ledger.transact(record)
+    reader, about = ReaderFacts(auditor, "auditor"), ListFacts(cameo_id, own=False, recorded=True)
+    with service.ledger.reading() as tx:
+        denied = service.gate.may_read(tx, reader, about)
+    if denied is not None:
+        raise refused(denied)
     return proof_of(service, owner, cameo_id, index, since=since)
 
 

@@ -1,7 +1,7 @@
-"""`countersign`: serve, verify, audit, keys, export, witness, demo.
+"""`countersign`: serve, verify, audit, policy, apps, keys, export, witness, demo.
 
 Commands work on the installation in `COUNTERSIGN_HOME` (default `var/countersign`), beside a running service or
-without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right.
+without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right, 3 a second operator has to sign.
 """
 
 import json
@@ -16,6 +16,8 @@ from gateway.access import Role
 from gateway.audit import USES, Memory, lines_of, log_key_of, read_bundle, told, trust, uses_of
 from gateway.log import export, published_size
 from gateway.monitor import watch
+from gateway.orders import new_operator_key
+from gateway.policy import apps, policy
 from gateway.service import open_service
 from gateway.settings import Settings
 from generator.errors import GeneratorError
@@ -26,6 +28,8 @@ from ledger.log import completeness
 from ledger.log.note import VerifierKey
 from ledger.log.policy import Policy, shown
 from safety.errors import SafetyError
+from safety.replay import Lost
+from safety.replay import redecide as again
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -200,6 +204,36 @@ def monitor(
     sys.exit(0 if holds else 1)
 
 
+@audit.command()
+@click.argument("entry")
+@click.option("--json", "as_json", is_flag=True, help="Print everything the decision was made on.")
+def redecide(entry: str, as_json: bool) -> None:
+    """Make a decision again, from the ledger alone, and compare it byte for byte. ENTRY: an index, or a video's id."""
+    with open_service(Settings()) as service, service.ledger.reading() as tx:
+        made = again(tx, service.sets, entry, facts_key=service.keyring.facts_key)
+    if isinstance(made, Lost):
+        click.echo(f"entry {made.index} cannot be decided again: {made.why}")
+        sys.exit(1)
+    decision = made.decision
+    if as_json:
+        click.echo(json.dumps([part._asdict() for part in decision.parts(service.keyring.facts_key)], indent=2))
+    else:
+        for line in (
+            f"entry {made.index}  {made.at:%Y-%m-%dT%H:%M:%SZ}  {decision.asked.video_id} for {decision.asked.requester.app_id}",
+            f"decided     {'allowed' if decision.allowed else 'refused'}, by {', '.join(decision.policy_ids)}",
+            f"policy set  {decision.general.policy_set_hash}",
+            f"screening   {decision.asked.screening}: {json.dumps(dict(decision.asked.request.scores))}",
+            *(f"reason      {reason.id}: {reason.sentence}" for reason in decision.reasons("auditor")),
+        ):
+            click.echo(shown(line))
+    for line in made.differs:
+        click.echo(f"DIFFERS     {shown(line)}")
+    click.echo(
+        "decided again: not what is recorded" if made.differs else "decided again: the same, byte for byte"
+    )
+    sys.exit(1 if made.differs else 0)
+
+
 @cli.group()
 def keys() -> None:
     """API keys of apps, operators and auditors."""
@@ -218,6 +252,13 @@ def create(role: Role, name: str, public_key: str) -> None:
     with open_service(Settings()) as service:
         secret, holder = access.create_key(service, role, name, public_key=public_key)
     click.echo(json.dumps({"role": role, "holder": holder, "key": secret}))
+
+
+@keys.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def new(file: Path) -> None:
+    """Make an operator's key in FILE, and print the public key to register it with."""
+    click.echo(new_operator_key(file))
 
 
 @keys.command()
@@ -243,6 +284,10 @@ def rotate(role: str) -> None:
         else:
             index = service.ledger.rotate(cast("Rotated", role), at=service.clock())
             click.echo(f"the new {role} key counts from entry {index + 1} on")
+
+
+cli.add_command(policy)
+cli.add_command(apps)
 
 
 @cli.command("export")

@@ -43,6 +43,7 @@ from ledger.log import completeness
 from ledger.log.note import VerifierKey
 from ledger.log.policy import Policy
 from ledger.provenance import media
+from safety.replay import Lost, redecide
 
 OUT = Path("var/demo")
 STAY_S = 900
@@ -86,6 +87,7 @@ def play(video: Path | None, *, stay: bool) -> None:
         app = openai.OpenAI(api_key=cast.app_key, base_url=f"{settings.url}/v1", max_retries=0)
         _refused("no grant", app, cast, PROMPT)
         grant_id = _grant(web, cast, device, name)
+        _precheck(web, cast)
         clip, video_id = _make(app, cast)
         _refused("a stranger", app, cast, PROMPT, picture=_hopper(), cameo=False)
         _refused("sexual", app, cast, SEXUAL)
@@ -99,6 +101,7 @@ def play(video: Path | None, *, stay: bool) -> None:
         _verify(web, "verify again", clip, consent="withdrawn", via="embedded")
         _download_refused(app, video_id)
         _audit(web, cast)
+        _redecide(settings, video_id)
         _leave(web, clip, before)
     click.echo(f"\nIt took {time.monotonic() - started:.0f} s. Look at {OUT}/contact-sheet.png; play {clip}.")
     if stay:
@@ -169,6 +172,15 @@ def _grant(web: httpx.Client, cast: Cast, device: Ed25519PrivateKey, name: str) 
     granted = _ok(web.post("/v1/grants", json={"grant": preview["grant"], "evidence": evidence.model_dump()}))
     _say("granted", f"{name} reads and signs: “{granted['sentence']}”")
     return str(granted["grant_id"])
+
+
+def _precheck(web: httpx.Client, cast: Cast) -> None:
+    asked = {"prompt": PROMPT, "seconds": "4", "size": "854x480", "characters": [{"id": cast.cameo_id}]}
+    headers = {"authorization": f"Bearer {cast.app_key}"}
+    answer = _ok(web.post("/v1/videos/precheck", json=asked, headers=headers))
+    if not answer["allowed"]:
+        raise DemoFailed(f"the precheck says no: {answer['reasons']}")
+    _say("precheck", "the app asks what would be decided: allowed; nothing is recorded or used up")
 
 
 def _make(app: openai.OpenAI, cast: Cast) -> tuple[Path, str]:
@@ -256,6 +268,16 @@ def _audit(web: httpx.Client, cast: Cast) -> None:
         click.echo(f"        {line[:100]}")
     (OUT / "list.proof.json").write_text(json.dumps(answer, indent=1) + "\n")
     _say("", f"anyone can check that, offline: countersign audit verify {OUT}/list.proof.json")
+
+
+def _redecide(settings: Settings, video_id: str) -> None:
+    """The decision made once more, from the ledger alone: the rules it was made under are in the log too."""
+    with open_service(settings) as service, service.ledger.reading() as tx:
+        made = redecide(tx, service.sets, video_id, facts_key=service.keyring.facts_key)
+    if isinstance(made, Lost) or made.differs:
+        raise DemoFailed(f"the decision cannot be made again: {made}")
+    rules = made.decision.general.policy_set_hash[:12]
+    _say("redecided", f"the decision, made again from the ledger under policy set {rules}…: the same, byte for byte")
 
 
 def _leave(web: httpx.Client, clip: Path, verdict: dict[str, Any]) -> None:

@@ -93,7 +93,8 @@ def video_receipts(request: Request[Any, Any, Any], service: Service, video_id: 
     """What the log says of one of my videos. Keep it: it shows each person depicted that the use was recorded.
 
     `depicted` holds, for each likeness, the opening of the entry's commitment to its owner: the use stands in that
-    person's list as number `n`, with a body of digest `value`, or the log has hidden it from them.
+    person's list as number `n`, with a body of digest `value`, or the log has hidden it from them. That body is the
+    entry's own with `cameo_id` added, their grant alone in `grant_ids`, and without `facts` and `named`.
     """
     app_id = app_of(request, service)
     with service.ledger.reading() as tx:

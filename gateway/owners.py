@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from gateway.access import COOKIE, holder, login, login_nonce, logout, person_of, refuse_other_sites
 from gateway.audit import proof_of
-from gateway.problems import problem
+from gateway.problems import problem, refused
 from gateway.service import Service
 from ledger.canonical import challenge, sha256
 from ledger.consent.grant import (
@@ -47,6 +47,7 @@ from ledger.consent.statement import GRANT_TAG, DeviceSignature, encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, PersonId, new_id
 from safety.enrolment import enrol_vouched
+from safety.policy.facts import ListFacts, ReaderFacts
 
 Ask = Request[Any, Any, Any]
 NOTICE = "Your face is used only as this grant says. Every use and every refusal is on your timeline."
@@ -288,6 +289,11 @@ def my_uses(
     `since`: the size of the log at your last visit; the proof then shows that it only grew.
     """
     person_id = _own(request, service, cameo_id)
+    reader, about = ReaderFacts(person_id, "owner"), ListFacts(CameoId(cameo_id), own=True, recorded=False)
+    with service.ledger.reading() as tx:
+        denied = service.gate.may_read(tx, reader, about)
+    if denied is not None:
+        raise refused(denied)
     if proof:
         return proof_of(service, person_id, CameoId(cameo_id), since=since)
     with service.ledger.reading() as tx:
@@ -318,6 +324,11 @@ def erase_cameo(request: Ask, service: Service, cameo_id: str, data: EraseIn) ->
             "the field `confirm` is not the id of this likeness",
             "send its id to confirm; download /v1/cameos/{id}/uses?proof=true first if you want your list",
         )
+    reader, about = ReaderFacts(person_id, "owner"), ListFacts(CameoId(cameo_id), own=True, recorded=False)
+    with service.ledger.reading() as tx:
+        denied = service.gate.may_erase(tx, reader, about)
+    if denied is not None:
+        raise refused(denied)
     last = proof_of(service, person_id, CameoId(cameo_id))
     erased = erase(service.ledger, person_id, CameoId(cameo_id), at=service.clock())
     for key in erased.objects:

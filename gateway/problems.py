@@ -9,7 +9,7 @@ A refusal under `/v1/videos` is 403 (consent) or 400 (content), never 409 or 5xx
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
@@ -32,6 +32,7 @@ _TITLES = {
     413: "This is too large",
     415: "This is not a kind of content we read",
     416: "There are no such bytes",
+    429: "This was asked too often",
     500: "Something went wrong here",
     503: "This cannot be done right now",
 }
@@ -69,10 +70,19 @@ def problem(status: int, reason_id: str, sentence: str, remedy: str) -> Problem:
 
 
 def refused(denied: Denied) -> Problem:
-    kind = {"content": "content_policy_violation", "consent": "consent_denied", "output": "output_refused"}[
-        denied.kind
-    ]
-    return Problem(400 if denied.kind == "content" else 403, *denied.reasons, kind=kind)
+    match denied.kind:
+        case "content":
+            return Problem(400, *denied.reasons, kind="content_policy_violation")
+        case "consent":
+            return Problem(403, *denied.reasons, kind="consent_denied")
+        case "output":
+            return Problem(403, *denied.reasons, kind="output_refused")
+        case "traffic":
+            # The one refusal that asking again later changes: clients may retry it by themselves.
+            headers = {"retry-after": "60"}
+            return Problem(429, *denied.reasons, kind="rate_limit_error", headers=headers)
+        case _:
+            assert_never(denied.kind)
 
 
 def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:

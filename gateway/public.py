@@ -17,6 +17,7 @@ from litestar.datastructures import UploadFile
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.provenance.verdict import clip_standing
+from safety.policy.engine import Engine
 
 Ask = Request[Any, Any, Any]
 # Strangers' files are decoded on threads of their own: a queue of them never holds up a revocation.
@@ -98,9 +99,36 @@ def health() -> dict[str, str]:
 @get("/ready", sync_to_thread=True)
 def ready(service: Service) -> dict[str, Any]:
     """The service can decide: database, policies and log are usable."""
-    fault = service.gate.engine.fault
-    if fault is not None:
-        raise problem(503, fault.id, fault.sentence, fault.remedy)
     with service.ledger.reading() as tx:
-        size = tx.size()
-    return {"status": "ready", "log_size": size, "policy_set": service.gate.engine.policy_set_hash}
+        size, in_force = tx.size(), tx.policies()
+        engine = service.sets.of(tx, in_force.current) if in_force is not None else Engine.missing("")
+    if engine.policies is None:
+        raise problem(
+            503,
+            "policy.unreadable",
+            "the policies in force cannot be read, so everything is refused",
+            "the operator finds the cause in the service's own records",
+        )
+    return {"status": "ready", "log_size": size, "policy_set": engine.policy_set_hash}
+
+
+@get("/v1/policies", sync_to_thread=True)
+def policies_in_force(service: Service) -> dict[str, Any]:
+    """Which policy set decides now, by its hash; during a roll-out also the incoming one, and for what share of apps."""
+    with service.ledger.reading() as tx:
+        in_force = tx.policies()
+    if in_force is None:
+        raise problem(404, "policy.none", "no policy set is in force yet", "start the service")
+    return {"current": in_force.current, "incoming": in_force.incoming, "share_per_mille": in_force.share}
+
+
+@get("/v1/policies/{sha256:str}", sync_to_thread=True)
+def policy_set(service: Service, sha256: str) -> dict[str, Any]:
+    """The files of a set that was ever in force. Their hash is in the log, and in every decision made under them."""
+    with service.ledger.reading() as tx:
+        files = tx.policy_set(sha256)
+    if files is None:
+        raise problem(
+            404, "policy.unknown", f"there is no policy set `{sha256[:64]}`", "ask for /v1/policies"
+        )
+    return {"sha256": sha256, "files": {name: data.decode() for name, data in files.items()}}

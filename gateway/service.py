@@ -4,6 +4,7 @@ A start either yields a service that can do its whole work, or fails with the re
 log that contradicts what was signed, an object store that overwrites, a signer whose canary is not found out.
 """
 
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -29,12 +30,13 @@ from ledger.provenance.pki import Authority
 from ledger.provenance.verdict import Verifier
 from ledger.store.database import Database
 from ledger.store.objects import Objects
-from ledger.store.transaction import Transaction
 from safety.chain import Sealer
-from safety.engine import Engine
 from safety.gate import Gate
+from safety.policy.activation import Activated, seed
+from safety.policy.engine import Engine
 
 DEFAULT_MODEL = "countersign-reference"
+_log = logging.getLogger(__name__)
 
 
 def now() -> datetime:
@@ -48,6 +50,7 @@ class Service:
     keyring: Keyring
     ledger: Ledger
     gate: Gate
+    sets: Activated
     objects: Objects
     verifier: Verifier
     anchors_pem: bytes
@@ -84,8 +87,8 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         stack.callback(ledger.close)
         tsa_url = settings.tsa_url or stack.enter_context(tsa.serve(authority, clock))
         anchors = authority.root_pem
-        engine = Engine.load(settings.policies, expected=settings.policy_set or None)
-        gate = Gate(ledger, engine, Sealer(keyring.permit))
+        sets = Activated()
+        gate = Gate(ledger, sets, Sealer(keyring.permit))
         limits = media.Limits()
         objects = Objects.local(home / "objects")
         renderer = ReferenceRenderer()
@@ -98,6 +101,7 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             keyring=keyring,
             ledger=ledger,
             gate=gate,
+            sets=sets,
             objects=objects,
             verifier=Verifier(ledger, anchors, keyring.watermark, limits),
             anchors_pem=anchors,
@@ -113,7 +117,7 @@ def running_jobs(service: Service) -> Iterator[None]:
     with TemporaryDirectory(prefix="canary-") as directory:
         stamper = service.pipeline.stamper
         canary(stamper.signer, stamper.anchors_pem, Path(directory), at=service.clock())
-    _announce_policies(service)
+    seed_policies(service)
     service.pipeline.launch(service.settings.jobs_database, concurrency=service.settings.renders_at_once)
     stop = threading.Event()
     rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
@@ -126,21 +130,23 @@ def running_jobs(service: Service) -> Iterator[None]:
         service.pipeline.close()
 
 
-def _announce_policies(service: Service) -> None:
-    """The log says which policy set is in force from here on. A set that can not be read decides nothing."""
-    digest = service.gate.engine.policy_set_hash
-    if service.gate.engine.fault is not None:
+def seed_policies(service: Service) -> None:
+    """The first set of a log comes into force with its first start; every later one by :mod:`gateway.orders`."""
+    engine, at = Engine.load(service.settings.policies), service.clock()
+    if engine.policies is None:
+        sentence = engine.fault.sentence if engine.fault else ""
+        _log.error("the policies in %s are not usable: %s", service.settings.policies, sentence)
         return
-
-    def operation(tx: Transaction) -> None:
-        ref, at = tx.newest("policies"), service.clock()
-        number, _, last = (ref or "0/").partition("/")
-        if last != digest:
-            tx.append_public(
-                "policies", f"{int(number) + 1}/{digest}", {1: digest, 2: int(at.timestamp())}, at=at
-            )
-
-    service.ledger.transact(operation)
+    files = engine.policies.files
+    with service.ledger.reading() as tx:
+        in_force = tx.policies()
+    if in_force is None:
+        in_force = service.ledger.transact(lambda tx: seed(tx, files, at=at))
+    if in_force.current != engine.policy_set_hash:
+        _log.warning(
+            "the policies in %s are not those in force: `countersign policy activate` changes that",
+            service.settings.policies,
+        )
 
 
 def _rotate_wrapping(service: Service, stop: threading.Event) -> None:

@@ -28,8 +28,7 @@ class Settings(BaseSettings):
     wrapping_hours: float = 24
     """How long people's keys stay wrapped under one key: how long after an erasure an old backup still opens."""
     policies: Path = Path(__file__).resolve().parent.parent / "policies"
-    policy_set: str = ""
-    """The hash the policy set must have; another one denies everything. Empty: whatever is in `policies`."""
+    """The policy set a new log begins with. Later ones come into force by `countersign policy activate`."""
     tsa_url: str = ""
     """An RFC 3161 authority. Empty: the embedded development one."""
     max_upload_mb: int = 200

@@ -76,9 +76,44 @@ async def create_video(request: Ask, service: Service) -> Response[dict[str, Any
     return await sync_to_thread(_create, service, app_id, fields, picture)
 
 
+@post("/v1/videos/precheck", status_code=200)
+async def precheck_video(request: Ask, service: Service) -> dict[str, Any]:
+    """What asking for this video would be answered now: the same body, the same decision, and nothing is made.
+
+    Nothing is reserved or recorded, so the answer holds for this moment only. 30 times a minute.
+    """
+    app_id = await sync_to_thread(app_of, request, service)
+    fields, picture = await _body(request)
+    return await sync_to_thread(_precheck, service, app_id, fields, picture)
+
+
+def _precheck(
+    service: Service, app_id: AppId, fields: Mapping[str, Any], picture: bytes | None
+) -> dict[str, Any]:
+    answer = service.gate.precheck(_request(service, app_id, fields, picture), at=service.clock())
+    if isinstance(answer, Denied) and answer.kind == "traffic":
+        raise refused(answer)
+    reasons = [reason.as_json() for reason in answer.reasons] if isinstance(answer, Denied) else []
+    return {"object": "video.precheck", "allowed": not reasons, "reasons": reasons}
+
+
 def _create(
     service: Service, app_id: AppId, fields: Mapping[str, Any], picture: bytes | None
 ) -> Response[dict[str, Any]]:
+    request = _request(service, app_id, fields, picture)
+    answer = service.gate.decide(request, at=service.clock())
+    if isinstance(answer, Denied):
+        raise refused(answer)
+    service.pipeline.submit(request.video_id)
+    return Response(
+        _video_object(_own(service, app_id, request.video_id)),
+        headers={"openai-poll-after-ms": POLL_AFTER_MS},
+    )
+
+
+def _request(
+    service: Service, app_id: AppId, fields: Mapping[str, Any], picture: bytes | None
+) -> GenerationRequest:
     asked = _parse(fields)
     if asked.model not in service.models:
         raise problem(
@@ -89,28 +124,18 @@ def _create(
         raise problem(400, "request.prompt", "the prompt contains the character NUL", "remove it")
     if asked.input_reference is not None:
         picture = _inline(asked.input_reference.image_url)
-    video_id = VideoId(new_id("video"))
-    answer = service.gate.decide(
-        GenerationRequest(
-            video_id=video_id,
-            app_id=app_id,
-            model=asked.model,
-            prompt=asked.prompt,
-            seconds=int(asked.seconds),
-            size=asked.size,
-            purpose=asked.purpose,
-            audience=asked.audience,
-            modalities=frozenset({"face"}),
-            cameo_ids=_known(asked.cameo_ids),
-            reference=decode_picture(picture) if picture is not None else None,
-        ),
-        at=service.clock(),
-    )
-    if isinstance(answer, Denied):
-        raise refused(answer)
-    service.pipeline.submit(video_id)
-    return Response(
-        _video_object(_own(service, app_id, video_id)), headers={"openai-poll-after-ms": POLL_AFTER_MS}
+    return GenerationRequest(
+        video_id=VideoId(new_id("video")),
+        app_id=app_id,
+        model=asked.model,
+        prompt=asked.prompt,
+        seconds=int(asked.seconds),
+        size=asked.size,
+        purpose=asked.purpose,
+        audience=asked.audience,
+        modalities=frozenset({"face"}),
+        cameo_ids=_known(asked.cameo_ids),
+        reference=decode_picture(picture) if picture is not None else None,
     )
 
 

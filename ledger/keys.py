@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ledger.errors import Unavailable
+from ledger.errors import LogError, Unavailable
 
 _NONCE = 12
 _WRAPPING_ID = 8
@@ -119,6 +119,11 @@ class Keyring:
     directory: Path
     log_retired: tuple[Ed25519PrivateKey, ...] = field(default=(), repr=False)
 
+    @property
+    def facts_key(self) -> bytes:
+        """What facts are digested with: without it, a digest of few facts could be searched for them."""
+        return hmac.digest(self.permit.private_bytes_raw(), b"countersign/facts/v1", "sha256")
+
     @classmethod
     def open(cls, directory: Path) -> "Keyring":
         """Load the keys, creating what has never existed. Raises Unavailable for a damaged file."""
@@ -136,8 +141,18 @@ class Keyring:
         )
 
     def candidate(self, role: Rotated) -> SigningKey:
-        """The key to rotate to, durable under a name that no start loads. The same one until it is adopted."""
-        return _signing(role, load_key(self._waiting(role)))
+        """The key to rotate to, durable under a name that no start loads. The same one until it is adopted.
+
+        Raises LogError while another process adopts it: then that rotation is done.
+        """
+        try:
+            return _signing(role, load_key(self._waiting(role)))
+        except FileNotFoundError as error:
+            raise LogError(
+                "log.keys",
+                f"another process has just rotated the `{role}` key",
+                "rotate it again if you still want to",
+            ) from error
 
     def adopt(self, role: Rotated) -> "Keyring":
         """The keyring after the candidate of `role` was announced. Harmless when another process was first."""

@@ -23,8 +23,8 @@ from ledger.canonical import canonical, challenge, parse
 from ledger.consent.grant import Audience, Context, Modality, Moment, Purpose, Strict
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, PersonId, VideoId
-from safety.engine import Category
 from safety.errors import Refused
+from safety.policy.facts import Category
 
 _MINT: Final = object()
 _AGAIN: Final = "ask for the video again"

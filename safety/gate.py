@@ -1,27 +1,28 @@
 """The gate: every question about a real person's likeness is asked here, and nowhere else.
 
 `decide` gathers the facts (prompt scores, faces in the reference picture, standing consent folded at this
-moment of the log), asks the policies, and records the answer *before* any model is called, in the same
-transaction that reserves one use of each grant. `clear` looks at what the model made. `may_release` and
-`may_download` fold consent again at their own moment: a revocation that came in between wins.
+moment of the log), asks the policies in force at that moment, and records the answer *before* any model is called,
+in the same transaction that reserves one use of each grant. `precheck` gives the same answer and records nothing.
+`clear` looks at what the model made. `may_release` and `may_download` fold consent again at their own moment: a
+revocation that came in between wins.
 
 Every answer is a value: a token, or a :class:`Denied` with at least one reason. What cannot be checked is
 denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.canonical import sha256
-from ledger.consent.fold import GrantStanding, Standing
-from ledger.consent.grant import Audience, Grant, Modality, Purpose
-from ledger.ids import AppId, CameoId, PersonId, VideoId
+from ledger.consent.fold import Standing
+from ledger.consent.grant import Audience, Modality, Purpose
+from ledger.ids import AppId, CameoId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
 from ledger.reasons import Reason
@@ -30,25 +31,47 @@ from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
 from safety import faces
 from safety.chain import Allowed, Cleared, Permit, RawClip, Sealer, Use, cleared
-from safety.engine import (
-    CameoFacts,
-    ClipFacts,
-    Engine,
-    GrantFacts,
-    OutputFacts,
-    RequesterFacts,
-    RequestFacts,
-    Ruling,
+from safety.decision import (
+    Asked,
+    Decision,
+    Kind,
+    Named,
+    cameo_facts,
+    decide,
+    grantees_of,
 )
 from safety.errors import InvalidInput
 from safety.likeness import likeness_of
+from safety.policy.engine import Engine
+from safety.policy.facts import (
+    CameoFacts,
+    ClipFacts,
+    JobFacts,
+    ListFacts,
+    OutputFacts,
+    ReaderFacts,
+    RequesterFacts,
+    RequestFacts,
+    TrafficFacts,
+)
 from safety.prompt import CATEGORIES, Screening, screen
 
 PERMIT_LIFE = timedelta(hours=24)
 FRAMES_EVERY_S = 0.4
+MINUTE_S, DAY_S = 60, 86_400
 CHECKS = ("faces", "prompt")
 """What `clear` looks at. Frames are not yet classified for nudity or violence: every release entry says so."""
 _log = logging.getLogger(__name__)
+
+
+class Sets(Protocol):
+    """The policy sets in force, and the one that is only watched."""
+
+    def engine(self, tx: Transaction, app_id: AppId | None = None) -> Engine:
+        """The set that decides for this app, or for everyone else, at this place in the log."""
+
+    def watch(self, tx: Transaction, decision: Decision, people: Sequence[Named], *, at: datetime) -> None:
+        """Decide again under the candidate in shadow, if there is one, and count. Changes nothing, never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +93,10 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """A refusal. `kind` tells an app whether to change the words (content) or to ask the person (consent)."""
+    """A refusal. `kind` tells an app whether to change the words (content), ask the person (consent) or wait."""
 
     reasons: tuple[Reason, ...]
-    kind: Literal["content", "consent", "output"]
+    kind: Kind
 
     def __post_init__(self) -> None:
         if not self.reasons:
@@ -81,21 +104,16 @@ class Denied:
 
 
 @dataclass(frozen=True, slots=True)
-class _Consent:
-    """The answer for one person asked about: under which grant, or why not."""
-
-    cameo_id: CameoId
-    owner: PersonId | None
-    grant_id: str | None
-    ruling: Ruling
+class WouldAllow:
+    """What a precheck answers where `decide` would allow: no permit, and nothing reserved."""
 
 
 class Gate:
     """Thread-safe. One per service."""
 
-    def __init__(self, ledger: Ledger, engine: Engine, sealer: Sealer) -> None:
+    def __init__(self, ledger: Ledger, sets: Sets, sealer: Sealer) -> None:
         self.ledger = ledger
-        self.engine = engine
+        self.sets = sets
         self.sealer = sealer
 
     # -- before the model -------------------------------------------------------------------------------
@@ -103,42 +121,30 @@ class Gate:
     def decide(self, request: GenerationRequest, *, at: datetime) -> Allowed | Denied:
         """The decision, recorded. Allowed also opens the job and reserves one use of each grant.
 
+        An app that asks too often is turned away unheard: then nothing is read, weighed or written.
         Raises InvalidInput for a prompt nothing can read (empty, too long): then nothing is written.
         """
-        screening = _screened(request.prompt)
-        facts = _request_facts(request, screening, self._strangers(request, at))
-        screened_by = screening.version if screening else "unavailable"
-        return self.ledger.transact(lambda tx: self._decide_in(tx, request, facts, screened_by, at))
+        busy = self._turned_away("ask", request.app_id, at)
+        if busy is not None:
+            return busy
+        asked = self._gathered(request, at)
+        return self.ledger.transact(lambda tx: self._decide_in(tx, request, asked, at))
 
     def _decide_in(
-        self, tx: Transaction, request: GenerationRequest, facts: RequestFacts, screened_by: str, at: datetime
+        self, tx: Transaction, request: GenerationRequest, gathered: "_Gathered", at: datetime
     ) -> Allowed | Denied:
-        at = tx.dated(at)
-        requester = _requester(tx, request.app_id)
-        general = self.engine.generate(requester, facts)
-        answers = [self._consent(tx, requester, facts, cameo_id, at) for cameo_id in request.cameo_ids]
-        # INVARIANT: everyone named must agree; one refusal refuses the clip.
-        refusals = [
-            ruling for ruling in (general, *(answer.ruling for answer in answers)) if not ruling.allowed
-        ]
-        record: dict[str, object] = {
-            "video_id": request.video_id,
-            "allowed": not refusals,
-            "action": facts.action,
-            "purpose": request.purpose,
-            "modalities": sorted(request.modalities),
-            "audience": request.audience,
-            "contexts": sorted(facts.contexts),
-            "prompt": request.prompt,
-            "app_id": request.app_id,
-            "policy_set": self.engine.policy_set_hash,
-            "screening": screened_by,
-            "scores": dict(facts.scores),
-        }
-        about = _about(record, request.app_id, general, answers)
-        index = tx.append("decision", request.video_id, about, at=at)
-        if refusals:
-            return Denied(_unique(reason for ruling in refusals for reason in ruling.reasons), _kind(general))
+        # The time the entry will bear, to the second it is written with: whoever decides again has no other.
+        at = tx.dated(at).replace(microsecond=0)
+        asked = _asked(tx, request, gathered)
+        people = _people(tx, asked.named)
+        decision = decide(self.sets.engine(tx, request.app_id), asked, people, at=at)
+        index = tx.append("decision", request.video_id, [About(*part) for part in decision.parts(self.ledger.keyring.facts_key)], at=at)
+        for window_s in (MINUTE_S, DAY_S):
+            tx.count(_window("ask", request.app_id, window_s, at), at=at, life_s=window_s)
+        self.sets.watch(tx, decision, people, at=at)
+        if not decision.allowed:
+            return Denied(decision.reasons(), decision.kind)
+        facts = asked.request
         permit = Permit(
             video_id=request.video_id,
             app_id=request.app_id,
@@ -152,40 +158,61 @@ class Gate:
             size=request.size,
             seconds=request.seconds,
             uses=tuple(
-                Use(person_id=answer.owner or "", cameo_id=answer.cameo_id, grant_id=answer.grant_id or "")
-                for answer in answers
+                Use(
+                    person_id=consent.person.owner or "",
+                    cameo_id=consent.person.cameo_id,
+                    grant_id=consent.grant_id or "",
+                )
+                for consent in decision.consents
             ),
             scores=dict(facts.scores),
-            policy_set=self.engine.policy_set_hash,
-            issued=at.replace(microsecond=0),
-            expires=(at + PERMIT_LIFE).replace(microsecond=0),
+            policy_set=decision.general.policy_set_hash,
+            issued=at,
+            expires=at + PERMIT_LIFE,
         )
         sealed = self.sealer.grant(permit)
         _open_job(tx, request, sealed, permit.uses, at)
         return self.sealer.open(sealed, Allowed, at=at)
 
-    def _consent(
-        self, tx: Transaction, requester: RequesterFacts, facts: RequestFacts, cameo_id: CameoId, at: datetime
-    ) -> _Consent:
-        """The first of the person's grants that allows this, or the refusal that came closest to allowing it."""
-        owner = tx.owner(cameo_id)
-        standing = tx.standing(owner) if owner is not None else Standing()
-        if standing.erased:
-            owner = None  # nobody is left to tell
+    def precheck(self, request: GenerationRequest, *, at: datetime) -> WouldAllow | Denied:
+        """What :meth:`decide` would answer now. Nothing is recorded but that the app asked once more.
 
-        def ask(held: GrantStanding | None) -> Ruling:
-            about = _cameo_facts(standing, cameo_id, held, requester.app_id, facts.job_id, at)
-            return self.engine.use_likeness(requester, about, facts)
+        An app learns no more here than from asking: about a likeness it holds no grant for, the answer is the
+        same whether that likeness exists, is in use, or has blocked it. Nor can it try people out by the hundred.
+        Raises InvalidInput as `decide` does.
+        """
+        busy = self._turned_away("precheck", request.app_id, at)
+        if busy is not None:
+            return busy
+        window = _window("precheck", request.app_id, MINUTE_S, at)
+        self.ledger.transact(lambda tx: tx.count(window, at=at, life_s=MINUTE_S))
+        gathered = self._gathered(request, at)
+        with self.ledger.reading() as tx:
+            at = tx.dated(at).replace(microsecond=0)
+            asked = _asked(tx, request, gathered)
+            people = _people(tx, asked.named)
+            decision = decide(self.sets.engine(tx, request.app_id), asked, people, at=at)
+        return WouldAllow() if decision.allowed else Denied(decision.reasons(), decision.kind)
 
-        refused: list[Ruling] = []
-        for held in standing.grants.values():
-            if held.grant.cameo_id == cameo_id and _is_for(held.grant, requester.app_id):
-                ruling = ask(held)
-                if ruling.allowed:
-                    return _Consent(cameo_id, owner, held.grant.grant_id, ruling)
-                refused.append(ruling)
-        closest = min(refused, key=lambda ruling: len(ruling.reasons)) if refused else ask(None)
-        return _Consent(cameo_id, owner, None, closest)
+    def _turned_away(self, action: str, app_id: AppId, at: datetime) -> Denied | None:
+        """Whether the app asks too often. Those in flight together are counted after they were let in."""
+        with self.ledger.reading() as tx:
+            traffic = TrafficFacts(
+                asked_this_minute=tx.tally(_window("ask", app_id, MINUTE_S, at), at=at),
+                asked_today=tx.tally(_window("ask", app_id, DAY_S, at), at=at),
+                running=tx.running_jobs(app_id),
+                prechecked_this_minute=tx.tally(_window("precheck", app_id, MINUTE_S, at), at=at),
+            )
+            requester = _requester(tx, app_id)
+            engine = self.sets.engine(tx, app_id)
+        ruling = engine.rule(action, requester=requester, traffic=traffic)
+        if ruling.allowed or engine.policies is None:
+            # A set that decides nothing refuses the request itself, and that is recorded.
+            return None
+        return Denied(ruling.reasons(), "traffic")
+
+    def _gathered(self, request: GenerationRequest, at: datetime) -> "_Gathered":
+        return _Gathered(_screened(request.prompt), self._strangers(request, at))
 
     def _strangers(self, request: GenerationRequest, at: datetime) -> int | None:
         """Recognisable faces in the reference picture that belong to nobody named. None: could not look.
@@ -206,16 +233,14 @@ class Gate:
             return None
 
     def _granting(self, request: GenerationRequest, at: datetime) -> list[CameoId]:
+        """Those named who have a live grant out to this app."""
+        grantees = grantees_of(request.app_id)
         with self.ledger.reading() as tx:
-            owners = [(cameo_id, tx.owner(cameo_id)) for cameo_id in request.cameo_ids]
+            people = _people(tx, request.cameo_ids)
             return [
-                cameo_id
-                for cameo_id, owner in owners
-                if owner is not None
-                and any(
-                    held.live(at) and _is_for(held.grant, request.app_id)
-                    for held in tx.standing(owner).grants.values()
-                )
+                person.cameo_id
+                for person in people
+                if any(held.live(at) for held in person.standing.candidates(grantees, at))
             ]
 
     def _templates(self, cameo_ids: Iterable[CameoId]) -> dict[CameoId, faces.Likeness]:
@@ -228,9 +253,13 @@ class Gate:
 
     def clear(self, raw: RawClip) -> Cleared | Denied:
         """Look at the frames: only people who agreed, nothing the policies forbid."""
-        facts = self._look(raw)
-        ruling = self.engine.clear(_permit_facts(raw.permit), facts)
-        return cleared(raw, checks=CHECKS) if ruling.allowed else Denied(ruling.reasons, "output")
+        found = self._look(raw)
+        permit = raw.permit
+        with self.ledger.reading() as tx:
+            engine = self.sets.engine(tx, AppId(permit.app_id))
+        job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False)
+        ruling = engine.rule("clear", job=job, request=_permit_facts(permit), output=found)
+        return cleared(raw, checks=CHECKS) if ruling.allowed else Denied(ruling.reasons(), "output")
 
     def _look(self, raw: RawClip) -> OutputFacts:
         ungranted, seen, looked = 0, 0, True
@@ -259,32 +288,48 @@ class Gate:
     def may_release(self, tx: Transaction, permit: Permit, *, at: datetime) -> Denied | None:
         """None when the request may still be made, and everyone shown still agrees, at this place in the log."""
         at = tx.dated(at)
-        requester = _requester(tx, AppId(permit.app_id))
-        facts = _permit_facts(permit)
+        app_id, facts = AppId(permit.app_id), _permit_facts(permit)
+        engine, requester = self.sets.engine(tx, app_id), _requester(tx, app_id)
+        agreeing, refusals = 0, list[Reason]()
+        for use in permit.uses:
+            person_id, cameo_id, grant_id = use.ids
+            person = Named(cameo_id, person_id, tx.standing(person_id))
+            about = cameo_facts(person, person.standing.grants.get(grant_id), app_id, permit.video, at)
+            ruling = engine.rule("release_likeness", requester=requester, cameo=about, request=facts)
+            agreeing += ruling.allowed
+            refusals += ruling.reasons()
         # What the permit says must be what the ledger recorded: its signature alone releases nothing.
         decision = tx.find("decision", permit.video_id)
         recorded = {(use.person_id, use.cameo_id, use.grant_id) for use in tx.uses(permit.video)}
-        if (
-            decision is None
-            or decision.index != permit.decision_index
-            or recorded != {use.ids for use in permit.uses}
-        ):
-            return Denied((_UNRECORDED,), "consent")
-        # Asked again too: a clip that shows nobody must not slip past a suspension or a broken policy set.
-        refusals = list(self.engine.generate(requester, facts).reasons)
-        for use in permit.uses:
-            person_id, cameo_id, grant_id = use.ids
-            standing = tx.standing(person_id)
-            held = standing.grants.get(grant_id)
-            about = _cameo_facts(standing, cameo_id, held, requester.app_id, permit.video, at)
-            refusals += self.engine.release(requester, about, facts).reasons
+        job = JobFacts(
+            permit.video,
+            consenting=agreeing,
+            recorded=decision is not None
+            and decision.index == permit.decision_index
+            and recorded == {use.ids for use in permit.uses},
+        )
+        general = engine.rule("release", requester=requester, job=job, request=facts)
+        if not job.recorded:
+            # What a permit of somebody else's making says of people is not for its bearer.
+            return Denied(general.reasons() or (_UNRECORDED,), "consent")
+        if general.policy_ids != _QUORUM:
+            refusals += general.reasons()
         return Denied(_unique(refusals), "consent") if refusals else None
+
+    def may_read(self, tx: Transaction, reader: ReaderFacts, about: ListFacts) -> Denied | None:
+        """None when everything recorded about this person may be shown to whoever asks."""
+        ruling = self.sets.engine(tx).rule("read_list", reader=reader, list=about)
+        return None if ruling.allowed else Denied(ruling.reasons(), "consent")
+
+    def may_erase(self, tx: Transaction, reader: ReaderFacts, about: ListFacts) -> Denied | None:
+        """None when everything recorded about this person may be destroyed at the word of whoever asks."""
+        ruling = self.sets.engine(tx).rule("erase_list", reader=reader, list=about)
+        return None if ruling.allowed else Denied(ruling.reasons(), "consent")
 
     def may_download(self, tx: Transaction, video: Video, viewer: AppId, *, at: datetime) -> Denied | None:
         """None unless the clip is not out, not for this viewer, or withdrawn by someone it shows."""
-        uses = tx.uses(video.id)
-        if _requester(tx, viewer).suspended:
-            return Denied((_SUSPENDED,), "consent")
+        uses, engine = tx.uses(video.id), self.sets.engine(tx, viewer)
+        requester = _requester(tx, viewer)
         clip = ClipFacts(
             clip_id=video.id,
             depicted=len(uses),
@@ -294,13 +339,15 @@ class Gate:
             viewer_is_requester=video.app_id == viewer,
             ledger_ok=True,
         )
-        rulings = [] if uses else [self.engine.download(None, clip)]
+        shown = list[CameoFacts | None]()
         for use in uses:
-            standing = tx.standing(use.person_id)
-            held = standing.grants.get(use.grant_id)
-            about = _cameo_facts(standing, use.cameo_id, held, video.app_id, video.id, at)
-            rulings.append(self.engine.download(about, clip))
-        reasons = _unique(reason for ruling in rulings for reason in ruling.reasons)
+            person = Named(use.cameo_id, use.person_id, tx.standing(use.person_id))
+            held = person.standing.grants.get(use.grant_id)
+            shown.append(cameo_facts(person, held, video.app_id, video.id, at))
+        rulings = [
+            engine.rule("download", requester=requester, clip=clip, cameo=one) for one in shown or [None]
+        ]
+        reasons = _unique(reason for ruling in rulings for reason in ruling.reasons())
         return Denied(reasons, "consent") if reasons else None
 
 
@@ -323,28 +370,51 @@ def _screened(prompt: str) -> Screening | None:
         return None
 
 
-def _request_facts(
-    request: GenerationRequest, screening: Screening | None, strangers: int | None
-) -> RequestFacts:
-    return RequestFacts(
-        job_id=request.video_id,
-        action="generate",
-        purpose=request.purpose,
-        audience=request.audience,
-        modalities=request.modalities,
-        contexts=screening.contexts if screening else frozenset(),
-        scores=dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0),
-        classifiers_ok=screening is not None and strangers is not None,
-        depicted=len(request.cameo_ids),
-        unknown_faces=strangers or 0,
-        ledger_ok=True,
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """What was found out about a request before its place in the log: it takes time, and reads no consent."""
+
+    screening: Screening | None
+    strangers: int | None
+
+
+def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> Asked:
+    screening, strangers = gathered.screening, gathered.strangers
+    return Asked(
+        video_id=request.video_id,
+        prompt=request.prompt,
+        screening=screening.version if screening else "unavailable",
+        requester=_requester(tx, request.app_id),
+        request=RequestFacts(
+            action="generate",
+            purpose=request.purpose,
+            audience=request.audience,
+            modalities=request.modalities,
+            contexts=screening.contexts if screening else frozenset(),
+            scores=dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0),
+            classifiers_ok=screening is not None and strangers is not None,
+            depicted=len(request.cameo_ids),
+            unknown_faces=strangers or 0,
+            do_not_generate_matches=0,
+            ledger_ok=True,
+        ),
+        named=request.cameo_ids,
     )
+
+
+def _people(tx: Transaction, named: Iterable[CameoId]) -> list[Named]:
+    """Everyone named, and how their consent stands. An erased person has nobody left to tell."""
+    people = []
+    for cameo_id in named:
+        owner = tx.owner(cameo_id)
+        standing = tx.standing(owner) if owner is not None else Standing()
+        people.append(Named(cameo_id, None if standing.erased else owner, standing))
+    return people
 
 
 def _permit_facts(permit: Permit) -> RequestFacts:
     """The facts the permit was decided on, for the questions that come after."""
     return RequestFacts(
-        job_id=permit.video,
         action="generate",
         purpose=permit.purpose,
         audience=permit.audience,
@@ -354,103 +424,21 @@ def _permit_facts(permit: Permit) -> RequestFacts:
         classifiers_ok=True,
         depicted=len(permit.uses),
         unknown_faces=0,
+        do_not_generate_matches=0,
         ledger_ok=True,
     )
 
 
-def _cameo_facts(
-    standing: Standing,
-    cameo_id: CameoId,
-    held: GrantStanding | None,
-    app_id: AppId,
-    video_id: VideoId,
-    at: datetime,
-) -> CameoFacts:
-    return CameoFacts(
-        cameo_id=cameo_id,
-        active=standing.active and standing.cameo_id == cameo_id,
-        erased=standing.erased,
-        minor=standing.minor(at),
-        guardian_consent=False,
-        blocks_requester=False,
-        grant=None if held is None else _grant_facts(held, standing, app_id, video_id, at),
-    )
+def _window(what: str, app_id: AppId, length_s: int, at: datetime) -> str:
+    """The name of a counter: of one app, in one minute or day of the clock."""
+    return f"{what}/{app_id}/{length_s}/{int(at.timestamp()) // length_s}"
 
 
-def _grant_facts(
-    held: GrantStanding, standing: Standing, app_id: AppId, video_id: VideoId, at: datetime
-) -> GrantFacts:
-    grant = held.grant
-    return GrantFacts(
-        grant_id=grant.id,
-        for_requester=_is_for(grant, app_id),
-        offered_to_everyone=grant.grantee.type == "everyone",
-        started=grant.starts <= at,
-        expired=grant.expires <= at,
-        revoked=held.revoked_index is not None,
-        withdrawn=held.withdrawn,
-        modalities=frozenset(grant.modalities),
-        purposes=frozenset(grant.purposes),
-        actions=frozenset(grant.actions),
-        allowed_contexts=frozenset(grant.allowed_contexts),
-        forbidden_contexts=frozenset(grant.forbidden_contexts),
-        audience=grant.audience,
-        uses_left=held.uses_left,
-        approval=grant.approval,
-        approved=standing.approvals.get(video_id, False),
-    )
-
-
-def _is_for(grant: Grant, app_id: AppId) -> bool:
-    """Groups and persons are not resolved yet: such a grant is nobody's, which denies."""
-    return grant.grantee.type == "everyone" or (grant.grantee.type == "app" and grant.grantee.id == app_id)
-
-
-# The record -------------------------------------------------------------------------------------------
-
-
+_QUORUM = ("consent.quorum",)
+"""That not everyone agrees says nothing beside the reasons of those who do not."""
 _UNRECORDED = Reason(
     "release.unrecorded", "the ledger has no decision that allows this clip", "ask for the video again"
 )
-_SUSPENDED = Reason("standing.suspended", "this app is suspended", "ask the operator of this service")
-_SOMEONE_ELSE = Reason(
-    "decision.someone_else",
-    "someone else whom the request names has not agreed",
-    "there is nothing for you to do",
-)
-
-
-def _about(
-    record: Mapping[str, object], app_id: AppId, general: Ruling, answers: Sequence[_Consent]
-) -> list[About]:
-    """The requester sees what they were told; each person depicted sees their own part and nobody else's."""
-    allowed = bool(record["allowed"])
-
-    def body(rulings: Sequence[Ruling], grants: Sequence[str | None], *, told: bool) -> dict[str, object]:
-        refusing = [ruling for ruling in rulings if not ruling.allowed]
-        reasons = _unique(reason for ruling in refusing for reason in ruling.reasons)
-        if not allowed and not reasons:
-            reasons = (_SOMEONE_ELSE,)
-        # A policy id can tell about a person what its reason was withheld for.
-        ids = {reason.id for reason in reasons} if told else {p for r in refusing for p in r.policy_ids}
-        return {
-            **record,
-            "policy_ids": sorted(general.policy_ids if allowed else ids),
-            "reasons": [reason.as_json() for reason in reasons],
-            "grant_ids": [grant for grant in grants if grant is not None] if allowed else [],
-        }
-
-    everyone = [general, *(answer.ruling for answer in answers)]
-    about = [About(app_id, "requester", body(everyone, [answer.grant_id for answer in answers], told=True))]
-    return about + [
-        About(
-            answer.owner,
-            "depicted",
-            {**body([general, answer.ruling], [answer.grant_id], told=False), "cameo_id": answer.cameo_id},
-        )
-        for answer in answers
-        if answer.owner is not None
-    ]
 
 
 def _open_job(
@@ -466,11 +454,6 @@ def _open_job(
         created_at=int(at.timestamp()),
     )
     tx.open_job(video, sealed, [Depicted(*use.ids) for use in uses])
-
-
-def _kind(general: Ruling) -> Literal["content", "consent"]:
-    content = {policy for policy in general.policy_ids if policy.startswith("prohibited.")}
-    return "content" if content - {"prohibited.unknown_face"} else "consent"
 
 
 def _unique(reasons: Iterable[Reason]) -> tuple[Reason, ...]:

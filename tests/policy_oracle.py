@@ -4,50 +4,89 @@
 of the schema or of the engine's own guards, so agreement between the two is evidence about both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from safety.engine import (
+from safety.policy.facts import (
     CameoFacts,
     ClipFacts,
     GrantFacts,
+    JobFacts,
+    ListFacts,
+    OperatorFacts,
+    OrderFacts,
     OutputFacts,
+    ReaderFacts,
     RequesterFacts,
     RequestFacts,
     Scores,
+    TrafficFacts,
 )
 
 ANYONE = "everyone"
 
 
-def verdict(
-    ask: str,
-    *,
-    requester: RequesterFacts | None = None,
-    cameo: CameoFacts | None = None,
-    request: RequestFacts | None = None,
-    output: OutputFacts | None = None,
-    clip: ClipFacts | None = None,
-) -> frozenset[str]:
-    if ask == "download":
-        assert clip is not None
-        return frozenset(_download(cameo, clip))
-    assert request is not None
-    rules = set(_every_step(request))
-    if requester is not None and requester.suspended:
+def verdict(action: str, **facts: Any) -> frozenset[str]:
+    """Every rule that forbids this."""
+    requester: RequesterFacts | None = facts.get("requester")
+    rules = set(_answers(action, **facts))
+    # A suspended app may still ask: it is told that it is suspended when the video itself is decided on.
+    if requester is not None and requester.suspended and action not in {"ask", "precheck"}:
         rules.add("standing.suspended")
-    if output is not None:
-        rules |= set(_clear(request, output))
-    if cameo is not None:
-        rules |= set(_person(cameo, request)) | set(_minor(cameo, request))
-        if cameo.grant is None or not cameo.grant.for_requester:
-            rules.add("consent.no_grant")
-        if cameo.grant is not None:
-            rules |= set(_grant(cameo.grant, request))
-            if ask == "use_likeness" and cameo.grant.uses_left == 0:
-                rules.add("consent.used_up")
-            if ask == "release" and cameo.grant.approval != "none" and not cameo.grant.approved:
-                rules.add("release.approval")
     return frozenset(rules)
+
+
+def _answers(action: str, **facts: Any) -> Iterable[str]:
+    match action:
+        case "ask":
+            return _asks_too_much(facts["traffic"])
+        case "precheck":
+            return _prechecks_too_much(facts["traffic"])
+        case "generate":
+            return {*_every_step(facts["request"]), *_everyone(facts["job"], facts["request"])}
+        case "use_likeness":
+            return {*_likeness(facts["cameo"], facts["request"]), *_spent(facts["cameo"].grant)}
+        case "clear":
+            return {*_every_step(facts["request"]), *_rendered(facts["request"], facts["output"])}
+        case "release":
+            return {
+                *_every_step(facts["request"]),
+                *_everyone(facts["job"], facts["request"]),
+                *_recorded(facts["job"]),
+            }
+        case "release_likeness":
+            # The clip's own use is spent by now, so how many are left does not matter any more.
+            return {*_likeness(facts["cameo"], facts["request"]), *_waits(facts["cameo"].grant)}
+        case "download":
+            return _download(facts["clip"], facts.get("cameo"))
+        case "read_list":
+            return _reads(facts["reader"], facts["list"])
+        case "erase_list":
+            return _erases(facts["reader"], facts["list"])
+        case _:
+            return _orders(action, facts["operator"], facts["order"])
+
+
+# Asking -------------------------------------------------------------------------------------------------
+
+
+def _asks_too_much(traffic: TrafficFacts) -> Iterator[str]:
+    """Fewer than 600 videos in a minute, 20,000 in a day, and 200 being made at once."""
+    if traffic.asked_this_minute > 599:
+        yield "standing.minute"
+    if traffic.asked_today > 19_999:
+        yield "standing.day"
+    if traffic.running > 199:
+        yield "standing.running"
+
+
+def _prechecks_too_much(traffic: TrafficFacts) -> Iterator[str]:
+    """Fewer than 30 questions in a minute that leave no record."""
+    if traffic.prechecked_this_minute > 29:
+        yield "standing.prechecks"
+
+
+# Making -------------------------------------------------------------------------------------------------
 
 
 def _every_step(request: RequestFacts) -> Iterator[str]:
@@ -59,6 +98,8 @@ def _every_step(request: RequestFacts) -> Iterator[str]:
         yield "standing.classifiers"
     if request.unknown_faces:
         yield "prohibited.unknown_face"
+    if request.do_not_generate_matches:
+        yield "prohibited.do_not_generate"
     yield from (f"prohibited.{rule}" for rule in _unsafe(request.scores, real_person=real_person))
     if real_person and request.scores["minors"] >= 400:
         yield "prohibited.child_likeness"
@@ -83,6 +124,32 @@ def _unsafe(scores: Scores, *, real_person: bool) -> Iterator[str]:
         yield "illicit"
     if scores["obfuscated"] >= 500:
         yield "obfuscated"
+
+
+def _everyone(job: JobFacts, request: RequestFacts) -> Iterator[str]:
+    """Exactly as many people agree as are depicted."""
+    if job.consenting != request.depicted:
+        yield "consent.quorum"
+
+
+def _recorded(job: JobFacts) -> Iterator[str]:
+    """No record, no clip."""
+    if not job.recorded:
+        yield "release.unrecorded"
+
+
+# One person's likeness ------------------------------------------------------------------------------------
+
+
+def _likeness(cameo: CameoFacts, request: RequestFacts) -> Iterator[str]:
+    """What is never made, and what this person has or has not agreed to."""
+    yield from _every_step(request)
+    yield from _person(cameo, request)
+    yield from _minor(cameo, request)
+    if cameo.grant is None or not cameo.grant.for_requester:
+        yield "consent.no_grant"
+    if cameo.grant is not None:
+        yield from _grant(cameo.grant, request)
 
 
 def _person(cameo: CameoFacts, request: RequestFacts) -> Iterator[str]:
@@ -118,6 +185,18 @@ def _grant(grant: GrantFacts, request: RequestFacts) -> Iterator[str]:
         yield "consent.audience"
 
 
+def _spent(grant: GrantFacts | None) -> Iterator[str]:
+    """A grant is used no more often than it says."""
+    if grant is not None and grant.max_uses - grant.uses < 1:
+        yield "consent.used_up"
+
+
+def _waits(grant: GrantFacts | None) -> Iterator[str]:
+    """Where the person asked to see the clip first, they have."""
+    if grant is not None and grant.approval != "none" and not grant.approved:
+        yield "release.approval"
+
+
 def _minor(cameo: CameoFacts, request: RequestFacts) -> Iterator[str]:
     """Guardian, face only, approved first, no sex, violence or romance, never for strangers."""
     if not cameo.minor:
@@ -131,11 +210,15 @@ def _minor(cameo: CameoFacts, request: RequestFacts) -> Iterator[str]:
     grant = cameo.grant
     if grant is not None and grant.approval == "none":
         yield "minors.approval"
-    if grant is not None and (grant.offered_to_everyone or ANYONE in (grant.audience, request.audience)):
+    offered = grant is not None and (grant.offered_to_everyone or grant.audience == ANYONE)
+    if grant is not None and (offered or request.audience == ANYONE):
         yield "minors.strangers"
 
 
-def _clear(request: RequestFacts, output: OutputFacts) -> Iterator[str]:
+# The clip -----------------------------------------------------------------------------------------------
+
+
+def _rendered(request: RequestFacts, output: OutputFacts) -> Iterator[str]:
     """Everything was looked at; only granted people, no apparent minor, nothing unsafe."""
     if output.unreadable:
         yield "clear.unreadable"
@@ -154,7 +237,7 @@ def _clear(request: RequestFacts, output: OutputFacts) -> Iterator[str]:
     yield from (f"clear.{rule}" for rule in _unsafe(output.scores, real_person=request.depicted != 0))
 
 
-def _download(cameo: CameoFacts | None, clip: ClipFacts) -> Iterator[str]:
+def _download(clip: ClipFacts, cameo: CameoFacts | None) -> Iterator[str]:
     """Only what was released and still may be shown, to those the person lets see it."""
     if not clip.ledger_ok:
         yield "download.ledger"
@@ -177,3 +260,37 @@ def _download(cameo: CameoFacts | None, clip: ClipFacts) -> Iterator[str]:
         yield "download.withdrawn"
     if cameo.grant.audience != ANYONE and not clip.viewer_is_requester:
         yield "download.audience"
+
+
+# What is recorded about people, and orders --------------------------------------------------------------
+
+
+def _reads(reader: ReaderFacts, about: ListFacts) -> Iterator[str]:
+    """People read about themselves; auditors about anyone, once the owner can see that they did."""
+    if reader.role == "owner" and not about.own:
+        yield "access.not_yours"
+    elif reader.role == "auditor" and not about.recorded:
+        yield "access.unrecorded"
+    elif reader.role == "operator":
+        yield "access.operator"
+
+
+def _erases(reader: ReaderFacts, about: ListFacts) -> Iterator[str]:
+    """People erase what is recorded about themselves, and nobody else does."""
+    if reader.role != "owner":
+        yield "access.erase"
+    elif not about.own:
+        yield "access.not_yours"
+
+
+def _orders(action: str, operator: OperatorFacts, order: OrderFacts) -> Iterator[str]:
+    """One operator may make things safer; it takes two to make them less so."""
+    if not operator.registered:
+        yield "operator.unregistered"
+    if action == "reinstate_app" and not order.seconded:
+        yield "operator.reinstate_alone"
+    if action == "activate_policies":
+        if not order.checked:
+            yield "operator.unchecked"
+        if order.loosens and not order.seconded:
+            yield "operator.two_people"

@@ -61,7 +61,7 @@ def test_imports_run_one_way() -> None:
     ("library", "home"),
     [
         ("c2pa", {"ledger/provenance/manifest.py"}),
-        ("cedarpy", {"safety/cedar.py"}),
+        ("cedarpy", {"safety/policy/cedar.py"}),
         ("dbos", {"generator/pipeline.py"}),
         ("face_recognition", {"safety/faces.py"}),
         ("obstore", {"ledger/store/objects.py"}),
@@ -123,7 +123,7 @@ def test_the_clock_is_read_in_the_gateway_only() -> None:
         "ledger.log.receipt",
         "ledger.log.replica",
         "ledger.store.sealing",
-        "safety.engine",
+        "safety.policy.engine",
         "safety.chain",
     ],
 )

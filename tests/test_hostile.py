@@ -3,7 +3,6 @@
 import io
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,11 @@ from ledger.ids import AppId
 from ledger.store.transaction import Transaction
 from safety import faces
 from safety.chain import Allowed
-from safety.engine import Engine
 from safety.enrolment import decode_picture
 from safety.errors import InvalidInput
 from safety.gate import Denied
+from safety.policy import cedar
+from safety.policy.engine import Engine
 from world import POLICIES, World, open_ledger
 
 
@@ -29,8 +29,8 @@ def test_why_one_person_is_refused_is_not_written_into_anothers_log(world: World
     with world.ledger.reading() as tx:
         (hers,) = tx.entries(ada.person_id, ("decision",))
         (theirs,) = tx.entries(app, ("decision",))
-    assert {reason["id"] for reason in hers.body["reasons"]} == {"decision.someone_else"}
-    assert hers.body["policy_ids"] == []
+    assert {reason["id"] for reason in hers.body["reasons"]} == {"consent.quorum"}
+    assert hers.body["policy_ids"] == ["consent.quorum"]
     assert not any(policy.startswith("minors.") for policy in theirs.body["policy_ids"])
 
 
@@ -95,15 +95,14 @@ def test_a_missing_checkpoint_over_existing_entries_is_not_signed_anew(world: Wo
         open_ledger(world.home)
 
 
-def test_a_policy_set_with_a_file_missing_is_refused_where_it_is_pinned(tmp_path: Path) -> None:
-    whole = Engine.load(POLICIES)
-    for path in POLICIES.glob("*.cedar*"):
-        if path.name != "consent.cedar":
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    weaker = Engine.load(tmp_path, expected=whole.policy_set_hash)
+def test_a_policy_set_with_a_file_missing_is_not_the_one_in_force() -> None:
+    whole = cedar.read(POLICIES)
+    fewer = {name: data for name, data in whole.items() if name != "consent.cedar"}
+    assert Engine.of(fewer).policies is not None
+    weaker = Engine.of(fewer, expected=cedar.set_hash(whole))
     assert weaker.fault is not None
-    assert weaker.fault.id == "policy.not_pinned"
-    assert Engine.load(POLICIES, expected=whole.policy_set_hash).fault is None
+    assert weaker.fault.id == "policy.not_in_force"
+    assert Engine.of(whole, expected=cedar.set_hash(whole)).fault is None
 
 
 def test_the_sentence_names_what_the_grant_allows_beyond_the_usual(world: World) -> None:

@@ -26,6 +26,7 @@ from ledger.log.public import (
     KeyChange,
     KeyTable,
     Kind,
+    PolicyChange,
     make_public,
     open_public,
     parse_public,
@@ -241,9 +242,11 @@ def test_no_payload_makes_the_reader_fall_over(payload: bytes) -> None:
     except LogError:
         return
     assert cbor2.dumps(dict(opened.payload), canonical=True) == payload
-    for parse in (Epoch.parse, lambda said: KeyChange.parse(said, ORIGIN)):
+    with pytest.raises(LogError):
+        Epoch.parse(opened.payload)
+    for kind in (KeyChange, PolicyChange):
         with pytest.raises(LogError):
-            parse(opened.payload)
+            kind.parse(opened.payload, ORIGIN)
 
 
 def test_another_log_or_another_key_opens_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -19,11 +20,15 @@ from ledger.log.merkle import EMPTY_ROOT
 from ledger.log.public import (
     EPOCH_LEAVES,
     EPOCH_TAGS,
+    WHOLE,
     Assignment,
     Epoch,
+    InForce,
     KeyChange,
+    PolicyChange,
     make_public,
     parse_public,
+    policies_after,
 )
 from ledger.log.replica import KEPT, Growth, Replica
 from world import check_rules, naive_map_root, naive_root
@@ -42,6 +47,9 @@ def p256(n: int) -> ec.EllipticCurvePrivateKey:
 
 
 SERVICE, SECOND, STRANGER, LOG, RECEIPT = ed25519(1), ed25519(2), ed25519(3), ed25519(4), p256(5)
+OPERATOR = ed25519(6)
+AT = datetime.fromtimestamp(NOON, UTC)
+SETS = [sha256(b"policy set %d" % n).hexdigest() for n in range(3)]
 
 
 def tag(n: int) -> bytes:
@@ -61,8 +69,22 @@ def announce(growth: Growth, role: Rotated, new: SigningKey, old: SigningKey | N
         growth.service = new
 
 
-def policies(growth: Growth) -> None:
-    growth.add(make_public("policies", {1: "ab", 2: NOON}, ORIGIN, growth.service), [], NOON)
+def following(before: InForce | None, n: int) -> PolicyChange:
+    """One of the changes that may stand here."""
+    if before is None:
+        return PolicyChange.first(SETS[n % len(SETS)], at=AT)
+    if before.incoming is not None and n % 3 == 0:
+        return PolicyChange.following(before, before.incoming, share=0, at=AT).sign(ORIGIN, OPERATOR)
+    others = [one for one in SETS if one != before.current]
+    share = WHOLE if n % 3 == 1 else n + 1
+    return PolicyChange.following(before, others[n % 2], share=share, at=AT).sign(ORIGIN, OPERATOR)
+
+
+def policies(growth: Growth, n: int = 0) -> None:
+    """As the journal does it."""
+    payload = following(growth.policies, n).payload()
+    growth.policies = policies_after(growth.policies, payload, ORIGIN)
+    growth.add(make_public("policies", payload, ORIGIN, growth.service), [], NOON)
 
 
 def a_log() -> list[bytes]:
@@ -92,7 +114,8 @@ def state(replica: Replica) -> tuple[Any, ...]:
     """Everything that can be seen of a replica."""
     head = replica.head
     seen = (head.size, head.epoch, head.epoch_leaf, head.keys, head.map.root, len(head.map), head.time)
-    return replica.size, replica.tree.root(), replica.keys, replica.map.root, *seen
+    in_force = replica.policies, head.policies
+    return replica.size, replica.tree.root(), replica.keys, replica.map.root, *in_force, *seen
 
 
 def rebuilt(leaves: Sequence[bytes]) -> Replica:
@@ -146,6 +169,12 @@ def assigned(*pairs: tuple[int, int]) -> tuple[Assignment, ...]:
 
 def key_change(role: Rotated, new: SigningKey, old: SigningKey | None, **altered: Any) -> bytes:
     return public("keys", replace(KeyChange.make(role, ORIGIN, new, old), **altered).payload())
+
+
+def change_at(number: int, **changes: Any) -> bytes:
+    """A change of policies that nobody signed."""
+    change = replace(PolicyChange.first(SETS[0], at=AT), number=number, **changes)
+    return public("policies", change.payload())
 
 
 ZEROS = Digest(bytes(32))
@@ -208,6 +237,12 @@ BROKEN = [
     Broken(7, "the digest of the table before", 12, epoch_at(12, keys_digest=rebuilt(GOOD[:10]).keys.digest()), "log.epoch_keys"),
     Broken(8, "a time before the last", 9, epoch_at(9, time=NOON + 4), "log.epoch_time"),
     Broken(8, "no time", 12, epoch_at(12, time=0), "log.epoch_time"),
+    Broken(9, "a first change that follows another", 7, change_at(1, previous=SETS[1]), "log.policies"),
+    Broken(9, "a first change for some apps", 7, change_at(0, share=500), "log.policies"),
+    Broken(9, "a first change again", 8, change_at(0), "log.policies"),
+    Broken(9, "a change that says nothing", 7, public("policies", {}), "log.policies"),
+    Broken(9, "an announcement after a change", 8, public("policies", {1: SETS[1], 2: NOON}), "log.policies"),
+    Broken(9, "a change without an operator", 8, change_at(1, policies=SETS[1], previous=SETS[0]), "log.policies"),
 ]  # fmt: skip
 
 
@@ -232,7 +267,7 @@ def test_a_broken_rule_is_found_at_its_leaf_and_nothing_is_taken_in(broken: Brok
 
 
 def test_every_rule_is_broken_above() -> None:
-    assert {broken.rule for broken in BROKEN} == set(range(1, 9))
+    assert {broken.rule for broken in BROKEN} == set(range(1, 10))
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: f"{broken.rule} {broken.what}")
@@ -288,11 +323,12 @@ def test_each_checkpoint_has_its_own_map_and_keys_for_as_long_as_it_is_asked_for
     for epoch in EPOCHS:
         then = rebuilt(GOOD[: epoch + 1]).head
         held = replica.covered(epoch + 1)
-        assert (held.size, held.epoch, held.epoch_leaf, held.keys) == (
+        assert (held.size, held.epoch, held.epoch_leaf, held.keys, held.policies) == (
             epoch + 1,
             then.epoch,
             GOOD[epoch],
             then.keys,
+            InForce(SETS[0], None, 0) if epoch > 7 else None,
         )
         assert held.map.root == then.map.root
     assert (replica.covered(0).size, replica.covered(0).epoch) == (0, None)
@@ -404,16 +440,18 @@ class Service:
                     tags = [tag(1_000 * index + at) for at in range(n % 3 + 1)]
                     growth.add(entry(index, growth.service), tags, NOON + n)
                 case "policies":
-                    policies(growth)
+                    policies(growth, n)
                 case "service":
                     announce(growth, "service", Ed25519PrivateKey.generate(), growth.service, NOON + n)
                 case "fails":
-                    before = [getattr(growth, name) for name in ("size", "keys", "time", "service", "open")]
+                    seen = ("size", "keys", "policies", "time", "service", "open")
+                    before = [getattr(growth, name) for name in seen]
                     mark, pending = growth.mark(), list(growth.assignments)
                     growth.add(entry(index, growth.service), [tag(n)], NOON + 10**6)
                     announce(growth, "service", Ed25519PrivateKey.generate(), growth.service)
+                    policies(growth, n)
                     growth.reset(mark)
-                    after = [getattr(growth, name) for name in ("size", "keys", "time", "service", "open")]
+                    after = [getattr(growth, name) for name in seen]
                     assert (after, growth.assignments) == (before, pending)
                 case "epoch" if growth.open:
                     growth.end_epoch()
@@ -456,7 +494,7 @@ def test_what_grows_in_two_processes_replays_as_one_log(
     # A checkpoint may be asked about for as long as readers hold it, whichever process signed it.
     for size in sizes:
         held = [one.covered(size) for one in (processes[0].replica, processes[1].replica, replayed)]
-        assert len({(one.epoch, one.map.root, one.keys, one.epoch_leaf) for one in held}) == 1
+        assert len({(one.epoch, one.map.root, one.keys, one.policies, one.epoch_leaf) for one in held}) == 1
 
 
 def test_time_in_a_growth_never_runs_backwards() -> None:

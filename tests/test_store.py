@@ -10,6 +10,9 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, event, inspect, make_url
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection, create_engine, event, inspect, make_url, text
 from sqlmodel import SQLModel
 
 from ledger.consent.fold import Standing
-from ledger.errors import LedgerError, NotFound, Unavailable
+from ledger.errors import Inconsistent, LedgerError, LogError, NotFound, Unavailable
 from ledger.ids import AppId, LeafIndex, PersonId, VideoId, new_id
 from ledger.log.leaf import commit, commitments_preimage
+from ledger.log.public import InForce, PolicyChange
 from ledger.log.sequencer import Ledger
 from ledger.store.database import MIGRATIONS, Database
 from ledger.store.journal import About
@@ -151,6 +156,35 @@ def test_migrations_go_up_and_down_and_up_again(url: str) -> None:
         assert tables(connection) == set(SQLModel.metadata.tables)
         assert connection.exec_driver_sql("SELECT id, size FROM head").all() == [(1, 0)]
     database.close()
+
+
+def test_what_an_earlier_version_wrote_is_there_after_the_way_up_and_down(home: Home) -> None:
+    """Rows of 0001, with a set announced as it was then, and the log over them."""
+    ledger = home.start()
+    app = new_app(ledger)
+    write(ledger, app, "a")
+    announced = {1: "ab" * 32, 2: 7}
+    ledger.transact(lambda tx: tx.append_public("policies", f"1/{'ab' * 32}", announced, at=START))
+    job = Video(VideoId(new_id("video")), app, "m", "p", "640x360", 1, created_at=0)
+    ledger.transact(lambda tx: tx.open_job(job, "permit", []))
+    seen, leaves = ledger.checkpoint(), stored_leaves(ledger)
+    ledger.close()
+    database = Database(home.url)
+    with database._writing.begin() as connection:
+        command.downgrade(migration(connection), "0001.epochs")
+        added = {"order_signature", "policy_set", "shadow_count", "tally"}
+        assert set(SQLModel.metadata.tables) - tables(connection) == added
+    with database._writing.begin() as connection:
+        assert [row.status for row in connection.execute(text("SELECT status FROM video"))] == ["queued"]
+    database.close()
+    ledger = home.start()  # migrates
+    assert stored_leaves(ledger) == leaves
+    with ledger.reading() as tx:
+        # What was only announced put nothing in force: the first change does.
+        assert (tx.running_jobs(app), tx.policies(), tx.video(job.id)) == (1, None, job)
+    ledger.transact(lambda tx: tx.activate(PolicyChange.first("cd" * 32, at=START), at=START))
+    assert check_whole(ledger, seen) == 1
+    ledger.close()
 
 
 def test_tables_and_migrations_do_not_drift_apart(url: str) -> None:
@@ -466,6 +500,296 @@ def test_a_process_may_start_while_another_appends(home: Home) -> None:
     ledger.close()
 
 
+# ── policies ──────────────────────────────────────────────────────────────────────────────────────────────
+
+OPERATOR = Ed25519PrivateKey.from_private_bytes(b"\x77" * 32)
+SETS = [sha256(b"policy set %d" % n).hexdigest() for n in range(3)]
+
+
+def activate(ledger: Ledger, policies: str, share: int = 1000) -> InForce:
+    def operation(tx: Transaction) -> None:
+        before = tx.policies()
+        assert before is not None
+        change = PolicyChange.following(before, policies, share=share, at=START)
+        tx.activate(change.sign(ORIGIN, OPERATOR), at=START)
+
+    ledger.transact(operation)
+    return in_force(ledger)
+
+
+def in_force(ledger: Ledger) -> InForce:
+    with ledger.reading() as tx:
+        found = tx.policies()
+    assert found is not None
+    return found
+
+
+def test_a_change_of_policies_counts_from_the_next_operation_on_and_after_a_restart(home: Home) -> None:
+    ledger = home.start()
+
+    def first(tx: Transaction) -> InForce | None:
+        assert tx.policies() is None
+        tx.activate(PolicyChange.first(SETS[0], at=START), at=START)
+        return tx.policies()
+
+    assert ledger.transact(first) == in_force(ledger) == InForce(SETS[0], None, 0)
+    assert activate(ledger, SETS[1], 250) == InForce(SETS[0], SETS[1], 250, 2)
+    ledger.close()
+    ledger = home.start()
+    assert in_force(ledger) == InForce(SETS[0], SETS[1], 250, 2)
+    assert activate(ledger, SETS[1]) == InForce(SETS[1], None, 0, 3)
+    with ledger.reading() as tx:
+        assert tx.find("policies", "2") is not None
+        assert tx.newest("policies") == "2"
+    check_whole(ledger)
+    ledger.close()
+
+
+def test_a_change_that_does_not_count_is_not_written(home: Home) -> None:
+    """It would be durable before anyone read it, and no start would open the log again."""
+    ledger = home.start()
+    ledger.transact(lambda tx: tx.activate(PolicyChange.first(SETS[0], at=START), at=START))
+    change = PolicyChange.following(in_force(ledger), SETS[1], at=START)
+    seen = ledger.checkpoint()
+    for wrong in (
+        change,
+        change.sign("other.example/log", OPERATOR),
+        replace(change, number=2).sign(ORIGIN, OPERATOR),
+        replace(change, previous=SETS[2]).sign(ORIGIN, OPERATOR),
+        replace(change, share=0).sign(ORIGIN, OPERATOR),
+        replace(change, share=1001).sign(ORIGIN, OPERATOR),
+        PolicyChange.first(SETS[1], at=START),
+    ):
+        with pytest.raises(LogError) as error:
+            ledger.transact(partial(Transaction.activate, change=wrong, at=START))
+        assert error.value.reason.id == "log.policies"
+    assert ledger.checkpoint() == seen
+    with ledger.reading() as tx, pytest.raises(TypeError):
+        tx.activate(change.sign(ORIGIN, OPERATOR), at=START)
+    ledger.close()
+
+
+def test_a_change_that_is_taken_back_with_its_operation_was_never_in_force(home: Home) -> None:
+    ledger = home.start()
+    ledger.transact(lambda tx: tx.activate(PolicyChange.first(SETS[0], at=START), at=START))
+    change = PolicyChange.following(in_force(ledger), SETS[1], at=START).sign(ORIGIN, OPERATOR)
+
+    def fail(tx: Transaction) -> None:
+        tx.activate(change, at=START)
+        assert tx.policies() == InForce(SETS[1], None, 0, 2)
+        raise NotFound("x", "something else was not there")
+
+    with pytest.raises(NotFound):
+        ledger.transact(fail)
+    assert in_force(ledger) == InForce(SETS[0], None, 0, 1)
+    assert activate(ledger, SETS[1]) == InForce(SETS[1], None, 0, 2)
+    check_whole(ledger)
+    ledger.close()
+
+
+def test_every_reader_is_told_what_was_in_force_at_the_state_it_reads(home: Home) -> None:
+    ledger, other = home.start(), home.start()
+    ledger.transact(lambda tx: tx.activate(PolicyChange.first(SETS[0], at=START), at=START))
+    with ledger.reading() as before:
+        assert before.size() == 5  # from here on this reader sees one state
+        activate(ledger, SETS[1])
+        assert before.policies() == InForce(SETS[0], None, 0, 1)
+    # A process that has read nothing yet of what another one wrote.
+    assert other.replica.policies is None
+    assert in_force(other) == InForce(SETS[1], None, 0, 2)
+    assert activate(other, SETS[2]) == InForce(SETS[2], None, 0, 3)
+    assert in_force(ledger) == InForce(SETS[2], None, 0, 3)
+    assert check_whole(ledger) == check_whole(other)
+    ledger.close()
+    other.close()
+
+
+def test_rows_that_break_the_order_of_policies_are_not_served(home: Home) -> None:
+    ledger = home.start()
+    ledger.transact(lambda tx: tx.activate(PolicyChange.first(SETS[0], at=START), at=START))
+    unsigned = PolicyChange.following(in_force(ledger), SETS[1], at=START)
+    ledger.transact(lambda tx: tx.append_public("policies", "1", unsigned.payload(), at=START))
+    ledger.close()
+    database = Database(home.url)
+    with pytest.raises(Inconsistent) as error:
+        Ledger(database, ledger.keyring, ORIGIN, home.path / "log")
+    assert error.value.reason.id == "log.damaged"
+    database.close()
+
+
+def test_a_policy_set_is_read_as_it_was_kept(home: Home) -> None:
+    ledger = home.start()
+    files = {"a.cedar": "permit (…);\n".encode(), "schema.cedarschema": b"", "é": b"\x00\r\n"}
+    with ledger.reading() as tx:
+        assert tx.policy_set(SETS[0]) is None
+    for _ in range(2):
+        ledger.transact(lambda tx: tx.keep_policy_set(SETS[0], files, at=START))
+    with ledger.reading() as tx:
+        assert tx.policy_set(SETS[0]) == files
+        assert tx.policy_set(SETS[1]) is None
+    with pytest.raises(LedgerError) as error:
+        ledger.transact(lambda tx: tx.keep_policy_set(SETS[1], {"a": b"\xff"}, at=START))
+    assert error.value.reason.id == "policies.encoding"
+    for damaged in (b"", b"{", b"[]", b'{"a": "b"}', b'{"a":1}', b'{"a":{"b":"c"}}', b"\xff", b"[" * 9_000):
+        with ledger.database.engine.begin() as connection:
+            connection.execute(text("UPDATE policy_set SET files = :files"), {"files": damaged})
+        with ledger.reading() as tx:
+            assert tx.policy_set(SETS[0]) is None
+    ledger.transact(lambda tx: tx.set_shadow(SETS[0]))
+    ledger.transact(lambda tx: tx.keep_policy_set(SETS[0], files, at=START))
+    with ledger.reading() as tx:
+        assert (tx.policy_set(SETS[0]), tx.shadow()) == (files, SETS[0])
+    ledger.close()
+
+
+def test_one_candidate_at_most_is_in_shadow_and_its_answers_are_counted_from_then_on(home: Home) -> None:
+    ledger = home.start()
+    for one in SETS[:2]:
+        ledger.transact(partial(Transaction.keep_policy_set, sha256=one, files={}, at=START))
+    for chosen in (None, SETS[0], SETS[0], SETS[1]):
+        ledger.transact(partial(Transaction.set_shadow, sha256=chosen))
+        with ledger.reading() as tx:
+            assert tx.shadow() == chosen
+
+    def answers(tx: Transaction) -> None:
+        tx.count_shadow(SETS[1], "same", ())
+        tx.count_shadow(SETS[1], "newly_denied", ("b", "a"))
+        tx.count_shadow(SETS[1], "newly_denied", ["a"])
+        tx.count_shadow(SETS[1], "newly_allowed", ["long" * 100])
+        tx.count_shadow(SETS[0], "same", ())
+
+    ledger.transact(answers)
+    told = [
+        ("newly_allowed", "", 1),
+        ("newly_allowed", "long" * 24, 1),
+        ("newly_denied", "", 2),
+        ("newly_denied", "a", 2),
+        ("newly_denied", "b", 1),
+        ("same", "", 1),
+    ]
+    with pytest.raises(NotFound):
+        ledger.transact(lambda tx: tx.set_shadow(SETS[2]))
+    with ledger.reading() as tx:
+        assert (tx.shadow(), tx.shadow_counts(SETS[1])) == (SETS[1], told)
+    ledger.transact(lambda tx: tx.set_shadow(None))
+    with ledger.reading() as tx:
+        assert (tx.shadow(), tx.shadow_counts(SETS[1])) == (None, told)
+    ledger.transact(lambda tx: tx.set_shadow(SETS[1]))
+    with ledger.reading() as tx:
+        assert (tx.shadow_counts(SETS[1]), tx.shadow_counts(SETS[0])) == ([], [("same", "", 1)])
+    ledger.close()
+
+
+# ── how often ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_tally_counts_until_its_time_is_over_and_then_begins_anew(home: Home) -> None:
+    ledger = home.start()
+
+    def after(seconds: int, *, count: bool, name: str = "app_a/minute") -> int:
+        at = START + timedelta(seconds=seconds)
+        if count:
+            return ledger.transact(lambda tx: tx.count(name, at=at, life_s=60))
+        with ledger.reading() as tx:
+            return tx.tally(name, at=at)
+
+    assert after(0, count=False) == 0
+    assert [after(second, count=True) for second in (0, 1, 59)] == [1, 2, 3]
+    # The span is that of the first count: whoever keeps asking is let in again.
+    assert [after(second, count=False) for second in (59, 60, 61)] == [3, 0, 0]
+    assert after(0, count=False, name="app_b/minute") == 0
+    assert [after(second, count=True) for second in (60, 119, 120)] == [1, 2, 1]
+    ledger.close()
+
+
+def test_a_count_is_taken_back_with_the_operation_it_was_made_in(home: Home) -> None:
+    ledger = home.start()
+
+    def fail(tx: Transaction) -> None:
+        assert tx.count("a", at=START, life_s=60) == 2
+        raise NotFound("x", "something else was not there")
+
+    assert ledger.transact(lambda tx: tx.count("a", at=START, life_s=60)) == 1
+    with pytest.raises(NotFound):
+        ledger.transact(fail)
+    with ledger.reading() as tx:
+        assert tx.tally("a", at=START) == 1
+    ledger.close()
+
+
+def test_nobody_counts_past_another(home: Home) -> None:
+    """Two processes, each of which must see what the other counted: else each lets a whole limit through."""
+    ledgers = home.start(), home.start()
+
+    def count(at: int) -> int:
+        return ledgers[at % 2].transact(lambda tx: tx.count("a", at=START, life_s=60))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(count, range(20))) == list(range(1, 21))
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_tallies_that_are_over_do_not_pile_up(home: Home) -> None:
+    ledger = home.start()
+
+    def count(tx: Transaction) -> None:
+        for n in range(200):
+            tx.count(f"app_{n}", at=START + timedelta(seconds=n), life_s=10)
+
+    ledger.transact(count)
+    with ledger.database.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM tally")).scalar_one() <= 12
+    ledger.close()
+
+
+def test_only_jobs_that_have_not_ended_are_running(home: Home) -> None:
+    ledger = home.start()
+    app, other = new_app(ledger), new_app(ledger)
+    made = [VideoId(new_id("video")) for _ in range(4)]
+
+    def open_jobs(tx: Transaction) -> None:
+        for video_id in made:
+            tx.open_job(Video(video_id, app, "m", "p", "640x360", 1, created_at=0), "permit", [])
+        tx.take_job(made[0])
+
+    def end(tx: Transaction) -> None:
+        tx.end_job(made[0], "render", [{"id": "x", "reason": "y", "remedy": "z"}], at=START)
+        assert tx.running_jobs(app) == 3
+        tx.delete_video(made[1], at=START)
+
+    for change, running in ((open_jobs, 4), (end, 2)):
+        ledger.transact(change)
+        with ledger.reading() as tx:
+            assert (tx.running_jobs(app), tx.running_jobs(other), tx.running_jobs("none")) == (running, 0, 0)
+            # However it is counted, the two lists of statuses leave none out.
+            assert len(tx.unfinished_jobs()) == running
+    ledger.close()
+
+
+def test_an_apps_decisions_from_a_place_in_the_log_on_are_all_there(home: Home) -> None:
+    ledger = home.start()
+    app, other = new_app(ledger), new_app(ledger)
+    body = {"video_id": "v", "app_id": app, "grant_ids": [], "allowed": True}
+
+    def decide(n: int) -> LeafIndex:
+        about = [About(app if n % 3 else other, "requester", body)]
+        return ledger.transact(lambda tx: tx.append("decision", f"v{n}", about, at=START))
+
+    told = [index for n in range(12) if (index := decide(n)) and n % 3]
+    write(ledger, app, "not a decision")
+    with ledger.reading() as tx:
+        for since in range(tx.size() + 2):
+            found = [one.index for one in tx.decisions_since(app, since)]
+            assert found == [index for index in told if index >= since]
+    # Searched for its place, a record that is gone is noticed as well.
+    with ledger.database.engine.begin() as connection:
+        connection.execute(text("DELETE FROM record"))
+    with ledger.reading() as tx, pytest.raises(Inconsistent):
+        tx.decisions_since(app, 0)
+    ledger.close()
+
+
 # ── a database that fails ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -553,6 +877,30 @@ def test_two_people_cannot_share_a_device_and_one_device_key_finds_its_owner(hom
         assert tx.person(again.id) is None
         with pytest.raises(NotFound):
             tx.held(again.id)
+    ledger.close()
+
+
+def test_an_app_is_suspended_and_reinstated(home: Home) -> None:
+    ledger = home.start()
+    apps = [new_app(ledger) for _ in range(3)]
+    for suspended in (True, True, False):
+        ledger.transact(partial(Transaction.set_suspended, app_id=apps[1], suspended=suspended))
+        with ledger.reading() as tx:
+            listed = tx.apps()
+            assert [one.id for one in listed] == sorted(apps)
+            assert {one.id for one in listed if one.suspended} == ({apps[1]} if suspended else set())
+            assert tx.app(apps[1]) in listed
+    with pytest.raises(NotFound):
+        ledger.transact(lambda tx: tx.set_suspended("app_none", True))
+    ledger.close()
+
+
+def test_an_operators_key_finds_its_owner_and_a_replaced_one_nobody(home: Home) -> None:
+    ledger = home.start()
+    for key in ("k" * 43, "l" * 43):
+        ledger.transact(partial(Transaction.register_operator, operator_id="front desk", public_key=key))
+    with ledger.reading() as tx:
+        assert (tx.operator_by_key("l" * 43), tx.operator_by_key("k" * 43)) == ("front desk", None)
     ledger.close()
 
 

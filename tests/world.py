@@ -4,6 +4,8 @@ Likenesses here are random templates, so nothing waits for a face detector; what
 through `safety.enrolment`.
 """
 
+import json
+import re
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
@@ -32,10 +34,11 @@ from ledger.store.journal import About, Opened
 from ledger.store.records import App, Person
 from ledger.store.transaction import Transaction
 from safety.chain import Allowed, Permit, Sealer
-from safety.engine import Engine
+from safety.decision import Decision, Named
 from safety.faces import Likeness
 from safety.gate import Denied, Gate, GenerationRequest
 from safety.likeness import StoredLikeness, store_likeness
+from safety.policy.engine import Engine
 
 ORIGIN = "test.example/log"
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -48,6 +51,19 @@ def open_ledger(home: Path, *, database_url: str = "") -> tuple[Ledger, Keyring]
     database = Database(database_url or f"sqlite:///{home / 'ledger.db'}")
     database.migrate()
     return Ledger(database, keyring, ORIGIN, home / "log"), keyring
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """One policy set for ever, whatever the log says is in force."""
+
+    held: Engine
+
+    def engine(self, tx: Transaction, app_id: AppId | None = None) -> Engine:
+        return self.held
+
+    def watch(self, tx: Transaction, decision: Decision, people: Sequence[Named], *, at: datetime) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -68,7 +84,7 @@ class World:
     gate: Gate = field(init=False)
 
     def __post_init__(self) -> None:
-        self.gate = Gate(self.ledger, Engine.load(POLICIES), Sealer(self.keyring.permit))
+        self.gate = Gate(self.ledger, Fixed(Engine.load(POLICIES)), Sealer(self.keyring.permit))
 
     def wait(self, **span: float) -> None:
         self.at += timedelta(**span)
@@ -268,12 +284,38 @@ def naive_map_root(values: Mapping[bytes, bytes], depth: int = 0) -> bytes:
     return sha256(b"\x03" + b"".join(naive_map_root(side, depth + 1) for side in sides)).digest()
 
 
+def changed_policies(said: Any, before: Sequence[Any], origin: str) -> tuple[str, str | None]:
+    """Rule 9: (set in force, incoming set) after a change of policies that follows those `before`."""
+    current, incoming = before[-1] if before else (None, None)
+    named, at, share, previous, signatures, number = (said[field] for field in range(1, 7))
+    assert [type(one) for one in (named, at, share, number)] == [str, int, int, int]
+    assert (len(said), number, previous) == (6, len(before), current)
+    assert re.fullmatch("[0-9a-f]{64}", named)
+    assert named != current
+    order = {"number": number, "origin": origin, "policies": named, "previous": previous, "share": share}
+    spelt = json.dumps(order, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    for public, signature in signatures:
+        verify_ed25519(public, signature, sha256(b"countersign/policies/v1\x00" + spelt).digest())
+    signers = [public for public, _ in signatures]
+    assert signers == sorted(set(signers))
+    assert signers or not before
+    if share == 1000:
+        return named, None
+    assert current is not None
+    if share == 0:
+        assert named == incoming
+        return current, None
+    assert 0 < share < 1000
+    return current, named
+
+
 def check_rules(leaves: Sequence[bytes], origin: str = ORIGIN) -> list[list[Any]]:
     """The rules in the heading of `ledger.log.replica`, leaf by leaf. Returns the key table."""
     keys: list[list[Any]] = []
     values: dict[bytes, bytes] = {}
     epochs, covered, time = 0, 0, 0
     entries: set[int] = set()
+    policies: list[Any] = []
     for index, leaf in enumerate(leaves):
         # 1.
         kind, key_id, said, signed, signature = statement(leaf, origin)
@@ -314,6 +356,11 @@ def check_rules(leaves: Sequence[bytes], origin: str = ORIGIN) -> list[list[Any]
             # 8.
             assert at >= time
             epochs, covered, time, entries = epochs + 1, index + 1, at, set()
+        elif set(said) == {1, 2}:
+            # 9. As it was before there were changes.
+            assert not policies
+        else:
+            policies = [*policies, changed_policies(said, policies, origin)]
     assert covered == len(leaves), "leaves that no epoch covers"
     return keys
 

@@ -2,7 +2,8 @@
 
 *Log order decides, never clocks.* A revocation counts from its place in the log on, whatever any clock said;
 only a grant's own start and expiry are compared with `at`. Replaying the same entries always gives the same
-answer, so an auditor can redo every decision.
+answer, so an auditor can redo every decision. What stands is kept in persistent maps: one more entry costs the
+same whether a person has signed one grant or ten thousand.
 
 | kind         | effect                                                                 |
 |--------------|------------------------------------------------------------------------|
@@ -15,15 +16,19 @@ answer, so an auditor can redo every decision.
 | `erasure`    | the likeness is gone                                                   |
 """
 
+from bisect import insort
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-from ledger.consent.grant import Grant, RevocationEffect, parse_grant
+from immutables import Map
+
+from ledger.consent.grant import Grant, Grantee, RevocationEffect, parse_grant
 from ledger.ids import CameoId, GrantId, LeafIndex, VideoId
 
 ADULT_YEARS = 18
+_NOTHING: Map[Any, Any] = Map()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +44,19 @@ class Entry:
 class GrantStanding:
     grant: Grant
     index: LeafIndex
-    uses: frozenset[VideoId] = frozenset()
+    spent: Map[VideoId, None] = _NOTHING
     revoked_at: str | None = None
     revoked_index: LeafIndex | None = None
     effect: RevocationEffect | None = None
 
     @property
+    def uses(self) -> frozenset[VideoId]:
+        """The videos that each took one use."""
+        return frozenset(self.spent)
+
+    @property
     def uses_left(self) -> int:
-        return max(0, self.grant.max_uses - len(self.uses))
+        return max(0, self.grant.max_uses - len(self.spent))
 
     @property
     def withdrawn(self) -> bool:
@@ -58,18 +68,46 @@ class GrantStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class _Given:
+    """The grants to one grantee."""
+
+    newest: GrantId
+    open: tuple[tuple[datetime, LeafIndex, GrantId], ...] = ()
+    """Those not revoked, by when they end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What one person's likeness allows, as of the last entry folded."""
 
     cameo_id: CameoId | None = None
     born_on: date | None = None
     erased: bool = False
-    grants: Mapping[GrantId, GrantStanding] = field(default_factory=dict)
-    approvals: Mapping[VideoId, bool] = field(default_factory=dict)
+    grants: Mapping[GrantId, GrantStanding] = _NOTHING
+    approvals: Mapping[VideoId, bool] = _NOTHING
+    given: Mapping[Grantee, _Given] = _NOTHING
 
     @property
     def active(self) -> bool:
         return self.cameo_id is not None and not self.erased
+
+    def candidates(self, grantees: Iterable[Grantee], at: datetime) -> list[GrantStanding]:
+        """The grants to any of these that something could be done under at `at`: the one that ends first, first.
+
+        If there is none, the newest that they were given, which is over, spent or has not begun.
+        """
+        given = [self.given[grantee] for grantee in grantees if grantee in self.given]
+        found: list[GrantStanding] = []
+        for one in given:
+            for expires, _, grant_id in reversed(one.open):
+                if expires <= at:
+                    break
+                held = self.grants[grant_id]
+                if held.live(at) and held.uses_left:
+                    found.append(held)
+        newest = (self.grants[one.newest] for one in given)
+        found.sort(key=lambda held: (held.grant.expires, held.index))
+        return found or sorted(newest, key=lambda held: held.index)[-1:]
 
     def minor(self, at: datetime) -> bool:
         """Whether the person is under 18 at `at`. Unknown age is a minor's age."""
@@ -104,7 +142,7 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: PLR0911 — on
             grant = parse_grant(body["grant"])
             if grant.id in standing.grants:
                 return standing
-            return _with(standing, GrantStanding(grant, entry.index))
+            return _give(_with(standing, GrantStanding(grant, entry.index)), grant, entry.index)
         case "revocation":
             return _revoke(standing, entry)
         case "decision" if body["allowed"]:
@@ -112,9 +150,8 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: PLR0911 — on
         case "returned":
             return _use(standing, body, reserve=False)
         case "approval":
-            return replace(
-                standing, approvals={**standing.approvals, VideoId(body["video_id"]): body["approved"]}
-            )
+            approvals = Map(standing.approvals).set(VideoId(body["video_id"]), body["approved"])
+            return replace(standing, approvals=approvals)
         case "erasure":
             return replace(standing, erased=True)
         case _:
@@ -126,6 +163,7 @@ def _revoke(standing: Standing, entry: Entry) -> Standing:
     if held is None:
         return standing
     if held.revoked_index is None:
+        standing = _end(standing, held)
         held = replace(held, revoked_index=entry.index, revoked_at=entry.body["at"], effect=effect)
     elif effect == "withdraw_all":
         # Over already. More may still be withdrawn, never less.
@@ -138,10 +176,28 @@ def _use(standing: Standing, body: Mapping[str, Any], *, reserve: bool) -> Stand
     for grant_id in body["grant_ids"]:
         held = standing.grants.get(GrantId(grant_id))
         if held is not None:
-            uses = held.uses | {video} if reserve else held.uses - {video}
-            standing = _with(standing, replace(held, uses=uses))
+            spent = held.spent.set(video, None) if reserve else _without(held.spent, video)
+            standing = _with(standing, replace(held, spent=spent))
     return standing
 
 
 def _with(standing: Standing, held: GrantStanding) -> Standing:
-    return replace(standing, grants={**standing.grants, held.grant.id: held})
+    return replace(standing, grants=Map(standing.grants).set(held.grant.id, held))
+
+
+def _without(spent: Map[VideoId, None], video: VideoId) -> Map[VideoId, None]:
+    return spent.delete(video) if video in spent else spent
+
+
+def _give(standing: Standing, grant: Grant, index: LeafIndex) -> Standing:
+    before = standing.given.get(grant.grantee)
+    still = list(before.open) if before is not None else []
+    insort(still, (grant.expires, index, grant.id))
+    given = Map(standing.given).set(grant.grantee, _Given(grant.id, tuple(still)))
+    return replace(standing, given=given)
+
+
+def _end(standing: Standing, held: GrantStanding) -> Standing:
+    before = standing.given[held.grant.grantee]
+    still = tuple(one for one in before.open if one[2] != held.grant.id)
+    return replace(standing, given=Map(standing.given).set(held.grant.grantee, replace(before, open=still)))

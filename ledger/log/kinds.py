@@ -15,6 +15,7 @@ of the kind may be about. Statements of the service about itself are :mod:`ledge
 | `approval`   | the owner's word on one draft                                      |
 | `takedown`   | a notice about a clip, and what was done about it                  |
 | `erasure`    | everything else about this person has been destroyed               |
+| `standing`   | operators suspended an app, or let it back in                      |
 """
 
 from collections.abc import Mapping
@@ -47,6 +48,7 @@ KINDS: tuple[EntryKind, ...] = (
     _kind("approval", "depicted requester", "video_id approved"),
     _kind("takedown", "depicted requester notifier", "video_id notice action"),
     _kind("erasure", "owner", "cameo_id"),
+    _kind("standing", "requester", "app_id suspended operators reason"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 

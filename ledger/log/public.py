@@ -11,23 +11,37 @@ EdDSA) in deterministic CBOR (RFC 8949 §4.2); in diagnostic notation:
                6: assignments}        assignments = (tag[32] ‖ u16be (index - first))…, ascending by tag
     keys      {1: role, 2: new public key, 3: signature by the new key, 4: old public key, 5: signature by the old}
               4 and 5 are null for the first key of a role
-    policies  {1: policy set hash, 2: Unix time}
+    policies  {1: policy set hash, 2: Unix time, 3: share, 4: hash of the set in force, 5: signatures, 6: number}
+              hashes in hex; share in ‰ of the apps; signatures = [[operator's public key, signature]…],
+              ascending by key; 4 is null for the first change, which is number 0
 
     signed by both keys    "countersign/key/v1" ‖ 00 ‖ CBOR [log origin, role, new public key, old public key]
     digest of the table    SHA-256 of CBOR [[role, public key, counts from this leaf on], …], oldest first
+    signed by operators    SHA-256("countersign/policies/v1" ‖ 00 ‖ RFC 8785 of
+                           {"number": …, "origin": …, "policies": …, "previous": …, "share": …})
 
 **An epoch** is the last leaf of every published checkpoint. It gives each entry since the epoch before it its
 tags, and carries the root of the map of all tags ever assigned (:mod:`ledger.log.prefixmap`), so that "there is
 no tag t" can be proven under a checkpoint. **A key** changes by a statement that the old and the new one sign;
 from the next leaf on the old one counts for nothing. (The first key of a role counts from its own leaf on.)
+
+**A policy set** comes into force by a change that operators sign, so that the service alone can not swap the rules;
+from the next leaf on it decides. With share 1000 it decides for every app; with less it is the *incoming* set, beside
+the one in force; with 0 the incoming set is dropped. A signed change is good for one place only: it names the log,
+the set in force there, and how many changes came before. Whose the keys are that sign, the log does not say: a
+reader knows the operators from elsewhere. The first change of a log may be unsigned; there is nothing it replaces.
+(Earlier versions wrote only {1, 2}, which puts nothing in force. That may stand before the first change.)
 """
 
+import re
 import struct
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
 import cbor2
@@ -37,6 +51,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ledger.canonical import canonical, challenge
 from ledger.errors import LogError
 from ledger.ids import Digest, LeafIndex
 from ledger.keys import Rotated, SigningKey
@@ -49,8 +64,17 @@ EPOCH_LEAVES = 1 << 16
 LAST_SECOND = 253_402_300_799
 """Of the year 9999: what comes later no calendar prints."""
 
+POLICIES_TAG = "countersign/policies/v1"
+WHOLE = 1_000
+"""The share of a policy set that decides for every app."""
+SIGNERS = 32
+"""At most so many operators sign one change of the policies."""
+
 _ASSIGNMENT = struct.Struct(">32sH")
 _KEY_TAG = b"countersign/key/v1\x00"
+_HASH = re.compile(r"[0-9a-f]{64}")
+_ANNOUNCED = {1, 2}
+"""Fields of a `policies` leaf as it was before there were changes."""
 _KEY_BYTES: Mapping[Rotated, int] = {"service": 32, "log": 32, "receipt": 65}
 
 
@@ -223,6 +247,153 @@ def _verify(public: bytes, signature: bytes, message: bytes) -> None:
             point.verify(utils.encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
     except (InvalidSignature, ValueError) as error:
         raise LogError("log.keys", "a signature in a key statement does not verify") from error
+
+
+# --- policies -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Which policy sets decide at one place in the log."""
+
+    current: str
+    incoming: str | None
+    """Beside the current set, while it is rolled out."""
+    share: int
+    """Of the apps, in ‰, that the incoming set decides for; 0 without one."""
+    changes: int = 1
+    """How many there have been: the number of the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """One `policies` statement, in force from the leaf after it on."""
+
+    policies: str
+    """SHA-256 of the set, in hex."""
+    time: int
+    """Unix seconds, by the service's clock; the operators do not sign it."""
+    share: int
+    previous: str | None
+    number: int
+    signatures: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    """(operator's public key, Ed25519 signature), ascending by key."""
+
+    @classmethod
+    def first(cls, policies: str, *, at: datetime) -> "PolicyChange":
+        """The change that begins a log's policies, and needs no operator."""
+        return cls(policies, int(at.timestamp()), WHOLE, None, 0)
+
+    @classmethod
+    def following(cls, before: InForce, policies: str, *, share: int = WHOLE, at: datetime) -> "PolicyChange":
+        """The next change, for operators to sign."""
+        return cls(policies, int(at.timestamp()), share, before.current, before.changes)
+
+    def statement(self, origin: str) -> bytes:
+        """What an operator signs, by its :func:`~ledger.canonical.challenge` under `POLICIES_TAG`."""
+        return canonical(
+            {
+                "number": self.number,
+                "origin": origin,
+                "policies": self.policies,
+                "previous": self.previous,
+                "share": self.share,
+            }
+        )
+
+    def sign(self, origin: str, key: Ed25519PrivateKey) -> "PolicyChange":
+        """The same change with one operator's signature more."""
+        signature = key.sign(challenge(POLICIES_TAG, self.statement(origin)))
+        return self.bearing(key.public_key().public_bytes_raw(), signature)
+
+    def bearing(self, public: bytes, signature: bytes) -> "PolicyChange":
+        """The same change with a signature made elsewhere, in the place of an earlier one by this key."""
+        signatures = {**dict(self.signatures), public: signature}
+        return replace(self, signatures=tuple(sorted(signatures.items())))
+
+    def payload(self) -> dict[int, Any]:
+        signatures = [list(pair) for pair in self.signatures]
+        return {
+            1: self.policies,
+            2: self.time,
+            3: self.share,
+            4: self.previous,
+            5: signatures,
+            6: self.number,
+        }
+
+    @classmethod
+    def parse(cls, payload: Mapping[int, Any], origin: str) -> "PolicyChange":
+        """Every signature verifies, and all but the first change bear one. Raises LogError.
+
+        That the change continues what is in force is for :meth:`after` to say.
+        """
+        values: list[Any] = [payload.get(key) for key in range(1, 7)]
+        policies, time, share, previous, signatures, number = values
+        if (
+            set(payload) != {1, 2, 3, 4, 5, 6}
+            or any(type(value) is not int for value in (time, share, number))
+            or not (0 <= time <= LAST_SECOND and 0 <= share <= WHOLE and 0 <= number < 2**53)
+            or not _is_hash(policies)
+            or not (previous is None or _is_hash(previous))
+            or not _are_signatures(signatures)
+        ):
+            raise _refused("the statement is not in the form it should have")
+        if (previous is None) != (number == 0) or (previous is None and share != WHOLE):
+            raise _refused("only the first change replaces no set, and it decides for every app at once")
+        if previous == policies:
+            raise _refused("the set it names is the one in force")
+        change = cls(policies, time, share, previous, number, tuple((key, made) for key, made in signatures))
+        # Unsigned, the service alone could swap the rules it answers to.
+        if previous is not None and not change.signatures:
+            raise _refused("no operator has signed it")
+        digest = challenge(POLICIES_TAG, change.statement(origin))
+        for public, signature in change.signatures:
+            try:
+                Ed25519PublicKey.from_public_bytes(public).verify(signature, digest)
+            except (InvalidSignature, ValueError) as error:
+                raise _refused("an operator's signature does not verify") from error
+        return change
+
+    def after(self, before: InForce | None) -> InForce:
+        """What is in force after this change. Raises LogError when it was not meant for this place."""
+        # The number: else a roll-out that was cancelled could be brought back by its old signatures.
+        if (self.number, self.previous) != ((before.changes, before.current) if before else (0, None)):
+            raise _refused("it was signed for another place in the log")
+        if self.share == WHOLE:
+            return InForce(self.policies, None, 0, self.number + 1)
+        if before is None or (self.share == 0 and before.incoming != self.policies):
+            raise _refused("the set it drops is not being rolled out")
+        incoming = self.policies if self.share else None
+        return InForce(before.current, incoming, self.share, self.number + 1)
+
+
+def policies_after(before: InForce | None, payload: Mapping[int, Any], origin: str) -> InForce | None:
+    """What is in force after a `policies` leaf. Raises LogError."""
+    if set(payload) != _ANNOUNCED:
+        return PolicyChange.parse(payload, origin).after(before)
+    if before is not None:
+        raise _refused("a set is only announced, after there were changes that operators sign")
+    return None
+
+
+def _is_hash(value: object) -> bool:
+    return type(value) is str and _HASH.fullmatch(value) is not None
+
+
+def _are_signatures(value: object) -> bool:
+    if type(value) is not list or len(value) > SIGNERS:
+        return False
+    for pair in value:
+        if type(pair) is not list or [type(one) for one in pair] != [bytes, bytes]:
+            return False
+        if [len(one) for one in pair] != [32, 64]:
+            return False
+    return all(left[0] < right[0] for left, right in pairwise(value))
+
+
+def _refused(why: str) -> LogError:
+    return LogError("log.policies", f"the change of policies does not count: {why}")
 
 
 # --- leaves -------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ Rules, each checked by :meth:`Replica.extend` for every leaf:
 6. No tag is ever assigned twice.
 7. The map root in an epoch is the root over all tags assigned so far; the key digest is that of the key table.
 8. An epoch's time is not before that of the one before it.
+9. The policy set changes by a statement that operators sign (but for the first), numbered without a gap, which names
+   the set in force at its place. A roll-out that is dropped is the one under way.
 
 Rules 6 and 7 need the map, and :func:`assigned` checks them. A monitor, who needs no map to prove from, gives its
 own way to check them.
@@ -38,12 +40,14 @@ from ledger.log.public import (
     EPOCH_TAGS,
     Assignment,
     Epoch,
+    InForce,
     KeyChange,
     KeyTable,
     Public,
     make_public,
     open_public,
     parse_public,
+    policies_after,
 )
 
 _AFTER_HEAD = 32 + 2 + 64
@@ -60,6 +64,7 @@ class Covered:
     epoch: Epoch | None = None
     epoch_leaf: bytes = b""
     keys: KeyTable = field(default_factory=KeyTable)
+    policies: InForce | None = None
 
     @property
     def time(self) -> int:
@@ -122,6 +127,7 @@ class Replica:
         self.origin = origin
         self.tree = Tree()
         self.keys = KeyTable()
+        self.policies: InForce | None = None
         self._covered = [Covered()]
         self.needed: frozenset[int] = frozenset()
         """Sizes that :meth:`covered` will be asked for, beside the newest ones."""
@@ -154,7 +160,7 @@ class Replica:
         `hashes`: theirs, of a caller who has computed them.
         """
         known = [leaf_hash(leaf) for leaf in leaves] if hashes is None else hashes
-        before = self.keys, list(self._covered), list(self._entries), self._form
+        before = self.keys, self.policies, list(self._covered), list(self._entries), self._form
         start = self.size
 
         def hash_at(index: int) -> bytes:
@@ -163,7 +169,7 @@ class Replica:
         try:
             self._read(start, leaves, hash_at)
         except BaseException:
-            self.keys, self._covered, self._entries, self._form = before
+            self.keys, self.policies, self._covered, self._entries, self._form = before
             raise
         self.tree.extend(known)
 
@@ -178,7 +184,7 @@ class Replica:
     def grow(self, growth: "Growth") -> None:
         """Take over what has become durable, and was made by :class:`Growth` to keep the rules."""
         self.tree.extend([leaf_hash(leaf) for leaf in growth.leaves])
-        self.keys = growth.keys
+        self.keys, self.policies = growth.keys, growth.policies
         self._remember(growth.covered)
         self._entries, self._form = [], None
 
@@ -212,7 +218,8 @@ class Replica:
                     self.keys = self.keys.changed(KeyChange.parse(public.payload, self.origin), index)
                     self._form = None
                 case "policies":
-                    pass
+                    # 9.
+                    self.policies = policies_after(self.policies, public.payload, self.origin)
         except Violation:
             raise
         except LogError as error:
@@ -262,7 +269,7 @@ class Replica:
             raise broken("time", "lies before the one before it")
         # 6., 7.
         grown = self._assign(head.map, epoch, index, leaf, hash_at)
-        self._remember(Covered(index + 1, grown, epoch, leaf, self.keys))
+        self._remember(Covered(index + 1, grown, epoch, leaf, self.keys, self.policies))
         self._entries = []
 
     def _remember(self, covered: Covered) -> None:
@@ -284,11 +291,13 @@ class Growth:
     assignments: list[Assignment] = field(default_factory=list)
     """Of entries that no epoch covers yet."""
     keys: KeyTable = field(init=False)
+    policies: InForce | None = field(init=False)
     covered: Covered = field(init=False)
     time: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.keys, self.covered, self.time = self.base.keys, self.base.head, self.base.head.time
+        self.keys, self.policies = self.base.keys, self.base.policies
+        self.covered, self.time = self.base.head, self.base.head.time
 
     @property
     def size(self) -> int:
@@ -300,10 +309,10 @@ class Growth:
 
     def mark(self) -> "Mark":
         """Where an operation begins, so that one that fails can be taken back. No epoch ends inside an operation."""
-        return len(self.leaves), len(self.assignments), self.keys, self.time, self.service
+        return len(self.leaves), len(self.assignments), self.keys, self.policies, self.time, self.service
 
     def reset(self, mark: "Mark") -> None:
-        leaves, assignments, self.keys, self.time, self.service = mark
+        leaves, assignments, self.keys, self.policies, self.time, self.service = mark
         del self.leaves[leaves:], self.assignments[assignments:]
 
     def add(self, leaf: bytes, tags: Sequence[bytes], time: int) -> LeafIndex:
@@ -352,8 +361,8 @@ class Growth:
         index = LeafIndex(self.size)
         self.leaves.append(leaf)
         self.assignments.clear()
-        self.covered = Covered(index + 1, grown, epoch, leaf, self.keys)
+        self.covered = Covered(index + 1, grown, epoch, leaf, self.keys, self.policies)
         return index, epoch, leaf
 
 
-Mark = tuple[int, int, KeyTable, int, Ed25519PrivateKey]
+Mark = tuple[int, int, KeyTable, InForce | None, int, Ed25519PrivateKey]

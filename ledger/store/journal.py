@@ -6,6 +6,7 @@ the tag `t_n` of their list. That every one of them is there is checked at each 
 person's count, and no tag beyond it in the log's map. So hiding a row, or turning the count back, is noticed.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from contextlib import suppress
@@ -26,7 +27,16 @@ from ledger.keys import Rotated, SigningKey, Wrapping, list_key, new_person_key,
 from ledger.log.leaf import Opening
 from ledger.log.merkle import MAX_SIZE
 from ledger.log.prefixmap import PrefixMap
-from ledger.log.public import Epoch, KeyChange, Kind, make_public, parse_public
+from ledger.log.public import (
+    Epoch,
+    InForce,
+    KeyChange,
+    Kind,
+    PolicyChange,
+    make_public,
+    parse_public,
+    policies_after,
+)
 from ledger.log.replica import Growth, Replica
 from ledger.store.records import Place
 from ledger.store.sealing import Entry, Sealed, Share, open_record, seal_entries
@@ -204,6 +214,16 @@ class Journal:
             growth.service = new
         return index
 
+    def activate(self, change: PolicyChange, *, at: datetime) -> LeafIndex:
+        """Put a policy set in force from the next leaf on. Raises LogError for a change that does not count here."""
+        growth = self._growth()
+        payload = change.payload()
+        # Checked before it is durable: a log that breaks its own rule is one that no start opens again.
+        after = policies_after(growth.policies, payload, self._keys.origin)
+        index = self.append_public("policies", str(change.number), payload, at=at)
+        growth.policies = after
+        return index
+
     def end_epoch(self) -> None:
         """Close the epoch over what was appended; does nothing when there is nothing."""
         growth = self._growth()
@@ -271,6 +291,26 @@ class Journal:
             found.update(self.session.exec(query))
         return found
 
+    def policies(self) -> InForce | None:
+        """The policy sets in force as of this transaction; None before the first change."""
+        if isinstance(self._log, Growth):
+            return self._log.policies
+        head = self._log.head  # read once: while we look, the log may go on
+        if head.size == self.size():
+            return head.policies
+        # A reader of another state than the newest: the rows it sees, which are few, say the same.
+        return self.policies_at(LeafIndex(MAX_SIZE))
+
+    def policies_at(self, index: LeafIndex) -> InForce | None:
+        """The policy sets in force for the entry at `index`."""
+        in_force = None
+        query = select(LogEntry.leaf).where(LogEntry.kind == "policies", col(LogEntry.index) < index)
+        for leaf in self.session.exec(query.order_by(col(LogEntry.index))):
+            parsed = parse_public(leaf, self._keys.origin)
+            if parsed is not None:
+                in_force = policies_after(in_force, parsed[0].payload, self._keys.origin)
+        return in_force
+
     # -- one person's list ------------------------------------------------------------------------------
 
     def entries(self, subject_id: str, kinds: Iterable[str] | None = None, *, start: int = 0) -> list[Opened]:
@@ -280,6 +320,13 @@ class Journal:
         """
         opened = self._list(self.held(subject_id), start)
         return opened if kinds is None else [one for one in opened if one.kind in set(kinds)]
+
+    def entries_since(self, subject_id: str, index: int, kinds: Iterable[str] | None = None) -> list[Opened]:
+        """As :meth:`entries`, from log index `index` on; what lies before is not read."""
+        held = self.held(subject_id)
+        # The n-th record about somebody stands before the next one in the log, too.
+        start = bisect_left(range(held.count), index, key=lambda n: self._nth(held, n).index)
+        return self.entries(subject_id, kinds, start=start)
 
     def entry_at(self, subject_id: str, index: LeafIndex) -> Opened | None:
         """The entry at `index` as this subject may read it; None when it is not about them."""
@@ -372,6 +419,13 @@ class Journal:
         if len(rows) != len(tags) or (known is not None and known.get(tag_of(key, held.count)) is not None):
             raise _hidden(held.subject_id)
         return [_opened(held, tag, rows[tag]) for tag in tags]
+
+    def _nth(self, held: Held, n: int) -> Opened:
+        tag = tag_of(held.list_key, n)
+        row = self.session.get(Record, tag)
+        if row is None:
+            raise _hidden(held.subject_id)
+        return _opened(held, tag, row.sealed)
 
     def _map(self) -> PrefixMap | None:
         """All tags in the log as this transaction sees it; None for a reader of another state than the newest."""

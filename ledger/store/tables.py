@@ -126,7 +126,7 @@ class PersonSession(SQLModel, table=True):
 class Video(SQLModel, table=True):
     """One job of one app, and the clip it made. `object_key` is set by the release transaction, never before."""
 
-    __table_args__ = (Index(None, "app_id", "created_at", "id"),)
+    __table_args__ = (Index(None, "app_id", "created_at", "id"), Index(None, "app_id", "status"))
 
     id: str = Field(primary_key=True, max_length=64)
     app_id: str = Field(max_length=64, foreign_key="app.id")
@@ -156,3 +156,47 @@ class VideoGrant(SQLModel, table=True):
     grant_id: str = Field(primary_key=True, max_length=64, index=True)
     cameo_id: str = Field(max_length=64, index=True)
     person_id: str = Field(max_length=64)
+
+
+class PolicySet(SQLModel, table=True):
+    """The files of a policy set under its hash. Not trusted: whoever reads them hashes them again."""
+
+    __tablename__ = "policy_set"
+
+    sha256: str = Field(primary_key=True, max_length=64)
+    files: bytes = Field(sa_type=LargeBinary)
+    """Canonical JSON (RFC 8785) of {name: text}."""
+    added_at: int = Field(sa_type=BigInteger)
+    shadow: bool | None = Field(default=None, unique=True)
+    """True for the candidate that is evaluated beside the active set, else null: so there is at most one."""
+
+
+class Tally(SQLModel, table=True):
+    """How often something happened in a span of time. After `expires_at` it counts for nothing."""
+
+    name: str = Field(primary_key=True, max_length=160)
+    count: int = Field(sa_type=BigInteger)
+    expires_at: int = Field(sa_type=BigInteger, index=True)
+
+
+class OrderSignature(SQLModel, table=True):
+    """An operator's signature under an order that waits for another operator's. After `expires_at` it is nothing."""
+
+    __tablename__ = "order_signature"
+
+    statement: bytes = Field(primary_key=True, sa_type=LargeBinary)
+    """What was signed: 32 bytes."""
+    public_key: bytes = Field(primary_key=True, sa_type=LargeBinary)
+    signature: bytes = Field(sa_type=LargeBinary)
+    expires_at: int = Field(sa_type=BigInteger)
+
+
+class ShadowCount(SQLModel, table=True):
+    """How often the candidate in shadow answered so, and by which policy; `policy_id` is empty for every answer."""
+
+    __tablename__ = "shadow_count"
+
+    sha256: str = Field(primary_key=True, max_length=64)
+    outcome: str = Field(primary_key=True, max_length=16)
+    policy_id: str = Field(primary_key=True, max_length=96)
+    count: int = Field(sa_type=BigInteger)

@@ -8,20 +8,53 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
-from sqlalchemy import delete, literal, tuple_
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal, literal_column, tuple_, update
 from sqlmodel import SQLModel, col, select
 
-from ledger.errors import NotFound
+from ledger.canonical import canonical, parse
+from ledger.errors import InvalidStatement, NotFound
 from ledger.ids import CameoId, LeafIndex, PersonId, VideoId
 from ledger.reasons import Reason
 from ledger.store import tables
-from ledger.store.journal import About, Journal
+from ledger.store.journal import About, Journal, Opened
 from ledger.store.records import App, Cameo, Depicted, KeyHolder, Person, Video
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 
 ENDED = ("completed", "failed")
+RUNNING = ("queued", "in_progress")
+"""Every status that is not `ENDED`."""
 _PERSONAL = ("consent.", "minors.", "release.", "standing.")
 """Reasons that say something about one person, by the beginning of their ids."""
+# What every decision runs, built once, as in the journal.
+_VIDEOS, _SETS, _TALLIES, _SHADOWS = (
+    SQLModel.metadata.tables[name] for name in ("video", "policy_set", "tally", "shadow_count")
+)
+_SPELT: list[ColumnElement[str]] = [literal_column(f"'{status}'") for status in RUNNING]
+"""In the statement itself: as parameters they would be expanded anew each time it runs."""
+_RUNNING = (
+    select(func.count())
+    .select_from(_VIDEOS)
+    .where(_VIDEOS.c.app_id == bindparam("app"), _VIDEOS.c.status.in_(_SPELT))
+)
+_NAMED = _TALLIES.c.name == bindparam("named")
+_TALLY = select(_TALLIES.c.count).where(_NAMED, _TALLIES.c.expires_at > bindparam("now"))
+_COUNT = (
+    update(_TALLIES)
+    .where(_NAMED, _TALLIES.c.expires_at > bindparam("now"))
+    .values(count=_TALLIES.c.count + 1)
+    .returning(_TALLIES.c.count)
+)
+_COUNT_FIRST = insert(_TALLIES)
+_OVER = select(_TALLIES.c.name).where(_TALLIES.c.expires_at <= bindparam("now")).limit(2)
+# Two others for each that begins: so what is over never piles up, and no decision pays for many.
+_FORGET = delete(_TALLIES).where(_NAMED | _TALLIES.c.name.in_(_OVER))
+_SHADOW = select(_SETS.c.sha256).where(_SETS.c.shadow.is_(True))
+_COUNT_SHADOW = (
+    update(_SHADOWS)
+    .where(*(_SHADOWS.c[name] == bindparam(f"{name}_") for name in ("sha256", "outcome", "policy_id")))
+    .values(count=_SHADOWS.c.count + 1)
+    .returning(_SHADOWS.c.count)
+)
 R = TypeVar("R", App, Person, Cameo, Video, Depicted, KeyHolder)
 
 
@@ -61,10 +94,32 @@ class Transaction(Journal):
         self.new_subject(app.id)
         self.session.add(tables.App(**asdict(app)))
 
+    def apps(self) -> list[App]:
+        """Every app, oldest first."""
+        query = select(tables.App).order_by(col(tables.App.created_at), col(tables.App.id))
+        return [_record(App, row) for row in self.session.exec(query)]
+
+    def set_suspended(self, app_id: str, suspended: bool) -> None:
+        app = self.session.get(tables.App, app_id)
+        if app is None:
+            raise NotFound("app.unknown", f"there is no app `{app_id[:40]}`")
+        app.suspended = suspended
+        self.session.add(app)
+        self.session.flush()
+
+    def decisions_since(self, app_id: str, index: int) -> list[Opened]:
+        """An app's decisions from log index `index` on."""
+        return self.entries_since(app_id, index, ["decision"])
+
     def operator_key(self, operator_id: str) -> str | None:
         """The public key an operator signs enrolments with."""
         operator = self.session.get(tables.Operator, operator_id)
         return operator.public_key if operator else None
+
+    def operator_by_key(self, public_key: str) -> str | None:
+        """Whose key this is."""
+        query = select(tables.Operator.id).where(tables.Operator.public_key == public_key)
+        return self.session.exec(query).first()
 
     def register_operator(self, operator_id: str, public_key: str) -> None:
         """A new operator, or a new key of one we know."""
@@ -183,6 +238,112 @@ class Transaction(Journal):
     def unfinished_jobs(self) -> list[VideoId]:
         rows = self.session.exec(select(tables.Video.id).where(col(tables.Video.status).not_in(ENDED)))
         return [VideoId(row) for row in rows]
+
+    def running_jobs(self, app_id: str) -> int:
+        """How many of an app's jobs have not ended."""
+        self.session.flush()  # jobs may have begun or ended in this very operation
+        return int(self.session.connection().execute(_RUNNING, {"app": app_id}).scalar_one())
+
+    # -- policy sets ------------------------------------------------------------------------------------
+
+    def keep_policy_set(self, sha256: str, files: Mapping[str, bytes], *, at: datetime) -> None:
+        """Keep a set under its hash. One that is kept stays as it is, or becomes what it was if it was damaged."""
+        try:
+            kept = canonical({name: text.decode() for name, text in files.items()})
+        except UnicodeDecodeError as error:
+            raise InvalidStatement("policies.encoding", "a policy file is not UTF-8 text") from error
+        row = self.session.get(tables.PolicySet, sha256)
+        if row is None:
+            row = tables.PolicySet(sha256=sha256, files=kept, added_at=int(at.timestamp()))
+        row.files = kept
+        self.session.add(row)
+        self.session.flush()
+
+    def policy_set(self, sha256: str) -> dict[str, bytes] | None:
+        """The files kept under a hash, which the caller must find that they have; None where there are none."""
+        row = self.session.get(tables.PolicySet, sha256)
+        if row is None:
+            return None
+        try:
+            return {name: text.encode() for name, text in parse(row.files).items()}
+        except (InvalidStatement, AttributeError):
+            # What is damaged is as good as lost: whoever asks denies.
+            return None
+
+    def policy_sets(self) -> list[str]:
+        """The hash of every set that is kept, newest first."""
+        row = tables.PolicySet
+        return list(self.session.exec(select(row.sha256).order_by(col(row.added_at).desc(), row.sha256)))
+
+    def shadow(self) -> str | None:
+        """The candidate that is evaluated beside the active set."""
+        sha256: str | None = self.session.execute(_SHADOW).scalar()
+        return sha256
+
+    def set_shadow(self, sha256: str | None) -> None:
+        """Evaluate a kept set beside the active one, and count its answers anew; None for no set any more."""
+        if sha256 == self.shadow():
+            return
+        self.session.execute(update(_SETS).where(_SETS.c.shadow.is_not(None)).values(shadow=None))
+        if sha256 is None:
+            return
+        self.session.execute(delete(_SHADOWS).where(_SHADOWS.c.sha256 == sha256))
+        chosen = update(_SETS).where(_SETS.c.sha256 == sha256).values(shadow=True)
+        if self.session.execute(chosen.returning(_SETS.c.sha256)).first() is None:
+            raise NotFound("policies.unknown", f"no policy set `{sha256[:64]}` is kept here")
+
+    def count_shadow(self, sha256: str, outcome: str, policy_ids: Iterable[str]) -> None:
+        """One answer of the candidate more: counted by itself, and for each of the policies that made it."""
+        for policy_id in ("", *policy_ids):
+            # Cut to what the column holds: a candidate's long name must not fail a decision it has no part in.
+            key = {"sha256": sha256, "outcome": outcome, "policy_id": policy_id[:96]}
+            place = {f"{name}_": value for name, value in key.items()}
+            if self.session.execute(_COUNT_SHADOW, place).first() is None:
+                self.session.execute(insert(_SHADOWS), {**key, "count": 1})
+
+    def shadow_counts(self, sha256: str) -> list[tuple[str, str, int]]:
+        """(outcome, policy id, how often); under the empty id the number of answers with that outcome."""
+        row = _SHADOWS.c
+        query = select(row.outcome, row.policy_id, row.count).where(row.sha256 == sha256)
+        return [tuple(found) for found in self.session.execute(query.order_by(row.outcome, row.policy_id))]
+
+    # -- orders that wait for a second operator ---------------------------------------------------------
+
+    def sign_order(self, statement: bytes, public_key: bytes, signature: bytes, *, expires_at: int) -> None:
+        """Keep a signature under `statement` until `expires_at`."""
+        row = tables.OrderSignature(
+            statement=statement, public_key=public_key, signature=signature, expires_at=expires_at
+        )
+        self.session.merge(row)
+        self.session.flush()
+
+    def order_signatures(self, statement: bytes, *, at: datetime) -> list[tuple[bytes, bytes]]:
+        """Public key and signature of everyone who signed it, and whose signature is still good."""
+        row = tables.OrderSignature
+        query = select(row).where(row.statement == statement, col(row.expires_at) > int(at.timestamp()))
+        return [(found.public_key, found.signature) for found in self.session.exec(query)]
+
+    def forget_order(self, statement: bytes) -> None:
+        row = tables.OrderSignature
+        self.session.exec(delete(row).where(col(row.statement) == statement))
+
+    # -- how often --------------------------------------------------------------------------------------
+
+    def tally(self, name: str, *, at: datetime) -> int:
+        """What :meth:`count` last returned for this name; 0 once its time is over."""
+        here = {"named": name, "now": int(at.timestamp())}
+        return int(self.session.connection().execute(_TALLY, here).scalar() or 0)
+
+    def count(self, name: str, *, at: datetime, life_s: int) -> int:
+        """Add one to a tally and return it. It begins at its first count, and is over `life_s` later."""
+        connection, now = self.session.connection(), int(at.timestamp())
+        here = {"named": name, "now": now}
+        counted = connection.execute(_COUNT, here).scalar()
+        if counted is None:
+            counted = 1
+            connection.execute(_FORGET, here)
+            connection.execute(_COUNT_FIRST, {"name": name, "count": counted, "expires_at": now + life_s})
+        return int(counted)
 
     # -- who is asking ----------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "approval": {"video_id": VIDEO, "approved": False},
     "takedown": {"video_id": VIDEO, "notice": "n", "action": "removed"},
     "erasure": {"cameo_id": CAMEO},
+    "standing": {"app_id": APP, "suspended": True, "operators": [["aa", "bb"]], "reason": "complaints"},
 }
 
 

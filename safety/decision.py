@@ -1,0 +1,279 @@
+"""One decision on one request: pure, so that it can be made again.
+
+From the facts about the request, the standing consent of everyone it names and a policy set, to an answer with its
+reasons and to the bodies of the entry that records it. The gate decides here at its place in the log; a precheck
+decides here and records nothing; a candidate set is asked here beside the active one; and an auditor decides here
+again, on what the ledger held at that place, and compares every byte.
+
+What each reader's record holds:
+
+    both        the request, its scores and by which classifier, the policy set, and `facts_digest`: over everything
+                the policies were asked about, with a key of the service, so that no reader can search it
+    requester   also what the app was told, whom it named, and the facts about itself and its inputs
+    depicted    also their own grant, and what they are told; of an allowed request nothing that the requester does
+                not know, who could else not show that it is on this person's list
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from ledger.consent.fold import GrantStanding, Standing
+from ledger.consent.grant import Grantee
+from ledger.ids import AppId, CameoId, PersonId, VideoId
+from ledger.reasons import Reason
+from safety.policy.engine import Engine, Reader, Ruling
+from safety.policy.facts import (
+    FIELDS,
+    CameoFacts,
+    GrantFacts,
+    JobFacts,
+    RequesterFacts,
+    RequestFacts,
+    as_json,
+    digest,
+)
+
+Kind = Literal["content", "consent", "output", "traffic"]
+_SHARED = ("action", "purpose", "audience", "modalities", "contexts", "scores")
+"""Facts about the request that everyone it concerns may read."""
+_OWN = tuple(name for name in FIELDS[RequestFacts] if name not in _SHARED)
+"""The rest of them, which only the requester's record holds."""
+_EVERYONE = Grantee(type="everyone", id="*")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is decided on, but for consent: the request as it was gathered."""
+
+    video_id: VideoId
+    prompt: str
+    screening: str
+    """The version of the classifier that scored the prompt."""
+    requester: RequesterFacts
+    request: RequestFacts
+    named: tuple[CameoId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Somebody the request names, and how their consent stands at this place in the log."""
+
+    cameo_id: CameoId
+    owner: PersonId | None
+    """None where nobody is left to tell: an unknown or erased likeness."""
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """The answer for one person: under which grant, or why not."""
+
+    person: Named
+    grant_id: str | None
+    ruling: Ruling
+    considered: tuple[CameoFacts, ...]
+    """The facts the policies were asked about, one for each grant tried, in order."""
+
+
+class Part(NamedTuple):
+    """Whom an entry is about, in what role, and the entry as they may read it."""
+
+    subject_id: str
+    role: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    asked: Asked
+    general: Ruling
+    consents: tuple[Consent, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """INVARIANT: everyone named must agree; one refusal refuses the clip."""
+        return self.general.allowed and all(consent.ruling.allowed for consent in self.consents)
+
+    @property
+    def policy_ids(self) -> tuple[str, ...]:
+        """Those that allowed it; or those, of every ruling that refused, that forbade it."""
+        rulings = (self.general, *(consent.ruling for consent in self.consents))
+        deciding = [ruling for ruling in rulings if ruling.allowed == self.allowed]
+        return tuple(sorted({policy for ruling in deciding for policy in ruling.policy_ids}))
+
+    @property
+    def kind(self) -> Kind:
+        content = {policy for policy in self.general.policy_ids if policy.startswith("prohibited.")}
+        return "content" if content - {"prohibited.unknown_face"} else "consent"
+
+    def reasons(self, reader: Reader = "requester") -> tuple[Reason, ...]:
+        """Everything that stands against the request, as this reader may know all of it."""
+        refusing = [consent.ruling for consent in self.consents if not consent.ruling.allowed]
+        if not self.general.allowed and not (refusing and self.general.policy_ids == (_SOMEONE_ELSE.id,)):
+            # That not everyone agrees says nothing beside the reasons of those who do not.
+            refusing.insert(0, self.general)
+        return _unique(reason for ruling in refusing for reason in ruling.reasons(reader))
+
+    def parts(self, facts_key: bytes) -> list[Part]:
+        """The entry that records it, for each of those it concerns. `facts_key`: :attr:`ledger.keys.Keyring.facts_key`."""
+        asked, request = self.asked, self.asked.request
+        shared = {name: value for name, value in _written(request).items() if name in _SHARED}
+        record: dict[str, Any] = {
+            "video_id": asked.video_id,
+            "app_id": asked.requester.app_id,
+            "allowed": self.allowed,
+            "prompt": asked.prompt,
+            "screening": asked.screening,
+            "policy_set": self.general.policy_set_hash,
+            "facts_digest": digest(
+                facts_key,
+                requester=as_json(asked.requester),
+                request=as_json(request),
+                considered=[[as_json(facts) for facts in c.considered] for c in self.consents],
+            ),
+            **shared,
+        }
+        told = self.reasons()
+        requester = Part(
+            asked.requester.app_id,
+            "requester",
+            {
+                **record,
+                "policy_ids": list(self.policy_ids) if self.allowed else sorted({r.id for r in told}),
+                "reasons": [reason.as_json() for reason in told],
+                "grant_ids": [c.grant_id for c in self.consents] if self.allowed else [],
+                "named": list(asked.named),
+                "facts": {
+                    "suspended": asked.requester.suspended,
+                    **{name: value for name, value in _written(request).items() if name in _OWN},
+                },
+            },
+        )
+        depicted = [self._part_of(consent, consent.person.owner, record) for consent in self.consents]
+        return [requester, *(one for one in depicted if one is not None)]
+
+    def _part_of(self, consent: Consent, owner: PersonId | None, record: dict[str, Any]) -> Part | None:
+        """What one person depicted reads: their own part, and nobody else's."""
+        if owner is None:
+            return None
+        alone = replace(self, consents=(consent,))
+        body = {
+            **record,
+            "cameo_id": consent.person.cameo_id,
+            "policy_ids": list(self.policy_ids if self.allowed else alone.policy_ids),
+            "reasons": []
+            if self.allowed
+            else [r.as_json() for r in alone.reasons("owner") or (_SOMEONE_ELSE,)],
+            "grant_ids": [consent.grant_id] if self.allowed else [],
+        }
+        return Part(owner, "depicted", body)
+
+
+_SOMEONE_ELSE = Reason(
+    "consent.quorum",
+    "someone else whom the request names has not agreed",
+    "nothing was made, and there is nothing for you to do",
+)
+
+
+def decide(engine: Engine, asked: Asked, people: Sequence[Named], *, at: datetime) -> Decision:
+    """The answer of one policy set. Asks nothing of the outside, and never raises."""
+    tried = [_considered(asked, person, at) for person in people]
+    # Asked together, as if everyone agreed: the facts they share are read once. Mostly that is all there is to ask.
+    first = [_use(asked, facts[0]) for facts in tried]
+    *rulings, general = engine.rulings(*first, _whole(asked, len(people)))
+    consents = tuple(
+        _consent(engine, asked, person, facts, ruling)
+        for person, facts, ruling in zip(people, tried, rulings, strict=True)
+    )
+    agreeing = sum(1 for consent in consents if consent.ruling.allowed)
+    if agreeing != len(people):
+        (general,) = engine.rulings(_whole(asked, agreeing))
+    return Decision(asked, general, consents)
+
+
+def _use(asked: Asked, cameo: CameoFacts) -> tuple[str, dict[str, Any]]:
+    return "use_likeness", {"requester": asked.requester, "cameo": cameo, "request": asked.request}
+
+
+def _whole(asked: Asked, agreeing: int) -> tuple[str, dict[str, Any]]:
+    job = JobFacts(asked.video_id, consenting=agreeing, recorded=False)
+    return "generate", {"requester": asked.requester, "job": job, "request": asked.request}
+
+
+def _considered(asked: Asked, person: Named, at: datetime) -> list[CameoFacts]:
+    """The facts about one person under each grant that could allow this; never none."""
+    app_id = asked.requester.app_id
+    candidates = person.standing.candidates(grantees_of(app_id), at)
+    held = [one for one in candidates if one.grant.cameo_id == person.cameo_id]
+    under: list[GrantStanding | None] = [*held] or [None]
+    return [cameo_facts(person, one, app_id, asked.video_id, at) for one in under]
+
+
+def _consent(
+    engine: Engine, asked: Asked, person: Named, tried: Sequence[CameoFacts], ruling: Ruling
+) -> Consent:
+    """The first of the person's grants that allows this, or the refusal that came closest to allowing it."""
+    rulings = [ruling]
+    while not rulings[-1].allowed and len(rulings) < len(tried):
+        rulings += engine.rulings(_use(asked, tried[len(rulings)]))
+    considered = tuple(tried[: len(rulings)])
+    if rulings[-1].allowed:
+        grant = considered[-1].grant
+        return Consent(person, grant.grant_id if grant else None, rulings[-1], considered)
+    return Consent(person, None, min(rulings, key=lambda one: len(one.findings)), considered)
+
+
+def grantees_of(app_id: AppId) -> tuple[Grantee, ...]:
+    """As whom an app may be granted something. Groups and persons are not resolved yet: nobody's, which denies."""
+    return Grantee.model_construct(type="app", id=app_id), _EVERYONE
+
+
+def cameo_facts(
+    person: Named, held: GrantStanding | None, app_id: AppId, video_id: VideoId, at: datetime
+) -> CameoFacts:
+    standing = person.standing
+    return CameoFacts(
+        cameo_id=person.cameo_id,
+        active=standing.active and standing.cameo_id == person.cameo_id,
+        erased=standing.erased,
+        minor=standing.minor(at),
+        guardian_consent=False,
+        blocks_requester=False,
+        grant=None if held is None else _grant_facts(held, standing, app_id, video_id, at),
+    )
+
+
+def _grant_facts(
+    held: GrantStanding, standing: Standing, app_id: AppId, video_id: VideoId, at: datetime
+) -> GrantFacts:
+    grant = held.grant
+    return GrantFacts(
+        grant_id=grant.id,
+        for_requester=grant.grantee in grantees_of(app_id),
+        offered_to_everyone=grant.grantee.type == "everyone",
+        started=grant.starts <= at,
+        expired=grant.expires <= at,
+        revoked=held.revoked_index is not None,
+        withdrawn=held.withdrawn,
+        modalities=frozenset(grant.modalities),
+        purposes=frozenset(grant.purposes),
+        actions=frozenset(grant.actions),
+        allowed_contexts=frozenset(grant.allowed_contexts),
+        forbidden_contexts=frozenset(grant.forbidden_contexts),
+        audience=grant.audience,
+        uses=len(held.spent),
+        max_uses=grant.max_uses,
+        approval=grant.approval,
+        approved=standing.approvals.get(video_id, False),
+    )
+
+
+def _written(facts: RequestFacts) -> dict[str, Any]:
+    return as_json(facts) or {}
+
+
+def _unique(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    return tuple(dict.fromkeys(reasons))
