@@ -25,17 +25,19 @@ from ledger.consent.statement import encode_key
 from ledger.errors import NotFound
 from ledger.ids import AppId, LeafIndex
 from ledger.keys import load_key
-from ledger.log.public import POLICIES_TAG, WHOLE, PolicyChange
+from ledger.log.public import POLICIES_TAG, WHOLE, InForce, PolicyChange
 from ledger.reasons import Reason
 from ledger.store.journal import About
 from ledger.store.transaction import Transaction
 from safety.errors import Refused
 from safety.policy.activation import archive
+from safety.policy.engine import Engine
 from safety.policy.facts import OperatorFacts, OrderFacts
 
 SIGNATURE_LIFE_S = 86_400
 STANDING_TAG = "countersign/standing/v1"
-Dangerous = frozenset({"operator.two_people", "operator.reinstate_alone"})
+DANGEROUS = frozenset({"operator.two_people", "operator.reinstate_alone"})
+"""The policies that only ask for a second operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def activate(
     files: Mapping[str, bytes],
     key: Ed25519PrivateKey,
     *,
-    compared_with: str,
+    compared_with: InForce | None,
     checked: bool,
     loosens: bool,
     share: int = WHOLE,
@@ -95,10 +97,16 @@ def activate(
     the one in force. Raises Refused when the policies in force forbid it.
     """
     at = service.clock()
+    if checked and share and not _can_be_followed(files):
+        raise Refused(
+            "policy.last",
+            "under this set not even two operators could activate another one, so it would stand for ever",
+            "let it permit `activate_policies` to two registered operators",
+        )
 
     def operation(tx: Transaction) -> Done | Waiting:
         before = tx.policies()
-        if before is None or before.current != compared_with:
+        if before is None or before != compared_with:
             raise Refused(
                 "policy.moved", "another set has come into force meanwhile", "check the candidate again"
             )
@@ -114,6 +122,13 @@ def activate(
         return Done(tx.activate(change, at=at), signed.operators)
 
     return service.ledger.transact(operation)
+
+
+def _can_be_followed(files: Mapping[str, bytes]) -> bool:
+    """Whether two operators could ever replace this set. Forbidding more takes one of them, and there is no way around."""
+    operator = OperatorFacts("anyone", registered=True)
+    order = OrderFacts("policies/next", seconded=True, checked=True, loosens=True)
+    return Engine.of(files).rule("activate_policies", operator=operator, order=order).allowed
 
 
 def stand(
@@ -192,12 +207,13 @@ def _sign(
         tx.forget_order(statement)
         names = tuple(sorted(name for name in known.values() if name is not None))
         return _Signed(tuple(sorted(valid.items())), names)
-    if operator is not None and set(ruling.policy_ids) <= Dangerous:
+    if operator is not None and set(ruling.policy_ids) <= DANGEROUS:
         tx.sign_order(
             statement, public, signatures[public], expires_at=int(at.timestamp()) + SIGNATURE_LIFE_S
         )
         return Waiting(ruling.reasons())
-    first = ruling.reasons()[0]
+    # What no second signature would mend comes first: else whoever may not sign at all is sent to find another.
+    first = min(ruling.reasons(), key=lambda reason: reason.id in DANGEROUS)
     raise Refused(first.id, first.sentence, first.remedy)
 
 

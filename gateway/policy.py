@@ -8,7 +8,7 @@ import csv
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import click
 
 from gateway.orders import Done, Waiting, activate, operator_key, stand
-from gateway.service import Service, open_service, seed_policies
+from gateway.service import Service, open_service
 from gateway.settings import Settings
 from ledger.errors import NotFound, Unavailable
 from ledger.ids import AppId, LeafIndex
@@ -120,10 +120,10 @@ def check_set(directory: Path, as_json: bool) -> None:
 
 
 def _checked(files: Mapping[str, bytes], table: bytes | None) -> Report:
-    shown = sys.stderr.isatty()
+    watched = sys.stderr.isatty()
 
     def progress(done: int, total: int) -> None:
-        if shown:
+        if watched:
             click.echo(f"\rmutants  {done} of {total}", nl=done == total, err=True)
 
     return check(files, table, progress=progress)
@@ -136,7 +136,6 @@ def _checked(files: Mapping[str, bytes], table: bytes | None) -> Report:
 def diff(old: str, new: str, as_json: bool) -> None:
     """What NEW would allow or deny that OLD does not, with an example of each."""
     with _open() as service:
-        seed_policies(service)
         before, after = _named(service, old), _named(service, new)
     found = compare(before.policies, after.policies)
     if as_json:
@@ -164,7 +163,6 @@ def activate_set(candidate: str, key_file: Path, share: int) -> None:
     """
     key = operator_key(key_file)
     with _open() as service:
-        seed_policies(service)
         new, active = _named(service, candidate), _named(service, "active")
         files, table = new.files, new.table
         if table is None and not _is_folder(candidate):
@@ -172,29 +170,53 @@ def activate_set(candidate: str, key_file: Path, share: int) -> None:
             table = _folder(service.settings.policies).table
         if cedar.set_hash(files) == cedar.set_hash(active.files):
             raise Refused("policy.in_force", "this policy set is in force already", "nothing to do")
-        if share == 0:
-            # Back to what is in force already: nothing to find out about it.
-            checked, loosens = True, False
-        else:
+        with service.ledger.reading() as tx:
+            in_force = tx.policies()
+        checked = True
+        if share:
             report = _checked(files, table)
             for line in report.lines():
                 click.echo(line)
             checked = report.passed
-            loosens = not checked or _loosens(active.policies, cedar.Policies(files))
         order = partial(
             activate,
-            compared_with=cedar.set_hash(active.files),
+            compared_with=in_force,
             checked=checked,
-            loosens=loosens,
+            loosens=not checked or max(map(_loosens, _moves(service, new, share)), default=False),
             share=share,
         )
         _carry_out(lambda: order(service, files, key), f"policy set {cedar.set_hash(files)[:16]}…")
 
 
-def _loosens(active: cedar.Policies, candidate: cedar.Policies) -> bool:
-    """Says what the candidate would change. What can not be compared counts as loosening."""
+def _moves(service: Service, new: _Set, share: int) -> Iterator[tuple[cedar.Policies | None, cedar.Policies]]:
+    """From which set to which other one some app would come: a roll-out that shrinks or ends moves apps back.
+
+    None: from a set that is lost, under which they are denied everything.
+    """
+    active = _named(service, "active")
+    with service.ledger.reading() as tx:
+        in_force = tx.policies()
+        # Not believed under its name: a weaker one in its place would make every move away from it look harmless.
+        incoming = service.sets.of(tx, in_force.incoming) if in_force and in_force.incoming else None
+    if share:
+        yield active.policies, new.policies
+    if in_force is None or incoming is None:
+        return
+    other = in_force.incoming != cedar.set_hash(new.files)
+    if share < in_force.share or (other and share < WHOLE):
+        yield incoming.policies, active.policies
+    if share and other:
+        yield incoming.policies, new.policies
+
+
+def _loosens(move: tuple[cedar.Policies | None, cedar.Policies]) -> bool:
+    """Says what a move would change. What can not be compared counts as loosening."""
+    before, after = move
+    if before is None:
+        click.echo("the set on its way in is lost, so its apps are denied everything: any other allows more")
+        return True
     try:
-        found = compare(active, candidate)
+        found = compare(before, after)
     except CheckUnavailable as error:
         click.echo(f"{error.reason.sentence}: nobody can say that it allows no more")
         return True
@@ -221,13 +243,11 @@ def _carry_out(order: Callable[[], Done | Waiting], what: str) -> None:
 @policy.command()
 def status() -> None:
     """Which sets are in force, rolled out, or in shadow."""
-    with _open() as service:
-        seed_policies(service)
-        with service.ledger.reading() as tx:
-            in_force, shadow = tx.policies(), tx.shadow()
-            counts = tx.shadow_counts(shadow) if shadow else []
-            named = [one for one in (in_force.current, in_force.incoming) if one] if in_force else []
-            lost = [one for one in named if service.sets.of(tx, one).policies is None]
+    with _open() as service, service.ledger.reading() as tx:
+        in_force, shadow = tx.policies(), tx.shadow()
+        counts = tx.shadow_counts(shadow) if shadow else []
+        named = [one for one in (in_force.current, in_force.incoming) if one] if in_force else []
+        lost = [one for one in named if service.sets.of(tx, one).policies is None]
     if in_force is None:
         raise Unavailable("policy.none", "no policy set is in force", "mend the policies and start again")
     click.echo(f"in force  {in_force.current}")
@@ -286,7 +306,6 @@ def shadow_set(candidate: str | None, off: bool) -> None:
 def replay_set(candidate: str, since: str, csv_file: Path | None) -> None:
     """What CANDIDATE would have made of the decisions on record."""
     with _open() as service:
-        seed_policies(service)
         engine = Engine.of(_named(service, candidate).files)
         if engine.policies is None:
             raise Unavailable(
@@ -377,7 +396,6 @@ def reinstate(app: str, key_file: Path, reason: str) -> None:
 def _stand(app: str, key_file: Path, reason: str, *, suspended: bool) -> None:
     key = operator_key(key_file)
     with _open() as service:
-        seed_policies(service)
         _carry_out(
             lambda: stand(service, AppId(app), key, suspended=suspended, reason=reason),
             f"{app} is {'suspended' if suspended else 'reinstated'}",

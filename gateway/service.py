@@ -95,7 +95,7 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         stamper = Stamper(
             keyring.watermark, Signer(authority, tsa_url), anchors, settings.origin, settings.url
         )
-        yield Service(
+        service = Service(
             settings=settings,
             clock=clock,
             keyring=keyring,
@@ -107,6 +107,8 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             anchors_pem=anchors,
             pipeline=Pipeline(gate, {renderer.name: renderer}, stamper, objects, home / "work", clock),
         )
+        _seed_policies(service)
+        yield service
 
 
 @contextmanager
@@ -117,7 +119,6 @@ def running_jobs(service: Service) -> Iterator[None]:
     with TemporaryDirectory(prefix="canary-") as directory:
         stamper = service.pipeline.stamper
         canary(stamper.signer, stamper.anchors_pem, Path(directory), at=service.clock())
-    seed_policies(service)
     service.pipeline.launch(service.settings.jobs_database, concurrency=service.settings.renders_at_once)
     stop = threading.Event()
     rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
@@ -130,7 +131,7 @@ def running_jobs(service: Service) -> Iterator[None]:
         service.pipeline.close()
 
 
-def seed_policies(service: Service) -> None:
+def _seed_policies(service: Service) -> None:
     """The first set of a log comes into force with its first start; every later one by :mod:`gateway.orders`."""
     engine, at = Engine.load(service.settings.policies), service.clock()
     if engine.policies is None:

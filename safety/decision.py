@@ -17,6 +17,7 @@ What each reader's record holds:
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from ledger.consent.fold import GrantStanding, Standing
@@ -111,10 +112,14 @@ class Decision:
     def reasons(self, reader: Reader = "requester") -> tuple[Reason, ...]:
         """Everything that stands against the request, as this reader may know all of it."""
         refusing = [consent.ruling for consent in self.consents if not consent.ruling.allowed]
-        if not self.general.allowed and not (refusing and self.general.policy_ids == (_SOMEONE_ELSE.id,)):
-            # That not everyone agrees says nothing beside the reasons of those who do not.
-            refusing.insert(0, self.general)
-        return _unique(reason for ruling in refusing for reason in ruling.reasons(reader))
+        told = [reason for ruling in refusing for reason in ruling.reasons(reader)]
+        general = self.general.reasons(reader)
+        if refusing:
+            # That not everyone agrees says nothing beside the reasons of those who do not; and to one of them it
+            # would say that somebody else has refused, which may be false.
+            alone = self.general.policy_ids == (_SOMEONE_ELSE.id,)
+            general = () if alone else tuple(one for one in general if one.id != _SOMEONE_ELSE.id)
+        return _unique((*general, *told))
 
     def parts(self, facts_key: bytes) -> list[Part]:
         """The entry that records it, for each of those it concerns. `facts_key`: :attr:`ledger.keys.Keyring.facts_key`."""
@@ -174,7 +179,7 @@ class Decision:
 _SOMEONE_ELSE = Reason(
     "consent.quorum",
     "someone else whom the request names has not agreed",
-    "nothing was made, and there is nothing for you to do",
+    "nothing is shown, and there is nothing for you to do",
 )
 
 
@@ -226,6 +231,7 @@ def _consent(
     return Consent(person, None, min(rulings, key=lambda one: len(one.findings)), considered)
 
 
+@lru_cache(maxsize=1000)
 def grantees_of(app_id: AppId) -> tuple[Grantee, ...]:
     """As whom an app may be granted something. Groups and persons are not resolved yet: nobody's, which denies."""
     return Grantee.model_construct(type="app", id=app_id), _EVERYONE

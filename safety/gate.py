@@ -11,7 +11,7 @@ denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ledger.canonical import sha256
 from ledger.consent.fold import Standing
 from ledger.consent.grant import Audience, Modality, Purpose
-from ledger.ids import AppId, CameoId, VideoId
+from ledger.ids import AppId, CameoId, GrantId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
 from ledger.reasons import Reason
@@ -134,13 +134,19 @@ class Gate:
         self, tx: Transaction, request: GenerationRequest, gathered: "_Gathered", at: datetime
     ) -> Allowed | Denied:
         # The time the entry will bear, to the second it is written with: whoever decides again has no other.
+        for window_s in (MINUTE_S, DAY_S):
+            # By the clock it is looked up with, which the log's own time may be ahead of.
+            tx.count(_window("ask", request.app_id, window_s, at), at=at, life_s=window_s)
         at = tx.dated(at).replace(microsecond=0)
         asked = _asked(tx, request, gathered)
         people = _people(tx, asked.named)
         decision = decide(self.sets.engine(tx, request.app_id), asked, people, at=at)
-        index = tx.append("decision", request.video_id, [About(*part) for part in decision.parts(self.ledger.keyring.facts_key)], at=at)
-        for window_s in (MINUTE_S, DAY_S):
-            tx.count(_window("ask", request.app_id, window_s, at), at=at, life_s=window_s)
+        index = tx.append(
+            "decision",
+            request.video_id,
+            [About(*part) for part in decision.parts(self.ledger.keyring.facts_key)],
+            at=at,
+        )
         self.sets.watch(tx, decision, people, at=at)
         if not decision.allowed:
             return Denied(decision.reasons(), decision.kind)
@@ -312,9 +318,11 @@ class Gate:
         if not job.recorded:
             # What a permit of somebody else's making says of people is not for its bearer.
             return Denied(general.reasons() or (_UNRECORDED,), "consent")
-        if general.policy_ids != _QUORUM:
+        if general.allowed and agreeing == len(permit.uses):
+            return None
+        if not refusals or general.policy_ids != _QUORUM:
             refusals += general.reasons()
-        return Denied(_unique(refusals), "consent") if refusals else None
+        return Denied(_unique(refusals), "consent")
 
     def may_read(self, tx: Transaction, reader: ReaderFacts, about: ListFacts) -> Denied | None:
         """None when everything recorded about this person may be shown to whoever asks."""
@@ -337,7 +345,7 @@ class Gate:
             quarantined=False,
             taken_down=False,
             viewer_is_requester=video.app_id == viewer,
-            ledger_ok=True,
+            ledger_ok=_as_released(tx, video, {use.grant_id for use in uses}),
         )
         shown = list[CameoFacts | None]()
         for use in uses:
@@ -427,6 +435,15 @@ def _permit_facts(permit: Permit) -> RequestFacts:
         do_not_generate_matches=0,
         ledger_ok=True,
     )
+
+
+def _as_released(tx: Transaction, video: Video, grants: Collection[GrantId]) -> bool:
+    """Whether the rows name the same people as the release did: who was in the clip is asked, not believed."""
+    release = tx.find("release", video.id)
+    if release is None:
+        return video.object_key is None
+    entry = tx.entry_at(video.app_id, release.index)
+    return entry is not None and set(entry.body["grant_ids"]) == set(grants)
 
 
 def _window(what: str, app_id: AppId, length_s: int, at: datetime) -> str:

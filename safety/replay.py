@@ -23,9 +23,11 @@ from ledger.log.leaf import Opening, commit, commitments_preimage
 from ledger.store.journal import Opened
 from ledger.store.transaction import Transaction
 from safety.decision import Asked, Decision, Named, decide
+from safety.errors import InvalidInput
 from safety.policy.activation import Activated, Outcome, chosen, difference
 from safety.policy.engine import Engine
 from safety.policy.facts import RequesterFacts, RequestFacts, from_json
+from safety.prompt import screen
 
 _DIGITS = 18
 
@@ -86,10 +88,36 @@ def redecide(tx: Transaction, sets: Activated, entry: str, *, facts_key: bytes) 
             differs.append(f"the entry is not on the list of `{part.body.get('cameo_id', subject)}`")
             continue
         openings.append(held.opening)
+        if held.body["at"] != opened.body["at"]:
+            differs.append(f"`{part.role}`: `at`")
         differs += [f"`{part.role}`: `{name}`" for name in _unlike(held.body, part.body)]
+    before, over = tx.epoch_times(index)
+    if not before <= at.timestamp() <= over:
+        differs.append("its time is not between those of the log before and after it")
+    differs += _untrue(tx, decision.asked, index)
     if not _committed(tx, index, openings):
         differs.append("what is stored is not what the leaf in the log was made over")
     return Redecided(index, at, decision, tuple(differs))
+
+
+def _untrue(tx: Transaction, asked: Asked, index: LeafIndex) -> list[str]:
+    """What the app's own record says that elsewhere is otherwise: how the app stood, and how its prompt scores."""
+    found = []
+    stood = [
+        one.body["suspended"] for one in tx.entries(asked.requester.app_id, ["standing"]) if one.index < index
+    ]
+    if asked.requester.suspended != (bool(stood) and stood[-1]):
+        found.append("the app's list says otherwise whether it was suspended")
+    try:
+        screening = screen(asked.prompt)
+    except InvalidInput:
+        return found
+    # Scores of another version can not be made again here.
+    if screening.version == asked.screening and (
+        dict(screening.scores) != dict(asked.request.scores) or screening.contexts != asked.request.contexts
+    ):
+        found.append("the prompt does not score as recorded")
+    return found
 
 
 def replay(tx: Transaction, sets: Activated, candidate: Engine, since: LeafIndex) -> Iterator[Change | Lost]:
@@ -153,7 +181,7 @@ def _again(
     tx: Transaction, sets: Activated, people: _People, index: LeafIndex, opened: Opened
 ) -> tuple[Decision, datetime] | Lost:
     body, at = opened.body, moment(opened.body["at"])
-    if body.get("policy_ids") == ["policy.unreadable"]:
+    if not body["allowed"] and body.get("policy_ids") == ["policy.unreadable"]:
         # A set that was restored since would answer, and an honest refusal would look like a forged one.
         return Lost(index, at, "the policies in force could not be read when it was made")
     engine = sets.of(tx, body["policy_set"])
@@ -203,7 +231,7 @@ def _committed(tx: Transaction, index: LeafIndex, openings: Sequence[Opening]) -
     leaf, commitments = tx.statements([index])[index]
     return (
         sorted(map(commit, openings)) == sorted(commitments)
-        and sha256(commitments_preimage(commitments)) in leaf
+        and bytes(sha256(commitments_preimage(commitments))) in leaf
     )
 
 

@@ -457,6 +457,55 @@ def test_each_unmet_condition_of_a_permit_is_said_in_the_words_of_the_schema() -
     assert "the person is a minor or of unknown age" in several[1]
 
 
+def test_an_unmet_condition_reads_as_what_is_wanted_or_as_what_stands_against_it() -> None:
+    permit = f"{_USE} when {{ resource.guardian_consent }} unless {{ context.request.depicted > 0 }};"
+    assert _unmet(permit) == [
+        "not so, as `use` needs: a guardian has agreed",
+        "so, against what `use` needs: the number of people the clip depicts is above `0`",
+    ]
+
+
+def test_an_unmet_condition_about_a_person_is_kept_from_an_app_that_holds_no_grant_of_theirs() -> None:
+    within = "resource.active && principal.suspended"
+    engine = small(permit=f"{_USE} when {{ {within} }};")
+    asked = facts("use_likeness", cameo__active=False)
+    held = engine.rule("use_likeness", **asked)
+    for reader in ("requester", "owner", "auditor"):
+        assert len(held.reasons(reader)) == 2
+    stranger = engine.rule("use_likeness", **{**asked, "cameo": replace(asked["cameo"], grant=None)})
+    (told,) = stranger.reasons()
+    assert "the app is suspended" in told.sentence
+    assert len(stranger.reasons("owner")) == 2
+
+
+def test_a_forbid_over_a_group_of_groups_counts_for_the_actions_in_it() -> None:
+    schema = FILES[cedar.SCHEMA].replace(
+        b"action making;", b"action everything;\naction making in [everything];"
+    )
+    scope = 'action in Action::"everything"'
+    rules = f'{_PERMIT_ALL}\n@id("x") {_NOTES} forbid (principal, {scope}, resource);'
+    engine = Engine.of({cedar.SCHEMA: schema, "a.cedar": rules.encode()})
+    assert engine.rule("generate", **facts("generate")).policy_ids == ("x",)
+    assert engine.rule("download", **facts("download")).allowed
+
+
+def test_a_file_whose_name_holds_other_files_is_refused_although_the_hash_is_the_same() -> None:
+    """Whoever writes to the archive could else leave out a file: its bytes would stand in another one's name."""
+    first, second = b"// one\n", _PERMIT_ALL.encode()
+    honest = {cedar.SCHEMA: _SCHEMA, "a.cedar": first, "b.cedar": second}
+    swallowed = f"a.cedar\0{len(first).to_bytes(8, 'big').decode()}{first.decode()}b.cedar"
+    forged = {cedar.SCHEMA: _SCHEMA, swallowed: second}
+    assert cedar.set_hash(forged) == cedar.set_hash(honest)
+    assert Engine.of(honest).policies is not None
+    assert Engine.of(forged, expected=cedar.set_hash(honest)).policies is None
+
+
+@pytest.mark.parametrize("word", ["policy.unreadable", "facts.invalid"])
+def test_a_policy_can_not_take_a_name_of_the_engines_own(word: str) -> None:
+    taken = _PERMIT_ALL.replace('"all"', f'"{word}"')
+    assert Engine.of({cedar.SCHEMA: _SCHEMA, "a.cedar": taken.encode()}).policies is None
+
+
 def test_explaining_that_fails_denies_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = small(permit=f"{_USE} when {{ resource.minor }};")
     monkeypatch.setattr(Conditions, "unmet", _failing(_Panic))

@@ -20,6 +20,7 @@ from sqlalchemy import text
 from generator.backend import RenderRequest
 from generator.pipeline import Pipeline
 from generator.stamp import Stamper
+from ledger.consent.registry import revoke
 from ledger.errors import InvalidStatement, LedgerError, Unavailable
 from ledger.ids import AppId, CameoId, GrantId, VideoId, new_id
 from ledger.log.note import open_checkpoint
@@ -482,9 +483,7 @@ def test_policies_that_cannot_be_read_refuse_every_question(world: World, damage
     shown, nobody = world.allow(app, ada), world.allow(app)
     unreleased = world.allow(app, ada)
     assert world.release(unreleased.permit) is None
-    world.gate = Gate(
-        world.ledger, Fixed(Engine.load(damaged(world.home, damage))), world.gate.sealer
-    )
+    world.gate = Gate(world.ledger, Fixed(Engine.load(damaged(world.home, damage))), world.gate.sealer)
     unreadable = {"policy.unreadable"}
     assert refused(world, world.request(app, ada)) == unreadable
     assert refused(world, world.request(app)) == unreadable
@@ -758,3 +757,63 @@ def test_a_missing_face_engine_refuses_the_picture(world: World, monkeypatch: py
     world.grant(eileen, app)
     monkeypatch.setattr(faces, "_engine", breaking(FAULTS[0]))
     assert refused(world, world.request(app, eileen, reference=collins())) == {"standing.classifiers"}
+
+
+# ── who attacked it ──
+
+
+def renamed(changes: dict[str, str]) -> Engine:
+    """The policies under other names: the gate must decide by answers, not by what a rule is called."""
+    files = cedar.read(POLICIES)
+    for old, new in changes.items():
+        files = {
+            name: data.replace(f'@id("{old}")'.encode(), f'@id("{new}")'.encode())
+            for name, data in files.items()
+        }
+    return Engine.of(files)
+
+
+def test_a_rule_that_takes_the_quorums_name_releases_nothing_it_forbids(world: World) -> None:
+    app, ada = world.app(), world.enrol()
+    world.grant(ada, app)
+    permit = world.allow(app, ada).permit
+    engine = renamed({"consent.quorum": "consent.everyone", "standing.suspended": "consent.quorum"})
+    assert engine.policies is not None
+    world.gate = Gate(world.ledger, Fixed(engine), world.gate.sealer)
+    suspend(world, app)
+    assert world.release(permit) is not None
+
+
+def test_a_clip_whose_rows_lost_a_person_is_not_fetched(world: World) -> None:
+    """With a hand in the database, a withdrawn clip could else be turned into one of nobody."""
+    app, ada = world.app(), world.enrol()
+    grant = world.grant(ada, app)
+    permit = world.allow(app, ada).permit
+    assert world.release(permit) is None
+    assert download(world, permit.video, app) is None
+    revoke(world.ledger, ada.person_id, grant, "withdraw_all", at=world.at)
+    assert ids(download(world, permit.video, app)) == {"download.withdrawn"}
+    with world.ledger.database.writing() as session:
+        session.execute(text("DELETE FROM video_grant"))
+    assert ids(download(world, permit.video, app)) == {"download.ledger"}
+
+
+def test_one_person_is_not_told_why_another_one_is_not_in_the_clip_after_an_erasure(world: World) -> None:
+    app, ada, bob = world.app(), world.enrol(), world.enrol()
+    world.grant(ada, app)
+    world.grant(bob, app)
+    permit = world.allow(app, ada, bob).permit
+    erase(world, bob, "destroyed")
+    end(world, permit, "consent.no_grant")
+    assert world.entries(ada.person_id, "returned")[-1].body["reasons"] == []
+
+
+def test_an_app_that_asks_too_often_is_turned_away_although_the_logs_time_is_ahead(world: World) -> None:
+    app, ada = world.app(), world.enrol()
+    world.wait(minutes=30)
+    world.grant(ada, app)
+    world.wait(minutes=-30)
+    minute = f"ask/{app}/60/{int(world.at.timestamp()) // 60}"
+    assert isinstance(world.gate.decide(world.request(app), at=world.at), Allowed)
+    with world.ledger.reading() as tx:
+        assert tx.tally(minute, at=world.at) == 1

@@ -8,6 +8,7 @@ from typing import Any
 import av
 import httpx
 import pytest
+from sqlalchemy import create_engine
 
 from gateway.problems import _problem_of
 from ledger.errors import LedgerError, LogError
@@ -314,6 +315,7 @@ def test_the_openapi_document_lists_every_route(web: httpx.Client) -> None:
     routes = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert routes == {
         ("POST", "/v1/videos"),
+        ("POST", "/v1/videos/precheck"),
         ("GET", "/v1/videos"),
         ("GET", "/v1/videos/{video_id}"),
         ("DELETE", "/v1/videos/{video_id}"),
@@ -333,6 +335,8 @@ def test_the_openapi_document_lists_every_route(web: httpx.Client) -> None:
         ("POST", "/v1/verify"),
         ("GET", "/v1/clips/{video_id}"),
         ("GET", "/v1/audit/uses"),
+        ("GET", "/v1/policies"),
+        ("GET", "/v1/policies/{sha256}"),
         ("GET", "/checkpoint"),
         ("GET", "/tile/{path}"),
         ("GET", "/v1/log/keys"),
@@ -364,36 +368,59 @@ def test_the_service_says_that_it_lives_and_that_it_can_decide(web: httpx.Client
 # Without policies --------------------------------------------------------------------------------------------
 
 
+def denies_everything(site: Site, *people: Owner) -> None:
+    """It runs, and says that it can decide nothing."""
+    with site.client("film club") as app:
+        ready = app.get("/ready")
+        assert (ready.status_code, reason_of(ready)) == (503, "policy.unreadable")
+        assert app.get("/health").status_code == 200
+        for named in (people, ()):
+            refused = app.post("/v1/videos", json=wanted(*named))
+            assert refused.status_code == 403
+            assert refused.json()["error"]["code"] == "policy.unreadable"
+            beforehand = app.post("/v1/videos/precheck", json=wanted(*named)).json()
+            assert [reason["id"] for reason in beforehand["reasons"]] == ["policy.unreadable"]
+
+
 def test_a_service_whose_policies_are_broken_denies_everything_and_says_so(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     policies = tmp_path / "policies"
     shutil.copytree(POLICIES, policies)
+    consent = (policies / "consent.cedar").read_text()
     site = Site(launcher, tmp_path / "home", apps=("film club",), env={"POLICIES": str(policies)})
+    # A folder that is broken at the very first start puts nothing in force,
+    (policies / "consent.cedar").write_text(consent.replace("forbid", "forbit", 1))
+    site.start()
+    denies_everything(site)
+    site.stop()
+    # and is taken up at the first start at which it is whole.
+    (policies / "consent.cedar").write_text(consent)
     site.start()
     owner = site.enrol(collins_picture())
     owner.grant()
     with site.client("film club") as app:
         video_id = app.post("/v1/videos", json=wanted(owner)).json()["id"]
         assert ended(app, video_id)["status"] == "completed"
+        in_force = app.get("/v1/policies").json()
     site.stop()
-    consent = (policies / "consent.cedar").read_text()
-    for spoil in (
-        lambda: (policies / "consent.cedar").write_text(consent.replace("forbid", "forbit", 1)),
-        lambda: shutil.rmtree(policies),
-    ):
-        spoil()
-        site.start()
-        with site.client("film club") as app:
-            ready = app.get("/ready")
-            assert (ready.status_code, reason_of(ready)) == (503, "policy.unreadable")
-            assert app.get("/health").status_code == 200
-            for people in ((owner,), ()):
-                refused = app.post("/v1/videos", json=wanted(*people))
-                assert refused.status_code == 403
-                assert refused.json()["error"]["code"] == "policy.unreadable"
-            assert app.get(f"/v1/videos/{video_id}/content").status_code == 403
-            # What was decided before stays visible.
-            assert app.get(f"/v1/videos/{video_id}").json()["status"] == "completed"
-        site.stop()
+    # From then on the log says what is in force: whoever edits the folder changes nothing.
+    shutil.rmtree(policies)
+    site.start()
+    with site.client("film club") as app:
+        assert app.get("/v1/policies").json() == in_force
+        assert app.get(f"/v1/videos/{video_id}/content").status_code == 200
+    site.stop()
+    # And a set in force that the archive no longer holds as it was is not replaced by another one.
+    database = create_engine(f"sqlite:///{site.home / 'ledger.db'}")
+    with database.begin() as connection:
+        connection.exec_driver_sql("UPDATE policy_set SET files = CAST('{}' AS BLOB)")
+    database.dispose()
+    site.start()
+    denies_everything(site, owner)
+    with site.client("film club") as app:
+        assert app.get(f"/v1/videos/{video_id}/content").status_code == 403
+        # What was decided before stays visible.
+        assert app.get(f"/v1/videos/{video_id}").json()["status"] == "completed"
+    site.stop()
     owner.web.close()

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import bindparam, delete, insert, update
+from sqlalchemy import Connection, bindparam, delete, insert, update
 from sqlmodel import Session, SQLModel, col, select
 
 from ledger.canonical import sha256
@@ -31,16 +31,18 @@ from ledger.log.public import (
     Epoch,
     InForce,
     KeyChange,
+    KeyTable,
     Kind,
     PolicyChange,
     make_public,
+    open_public,
     parse_public,
     policies_after,
 )
 from ledger.log.replica import Growth, Replica
 from ledger.store.records import Place
 from ledger.store.sealing import Entry, Sealed, Share, open_record, seal_entries
-from ledger.store.tables import Head, LogEntry, Record
+from ledger.store.tables import LogEntry, Record
 
 # What every append runs, built once, on the tables themselves: these rows never change, so they need no unit of
 # work around them, and building a statement costs more than running it.
@@ -49,7 +51,7 @@ _KEYS = _TABLES["subject_key"]
 _ADD_ENTRY = insert(_TABLES["log_entry"])
 _ADD_RECORD = insert(_TABLES["record"])
 _GROW = update(_TABLES["head"]).values(size=bindparam("new_size"))
-_SIZE = select(Head.size)
+_SIZE = select(_TABLES["head"].c.size)
 _KEY_ROW = select(_KEYS.c.wrapped, _KEYS.c.next_n).where(_KEYS.c.subject_id == bindparam("subject"))
 _ONE_KEY = update(_KEYS).where(_KEYS.c.subject_id == bindparam("subject"))
 _COUNT = _ONE_KEY.values(next_n=bindparam("count"))
@@ -254,7 +256,7 @@ class Journal:
 
     def size(self) -> int:
         """How many leaves the log holds."""
-        return self.session.exec(_SIZE).one()
+        return int(self._rows().execute(_SIZE).scalar_one())
 
     def leaves(self, start: int = 0, stop: int = MAX_SIZE) -> Iterator[tuple[int, bytes]]:
         """Index and leaf of `start` … stop-1, in log order, without holding them all."""
@@ -295,21 +297,53 @@ class Journal:
         """The policy sets in force as of this transaction; None before the first change."""
         if isinstance(self._log, Growth):
             return self._log.policies
-        head = self._log.head  # read once: while we look, the log may go on
-        if head.size == self.size():
-            return head.policies
-        # A reader of another state than the newest: the rows it sees, which are few, say the same.
-        return self.policies_at(LeafIndex(MAX_SIZE))
+        head, size = self._log.head, self.size()  # each read once: while we look, the log may go on
+        if size < head.size:
+            # An older state, and one that was: a count turned back in the rows ends no epoch, or an older one.
+            return self._log.covered(size).policies
+        return self._policies_from(head.size, size, head.policies, head.keys)
 
     def policies_at(self, index: LeafIndex) -> InForce | None:
-        """The policy sets in force for the entry at `index`."""
-        in_force = None
-        query = select(LogEntry.leaf).where(LogEntry.kind == "policies", col(LogEntry.index) < index)
-        for leaf in self.session.exec(query.order_by(col(LogEntry.index))):
-            parsed = parse_public(leaf, self._keys.origin)
-            if parsed is not None:
-                in_force = policies_after(in_force, parsed[0].payload, self._keys.origin)
+        """The policy sets in force for the entry at `index`. Raises LogError for a row the service did not sign."""
+        return self._policies_from(0, index, None, KeyTable())
+
+    def _policies_from(
+        self, start: int, stop: int, in_force: InForce | None, keys: KeyTable
+    ) -> InForce | None:
+        """What is in force once the rows from `start` on have changed it: only such as the service has signed."""
+        if start == stop:
+            return in_force
+        entry, origin = _TABLES["log_entry"].c, self._keys.origin
+        query = select(entry.index, entry.leaf).where(entry.kind.in_(("keys", "policies")))
+        query = query.where(entry.index >= start, entry.index < stop).order_by(entry.index)
+        for index, leaf in self.session.execute(query):
+            parsed, service = parse_public(leaf, origin), keys.at("service", index)
+            if service is None and parsed is not None and parsed[0].kind == "keys":
+                # A log's very first signs for itself.
+                first = KeyChange.parse(parsed[0].payload, origin)
+                service = first.public if first.role == "service" else None
+            public = open_public(leaf, origin, [service] if service is not None else [])
+            if public.kind == "keys":
+                keys = keys.changed(KeyChange.parse(public.payload, origin), index)
+            elif public.kind == "policies":
+                in_force = policies_after(in_force, public.payload, origin)
         return in_force
+
+    def epoch_times(self, index: LeafIndex) -> tuple[int, int]:
+        """Unix seconds that an entry's own time lies between: of the epochs before it and over it."""
+        entry = _TABLES["log_entry"].c
+        epochs = select(entry.leaf).where(entry.kind == "epoch")
+        before = self.session.execute(
+            epochs.where(entry.index < index).order_by(entry.index.desc()).limit(1)
+        ).scalar()
+        over = self.session.execute(epochs.where(entry.index > index).order_by(entry.index).limit(1)).scalar()
+        if over is None:
+            raise LogError("log.not_yet", f"no epoch covers the entry at `{index}`", "ask again in a minute")
+        return self._epoch_time(before) if before is not None else 0, self._epoch_time(over)
+
+    def _epoch_time(self, leaf: bytes) -> int:
+        parsed = parse_public(leaf, self._keys.origin)
+        return Epoch.parse(parsed[0].payload).time if parsed is not None else 0
 
     # -- one person's list ------------------------------------------------------------------------------
 
@@ -375,7 +409,12 @@ class Journal:
         return Held(subject_id, key, row.next_n)
 
     def _key_row(self, subject_id: str) -> Any:
-        return self.session.execute(_KEY_ROW, {"subject": subject_id}).first()
+        return self._rows().execute(_KEY_ROW, {"subject": subject_id}).first()
+
+    def _rows(self) -> Connection:
+        """For reading rows as they are, without a unit of work around them: that costs more than the reading."""
+        self.session.flush()  # what this very operation has changed is to be read, too
+        return self.session.connection()
 
     def new_subject(self, subject_id: str) -> Held:
         """Give a new person or app their key."""

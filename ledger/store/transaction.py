@@ -26,9 +26,12 @@ RUNNING = ("queued", "in_progress")
 _PERSONAL = ("consent.", "minors.", "release.", "standing.")
 """Reasons that say something about one person, by the beginning of their ids."""
 # What every decision runs, built once, as in the journal.
-_VIDEOS, _SETS, _TALLIES, _SHADOWS = (
-    SQLModel.metadata.tables[name] for name in ("video", "policy_set", "tally", "shadow_count")
+_VIDEOS, _SETS, _TALLIES, _SHADOWS, _CAMEOS, _APPS = (
+    SQLModel.metadata.tables[name]
+    for name in ("video", "policy_set", "tally", "shadow_count", "cameo", "app")
 )
+_OWNER = select(_CAMEOS.c.person_id).where(_CAMEOS.c.id == bindparam("cameo"))
+_APP = select(*_APPS.c).where(_APPS.c.id == bindparam("app"))
 _SPELT: list[ColumnElement[str]] = [literal_column(f"'{status}'") for status in RUNNING]
 """In the statement itself: as parameters they would be expanded anew each time it runs."""
 _RUNNING = (
@@ -83,11 +86,12 @@ class Transaction(Journal):
         self.session.add(tables.Cameo(**asdict(cameo)))
 
     def owner(self, cameo_id: CameoId) -> PersonId | None:
-        cameo = self.session.get(tables.Cameo, cameo_id)
-        return PersonId(cameo.person_id) if cameo else None
+        found = self._rows().execute(_OWNER, {"cameo": cameo_id}).scalar()
+        return PersonId(found) if found is not None else None
 
     def app(self, app_id: str) -> App | None:
-        return _record(App, self.session.get(tables.App, app_id))
+        row = self._rows().execute(_APP, {"app": app_id}).first()
+        return App(row.id, row.name, row.created_at, row.suspended) if row is not None else None
 
     def add_app(self, app: App) -> None:
         """A new app, with a key of its own."""
@@ -188,7 +192,7 @@ class Transaction(Journal):
         if video.status in ENDED:
             return
         about = self._about_video(video, {"stage": stage, "reasons": reasons})
-        if len(about) > 2:
+        if len(self.uses(video_id)) > 1:
             # Two people or more: why one of them is not in a clip is not for the others to read.
             shared = [reason for reason in reasons if not reason["id"].startswith(_PERSONAL)]
             about[1:] = [replace(one, body={**one.body, "reasons": shared}) for one in about[1:]]
@@ -241,8 +245,7 @@ class Transaction(Journal):
 
     def running_jobs(self, app_id: str) -> int:
         """How many of an app's jobs have not ended."""
-        self.session.flush()  # jobs may have begun or ended in this very operation
-        return int(self.session.connection().execute(_RUNNING, {"app": app_id}).scalar_one())
+        return int(self._rows().execute(_RUNNING, {"app": app_id}).scalar_one())
 
     # -- policy sets ------------------------------------------------------------------------------------
 

@@ -30,9 +30,11 @@ import cedarpy
 from cedarpy import pst as pst  # noqa: PLC0414 — Cedar's tree, for whoever reads or alters policies
 
 from ledger.errors import Unavailable
+from safety.policy.schema import Schema
 
 SCHEMA = "schema.cedarschema"
 INVARIANTS = "invariants.cedar"
+_FILE = re.compile(r"[A-Za-z0-9_-]{1,64}\.(?:cedar|cedarschema)")
 SOURCES = ("law: ", "contract: ", "rule: ")
 
 Told = Literal["anyone", "holder", "auditor"]
@@ -124,6 +126,9 @@ class Policies:
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         """Raises Unavailable naming the first thing wrong with the set."""
+        # A name that could hold what stands between names and contents would let other files have the same hash.
+        if strange := [name for name in files if not _FILE.fullmatch(name)]:
+            raise _unreadable(f"`{min(strange)[:40]!a}` is not the name of a policy file")
         if SCHEMA not in files:
             raise _unreadable(f"there is no `{SCHEMA}`")
         self.files = dict(files)
@@ -139,7 +144,8 @@ class Policies:
         self.all = tuple(self._by_position.values())
         self.invariants = tuple(map(_invariant, never.values()))
         _check_whole(self.all, self.invariants)
-        self._slices = _sliced(tree, self.schema)
+        self.vocabulary = Schema.parse(self.schema)
+        self._slices = _sliced(tree, self.vocabulary)
 
     @property
     def hash(self) -> str:
@@ -262,21 +268,20 @@ def _parsed(rules: str, schema: cedarpy.Schema) -> tuple[cedarpy.PolicySet, Mapp
     return policies, tree.static_policies
 
 
-def _sliced(tree: Mapping[str, pst.Template], schema: str) -> dict[str, cedarpy.PolicySet]:
+def _sliced(tree: Mapping[str, pst.Template], schema: Schema) -> dict[str, cedarpy.PolicySet]:
     """For each action the policies that speak of it: the others can neither apply nor fail."""
-    groups = {
-        found[1]: {found[1], *re.findall(r'"(\w+)"', found[2] or "")}
-        for found in re.finditer(r'^action "(\w+)"(?: in \[([^\]]*)\])?', schema, re.MULTILINE)
-    }
     return {
-        action: cedarpy.PolicySet.from_pst(
-            pst.PolicySet({}, {at: t for at, t in tree.items() if _speaks_of(t.action, names)}, ())
+        name: cedarpy.PolicySet.from_pst(
+            pst.PolicySet(
+                {}, {at: t for at, t in tree.items() if speaks_of(t.action, action.groups | {name})}, ()
+            )
         )
-        for action, names in groups.items()
+        for name, action in schema.actions.items()
     }
 
 
-def _speaks_of(scope: pst.ActionConstraint, names: set[str]) -> bool:
+def speaks_of(scope: pst.ActionConstraint, names: frozenset[str]) -> bool:
+    """Whether a scope covers an action. `names`: the action's own, and those of every group it is in."""
     match scope:
         case pst.ActionEq():
             return scope.entity.id in names
@@ -316,7 +321,7 @@ def _policy(template: pst.Template) -> Policy:
         source=notes["source"],
         told=cast("Told", notes["told"]),
         owner=notes.get("owner") or notes["reason"],
-        owner_remedy=notes.get("owner_remedy") or "nothing was made, and there is nothing for you to do",
+        owner_remedy=notes.get("owner_remedy") or "nothing is shown, and there is nothing for you to do",
         tree=template,
     )
 
@@ -325,6 +330,8 @@ def _check_whole(policies: tuple[Policy, ...], invariants: tuple[Invariant, ...]
     if not policies:
         raise _unreadable("there are no policies")
     ids = [*(policy.id for policy in policies), *(invariant.id for invariant in invariants)]
+    if reserved := [one for one in ids if one.startswith(("policy.", "facts."))]:
+        raise _unreadable(f"`{min(reserved)}` is the engine's own word, and no name for a policy")
     if twice := {policy_id for policy_id in ids if ids.count(policy_id) > 1}:
         raise _unreadable(f"two policies are called `{min(twice)}`")
 

@@ -6,19 +6,21 @@
    it would replace, or dropping it is said.
 4. No permit is empty and no forbid idle: each decides at least one request.
 5. Every mutant of every policy is noticed by a case or a proof: the table and the invariants are no decoration.
+6. No reason that anyone is told speaks of a person whose grant they may not hold.
 
-:func:`compare` says what one set allows or denies that another does not. Nothing here raises for a bad set: what is
+:func:`compare` says what one set allows, denies or tells that another does not. Nothing here raises for a bad set: what is
 wrong with it stands in the report, and a report with anything wrong does not pass.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from ledger.errors import LedgerError
 from safety.errors import SafetyError
 from safety.policy import cases
-from safety.policy.cedar import Policies, set_hash
+from safety.policy.cedar import Invariant, Policies, Policy, Told, pst, set_hash, speaks_of
 from safety.policy.engine import Engine
 from safety.policy.mutants import Score, run
 from safety.policy.proof import Difference, Idle, Proven, Refuted, differences, prove, vacuous
@@ -66,7 +68,9 @@ class Report:
                     pass
         for policy_id in self.vacuous:
             yield f"  EMPTY     `{policy_id}` decides no request there can be"
-        if self.mutants is not None:
+        if self.mutants is None:
+            yield "mutants     not tried: what is wrong above comes first"
+        else:
             yield from self.mutants.lines()
         yield "passed" if self.passed else "NOT PASSED"
 
@@ -98,33 +102,51 @@ class Report:
         }
 
 
+_OF_CLIPS = frozenset(
+    {"ask", "precheck", "generate", "use_likeness", "clear", "release", "release_likeness", "download"}
+)
+"""Actions by whose denial nobody loses a right; the others are an owner's, an auditor's or an operator's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a new set allows or denies that the old one does not."""
+    """What a new set allows, denies or tells that the old one does not."""
 
     differences: tuple[Difference, ...]
     dropped: tuple[str, ...]
-    """Invariants of the old set that the new one breaks."""
+    """Invariants of the old set that the new one breaks, or no longer states."""
+    told: tuple[str, ...] = ()
+    """Policies that go by another name now, or that tell more, or tell it to more people."""
 
     @property
     def loosens(self) -> bool:
-        return bool(self.dropped) or any(found.newly == "allowed" for found in self.differences)
+        """Whether it takes two operators: more is allowed or told, a right is taken, or an invariant dropped."""
+        return bool(self.dropped or self.told) or any(
+            found.newly == "allowed" or found.action not in _OF_CLIPS for found in self.differences
+        )
 
     def lines(self) -> Iterator[str]:
-        if not self.differences and not self.dropped:
+        if not self.differences and not self.dropped and not self.told:
             yield "no request there can be is decided differently"
+        alike: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
         for found in self.differences:
-            by = ", ".join(f"`{policy_id}`" for policy_id in found.by)
-            why = f"no longer forbidden by {by}" if found.newly == "allowed" else f"by {by}"
-            yield f"newly {found.newly}: `{found.action}`, {why}; for example"
-            yield from (f"    {line}" for line in found.question.shown())
+            _, *facts = found.question.shown()
+            alike.setdefault((found.newly, found.by, tuple(facts)), []).append(f"`{found.action}`")
+        for (newly, policies, example), actions in alike.items():
+            by = ", ".join(f"`{policy_id}`" for policy_id in policies)
+            why = f"no longer forbidden by {by}" if newly == "allowed" else f"by {by}"
+            yield f"newly {newly}: {', '.join(actions)}, {why}; for example"
+            yield from (f"    {line}" for line in example)
         for invariant_id in self.dropped:
-            yield f"an invariant in force no longer holds: `{invariant_id}`"
+            yield f"an invariant in force is broken or no longer stated: `{invariant_id}`"
+        for policy_id in self.told:
+            yield f"`{policy_id}` goes by another name, or tells more than it did"
 
     def as_json(self) -> dict[str, Any]:
         return {
             "loosens": self.loosens,
             "dropped": list(self.dropped),
+            "told": list(self.told),
             "differences": [
                 {
                     "action": found.action,
@@ -150,6 +172,7 @@ def check(
         listed = cases.read(table) if table is not None else ()
         engine = Engine.of(files)
         faults = [fault for case in listed if (fault := case.fault(engine)) is not None]
+        faults += _indiscreet(policies)
         if not listed:
             faults.append(f"there is no decision table `{cases.FILE}`")
         proofs, empty = prove(policies), vacuous(policies)
@@ -163,5 +186,83 @@ def check(
 def compare(old: Policies, new: Policies) -> Comparison:
     """Over every request there can be. Raises CheckUnavailable where the two can not be compared."""
     held = prove(new, old.invariants)
-    dropped = tuple(proof.invariant.id for proof in held if not isinstance(proof, Proven))
-    return Comparison(differences(old, new), dropped)
+    broken = {proof.invariant.id for proof in held if not isinstance(proof, Proven)}
+    # One that is only no longer stated would not be proven of the set after this one.
+    stated = [_meaning(one) for one in new.invariants]
+    gone = {one.id for one in old.invariants if _meaning(one) not in stated}
+    return Comparison(differences(old, new), tuple(sorted(broken | gone)), _told(old, new))
+
+
+def _meaning(one: Invariant | Policy) -> pst.Template:
+    return replace(one.tree, id="", annotations=pst.FrozenMap({}))
+
+
+_HEARD: Mapping[Told, int] = {"auditor": 0, "holder": 1, "anyone": 2}
+
+
+def _told(old: Policies, new: Policies) -> tuple[str, ...]:
+    """Policies of the old set that the new one calls otherwise, or lets say more, or say it to more people."""
+    now, meanings = {policy.id: policy for policy in new.all}, {_meaning(policy) for policy in new.all}
+
+    def says_more(policy: Policy) -> bool:
+        after = now.get(policy.id)
+        if after is None:
+            # Reasons are recorded, and looked up, by their names.
+            return _meaning(policy) in meanings
+        wider = _HEARD[after.told] > _HEARD[policy.told]
+        return wider or any(
+            _quoted(theirs) - _quoted(ours)
+            for ours, theirs in ((policy.reason, after.reason), (policy.owner, after.owner))
+        )
+
+    return tuple(policy.id for policy in old.all if says_more(policy))
+
+
+def _quoted(sentence: str) -> set[str]:
+    return set(re.findall(r"\{([a-z_.]+)\}", sentence))
+
+
+def _indiscreet(policies: Policies) -> list[str]:
+    """Policies whose reason anyone is told, and that would say something about a person whose grant they do not hold."""
+    found = []
+    for policy in policies.all:
+        depicting = any(
+            "depicting" in action.groups and speaks_of(policy.tree.action, action.groups | {name})
+            for name, action in policies.vocabulary.actions.items()
+        )
+        quoted = {name.partition(".")[0] for name in _quoted(policy.reason)}
+        told = policy.told == "anyone" and not policy.permits and depicting
+        if told and (quoted & {"cameo", "grant", "beyond", "forbidden"} or _reads_of(policy.tree) - _OPEN):
+            found.append(f"`{policy.id}` tells anyone about a person whose grant they may not hold")
+    return found
+
+
+_OPEN = frozenset({"grant", "grant.for_requester"})
+"""What whoever asks knows of a likeness anyway: whether they hold a grant."""
+
+
+def _reads_of(node: object) -> set[str]:
+    """The attributes of `resource` that a policy looks at: `grant`, `grant.uses`, `minor`."""
+    match node:
+        case pst.GetAttr() | pst.HasAttr() if (path := _path(node)) is not None:
+            return {path}
+        case tuple():
+            return {path for inner in node for path in _reads_of(inner)}
+        case _ if is_dataclass(node) and not isinstance(node, type):
+            return {path for part in fields(node) for path in _reads_of(getattr(node, part.name))}
+        case _:
+            return set()
+
+
+def _path(expr: object) -> str | None:
+    match expr:
+        case pst.Var("resource"):
+            return ""
+        case pst.GetAttr(base, attr):
+            attrs: tuple[str, ...] = (attr,)
+        case pst.HasAttr(base, attrs):
+            pass
+        case _:
+            return None
+    below = _path(base)
+    return None if below is None else ".".join([*filter(None, [below]), *attrs])

@@ -155,24 +155,26 @@ class Engine:
             case cedar.Forbidden(by) if by:
                 return self._forbid(by, facts)
             case cedar.Forbidden():
-                return self._default(question)
+                return self._default(question, facts)
             case cedar.Undecided():
                 return self._deny(_ERROR)
             case _:
                 assert_never(answer)
 
     def _forbid(self, by: tuple[Policy, ...], facts: Mapping[str, Any]) -> Ruling:
-        grant = facts["cameo"].grant if facts.get("cameo") is not None else None
-        holder = grant is not None and grant.for_requester
-        values = _values(facts)
+        holder, values = _holds_grant(facts), _values(facts)
         findings = tuple(_finding(policy, values, holder=holder) for policy in by)
         return Ruling(False, tuple(p.id for p in by), findings, self.policy_set_hash)
 
-    def _default(self, question: Query) -> Ruling:
+    def _default(self, question: Query, facts: Mapping[str, Any]) -> Ruling:
         """No forbid, and no permit either: which conditions of which permit were unmet."""
-        unmet = self._conditions.unmet(question) if self._conditions is not None else ()
-        reasons = [Reason(_DEFAULT.id, sentence, _DEFAULT.remedy) for sentence in unmet]
-        return self._deny(*(reasons or [_DEFAULT]))
+        unmet, findings = self._conditions.unmet(question) if self._conditions is not None else (), []
+        for one in unmet:
+            reason = Reason(_DEFAULT.id, one.sentence, _DEFAULT.remedy)
+            withheld = one.private and not _holds_grant(facts)
+            findings.append(Finding(_DEFAULT.id, None if withheld else reason, reason, reason))
+        told = tuple(findings) or (Finding.plain(_DEFAULT),)
+        return Ruling(False, (_DEFAULT.id,), told, self.policy_set_hash)
 
     def _deny(self, *reasons: Reason) -> Ruling:
         ids = tuple(dict.fromkeys(reason.id for reason in reasons))
@@ -198,6 +200,12 @@ _DEFAULT = Reason(
 
 def _invalid(flaw: str) -> Reason:
     return Reason("facts.invalid", flaw, "this is a fault in the service: report it to the operator")
+
+
+def _holds_grant(facts: Mapping[str, Any]) -> bool:
+    """Whether whoever asks may know how this person's grant to them stands."""
+    cameo = facts.get("cameo")
+    return cameo is not None and cameo.grant is not None and bool(cameo.grant.for_requester)
 
 
 def _misfits(action: str, facts: Mapping[str, Any], checked: dict[tuple[str, int], list[str]]) -> list[str]:

@@ -165,7 +165,7 @@ class OrderFacts:
     checked: bool
     """Of an activation: everything :mod:`safety.policy.check` looks at holds."""
     loosens: bool
-    """Of an activation: something that is denied now would be allowed, or an invariant is dropped."""
+    """Of an activation: it allows more, takes a right away, drops an invariant or tells people more."""
 
 
 Facts = (

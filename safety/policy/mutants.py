@@ -24,11 +24,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, assert_never
+from typing import Literal, NamedTuple
 
 from ledger.errors import Unavailable
 from safety.policy.cases import Case
-from safety.policy.cedar import Forbidden, Invariant, Permitted, Policies, Probe, pst
+from safety.policy.cedar import Forbidden, Invariant, Permitted, Policies, Probe, pst, speaks_of
 from safety.policy.facts import DOMAINS, OneOf, SetOf
 from safety.policy.proof import Proven, equivalent, prove
 from safety.policy.schema import Schema
@@ -329,7 +329,7 @@ class _Change:
         return tuple(
             (principal, name, resource)
             for name, action in self._schema.actions.items()
-            if _speaks_of(tree.action, {name, *action.groups})
+            if speaks_of(tree.action, action.groups | {name})
             for principal in action.principals
             for resource in action.resources
             if _fits(tree.principal, principal) and _fits(tree.resource, resource)
@@ -409,18 +409,6 @@ def _joined(op: str, parts: Sequence[tuple[object, object]]) -> tuple[object, ob
             case _:
                 flat.add(part)
     return parts[0] if len(flat) == 1 else (op, frozenset(flat))
-
-
-def _speaks_of(scope: pst.ActionConstraint, names: set[str]) -> bool:
-    match scope:
-        case pst.ActionEq(entity):
-            return entity.id in names
-        case pst.ActionIn(entities):
-            return any(entity.id in names for entity in entities)
-        case pst.ScopeAny():
-            return True
-        case _:
-            assert_never(scope)
 
 
 def _fits(scope: pst.PrincipalOrResourceConstraint, kind: str) -> bool:

@@ -54,6 +54,8 @@ from safety.policy.schema import PLAIN, Schema
 
 LIMIT_MS = 10_000
 """How long the solver may think about one formula. It takes a few milliseconds."""
+MOST_LEARNED = 20_000
+"""Formulas kept for the next question; a set of a hundred policies has a few hundred."""
 
 # Requests that people can read -------------------------------------------------------------------------
 
@@ -124,7 +126,7 @@ class Question:
                 if isinstance(value, Mapping):
                     yield from ((f"{name}.{attr}.{key}", inner, 0) for key, inner in value.items())
                 elif attr in IDS:
-                    yield f"{name}.{attr}", value, _id(attr, 1)
+                    yield f"{name}.{attr}", value, _id(attr)
                 elif not isinstance(value, GrantFacts | None):
                     yield f"{name}.{attr}", value, _ORDINARY[f"{_TYPES[name]}.{attr}"]
 
@@ -145,8 +147,9 @@ def _said(attribute: str, value: object) -> str:
             return f"{attribute} {value}"
 
 
-def _id(attribute: str, n: int) -> str:
-    return f"{attribute.removesuffix('_id')}_{n}"
+def _id(attribute: str, n: int = 1) -> str:
+    """The id of something that might be any of its kind."""
+    return f"any_{attribute.removesuffix('_id')}" + (f"_{n}" if n > 1 else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +186,12 @@ class Difference:
 
 # A truth is a bool where it is known, and a z3 formula otherwise; a number likewise.
 _Truth = Any
-_Words = dict[str, _Truth]
+_Words = dict[str, Any]
 """For each word, whether it is in the set. A single word is the set of just itself."""
+
+
+class _Several(_Words):
+    """A set of words, where a single word would be another thing to Cedar: a set holds words, never sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +322,7 @@ class _Environment:
                 self._solver.add(_any(bits.values()), *_apart(bits.values()))
                 wishes = [bits[word] for word in sorted(words, key=lambda word: word != usual)]
             case SetOf(words), "Set<String>":
-                self.leaves[path] = bits = {word: z3.Bool(f"{path} has {word}") for word in words}
+                self.leaves[path] = bits = _Several({word: z3.Bool(f"{path} has {word}") for word in words})
                 wishes = [_same(bit, word in usual) for word, bit in bits.items()]
             case _:
                 raise _outside("the schema", f"`{key}`, whose values are not known,")
@@ -462,9 +469,9 @@ class _Environment:
         return _all(found)
 
     def _set(self, elements: Sequence[Any]) -> _Words:
-        if not all(isinstance(element, dict) for element in elements):
+        if not all(type(element) is dict for element in elements):
             raise _Outside("a set of something other than words")
-        return {word: _any(e.get(word, False) for e in elements) for e in elements for word in e}
+        return _Several({word: _any(e.get(word, False) for e in elements) for e in elements for word in e})
 
     def _either(self, condition: _Truth, yes: pst.Expr, no: pst.Expr) -> Any:
         if isinstance(condition, bool):
@@ -472,7 +479,7 @@ class _Environment:
         left, right = self._value(yes), self._value(no)
         if isinstance(left, dict):
             both = {**left, **right}
-            return {w: _chosen(condition, left.get(w, False), right.get(w, False)) for w in both}
+            return type(left)((w, _chosen(condition, left.get(w, False), right.get(w, False))) for w in both)
         if isinstance(left, bool) or z3.is_bool(left):
             return _chosen(condition, left, right)
         if isinstance(left, int) or z3.is_int(left):
@@ -834,7 +841,7 @@ def _same_vocabulary(old: Policies, new: Policies) -> None:
 def _environments(policies: Policies) -> tuple[_Environment, ...]:
     """Each with what it has learned from sets before, as long as that is not too much."""
     found = _known(policies.schema)
-    if sum(env.learned for env in found) > 20_000:
+    if sum(env.learned for env in found) > MOST_LEARNED:
         _known.cache_clear()
         found = _known(policies.schema)
     return found
