@@ -25,6 +25,7 @@ from ledger.log.publisher import replace
 from ledger.store.journal import About
 from ledger.store.transaction import Transaction
 from safety.policy.facts import ListFacts, ReaderFacts
+from safety.replay import Lost, Redecided, found, redecide
 
 MAX_BUNDLE_BYTES = 1 << 30
 USES = ("decision", "returned", "release", "revocation")
@@ -62,6 +63,23 @@ def uses_of(
     if denied is not None:
         raise refused(denied)
     return proof_of(service, owner, cameo_id, index, since=since)
+
+
+def redecided(service: Service, entry: str, auditor: str, *, at: datetime) -> Redecided | Lost:
+    """A decision made again for an auditor. Everyone it is about is told that somebody looked, first."""
+
+    def record(tx: Transaction) -> None:
+        index, opened = found(tx, entry)
+        for cameo_id in opened.others if opened is not None else ():
+            owner = tx.owner(CameoId(cameo_id))
+            if owner is not None:
+                body = {"auditor": auditor, "asked": f"redecide {index}"}
+                about = [About(owner, "depicted", body)]
+                tx.append("audit", f"{cameo_id}/{tx.size()}", about, at=at)
+
+    service.ledger.transact(record)
+    with service.ledger.reading() as tx:
+        return redecide(tx, service.sets, entry, facts_key=service.keyring.facts_key)
 
 
 def proof_of(

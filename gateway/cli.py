@@ -13,7 +13,17 @@ import click
 
 from gateway import access
 from gateway.access import Role
-from gateway.audit import USES, Memory, lines_of, log_key_of, read_bundle, told, trust, uses_of
+from gateway.audit import (
+    USES,
+    Memory,
+    lines_of,
+    log_key_of,
+    read_bundle,
+    redecided,
+    told,
+    trust,
+    uses_of,
+)
 from gateway.log import export, published_size
 from gateway.monitor import watch
 from gateway.orders import new_operator_key
@@ -29,7 +39,6 @@ from ledger.log.note import VerifierKey
 from ledger.log.policy import Policy, shown
 from safety.errors import SafetyError
 from safety.replay import Lost
-from safety.replay import redecide as again
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -206,17 +215,20 @@ def monitor(
 
 @audit.command()
 @click.argument("entry")
+@AUDITOR
 @click.option("--json", "as_json", is_flag=True, help="Print everything the decision was made on.")
-def redecide(entry: str, as_json: bool) -> None:
+def redecide(entry: str, auditor: str, as_json: bool) -> None:
     """Make a decision again, from the ledger alone, and compare it byte for byte. ENTRY: an index, or a video's id."""
-    with open_service(Settings()) as service, service.ledger.reading() as tx:
-        made = again(tx, service.sets, entry, facts_key=service.keyring.facts_key)
+    with open_service(Settings()) as service:
+        made = redecided(service, entry, auditor, at=service.clock())
     if isinstance(made, Lost):
         click.echo(f"entry {made.index} cannot be decided again: {made.why}")
         sys.exit(1)
     decision = made.decision
     if as_json:
-        click.echo(json.dumps([part._asdict() for part in decision.parts(service.keyring.facts_key)], indent=2))
+        click.echo(
+            json.dumps([part._asdict() for part in decision.parts(service.keyring.facts_key)], indent=2)
+        )
     else:
         for line in (
             f"entry {made.index}  {made.at:%Y-%m-%dT%H:%M:%SZ}  {decision.asked.video_id} for {decision.asked.requester.app_id}",

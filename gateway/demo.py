@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image, ImageDraw
 
 from gateway.access import create_key, session_statement
-from gateway.audit import USES, lines_of
+from gateway.audit import USES, lines_of, redecided
 from gateway.service import open_service
 from gateway.settings import Settings
 from ledger.canonical import sha256
@@ -43,7 +43,7 @@ from ledger.log import completeness
 from ledger.log.note import VerifierKey
 from ledger.log.policy import Policy
 from ledger.provenance import media
-from safety.replay import Lost, redecide
+from safety.replay import Lost
 
 OUT = Path("var/demo")
 STAY_S = 900
@@ -272,12 +272,15 @@ def _audit(web: httpx.Client, cast: Cast) -> None:
 
 def _redecide(settings: Settings, video_id: str) -> None:
     """The decision made once more, from the ledger alone: the rules it was made under are in the log too."""
-    with open_service(settings) as service, service.ledger.reading() as tx:
-        made = redecide(tx, service.sets, video_id, facts_key=service.keyring.facts_key)
+    with open_service(settings) as service:
+        made = redecided(service, video_id, "local operator", at=service.clock())
     if isinstance(made, Lost) or made.differs:
         raise DemoFailed(f"the decision cannot be made again: {made}")
     rules = made.decision.general.policy_set_hash[:12]
-    _say("redecided", f"the decision, made again from the ledger under policy set {rules}…: the same, byte for byte")
+    _say(
+        "redecided",
+        f"the decision, made again from the ledger under policy set {rules}…: the same, byte for byte",
+    )
 
 
 def _leave(web: httpx.Client, clip: Path, verdict: dict[str, Any]) -> None:

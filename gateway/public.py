@@ -124,7 +124,7 @@ def policies_in_force(service: Service) -> dict[str, Any]:
 
 @get("/v1/policies/{sha256:str}", sync_to_thread=True)
 def policy_set(service: Service, sha256: str) -> dict[str, Any]:
-    """The files of a set that was ever in force. Their hash is in the log, and in every decision made under them."""
+    """The files of a set on record. Whoever reads them hashes them: the log and each decision name a set by its hash."""
     with service.ledger.reading() as tx:
         files = tx.policy_set(sha256)
     if files is None:

@@ -32,7 +32,7 @@ from ledger.store.database import Database
 from ledger.store.objects import Objects
 from safety.chain import Sealer
 from safety.gate import Gate
-from safety.policy.activation import Activated, seed
+from safety.policy.activation import Activated, archive, seed
 from safety.policy.engine import Engine
 
 DEFAULT_MODEL = "countersign-reference"
@@ -143,11 +143,19 @@ def _seed_policies(service: Service) -> None:
         in_force = tx.policies()
     if in_force is None:
         in_force = service.ledger.transact(lambda tx: seed(tx, files, at=at))
+    if in_force.current == engine.policy_set_hash and not _archived(service, engine.policy_set_hash):
+        # The archive lost what is in force, and here it is.
+        service.ledger.transact(lambda tx: archive(tx, files, at=at))
     if in_force.current != engine.policy_set_hash:
         _log.warning(
             "the policies in %s are not those in force: `countersign policy activate` changes that",
             service.settings.policies,
         )
+
+
+def _archived(service: Service, set_sha256: str) -> bool:
+    with service.ledger.reading() as tx:
+        return service.sets.of(tx, set_sha256).policies is not None
 
 
 def _rotate_wrapping(service: Service, stop: threading.Event) -> None:

@@ -215,7 +215,9 @@ class Gate:
         if ruling.allowed or engine.policies is None:
             # A set that decides nothing refuses the request itself, and that is recorded.
             return None
-        return Denied(ruling.reasons(), "traffic")
+        named = {policy.id for policy in engine.policies.all}
+        # Only what a rule says of traffic is worth asking again for.
+        return Denied(ruling.reasons(), "traffic" if named.issuperset(ruling.policy_ids) else "consent")
 
     def _gathered(self, request: GenerationRequest, at: datetime) -> "_Gathered":
         return _Gathered(_screened(request.prompt), self._strangers(request, at))

@@ -67,7 +67,7 @@ class Change:
 
 def redecide(tx: Transaction, sets: Activated, entry: str, *, facts_key: bytes) -> Redecided | Lost:
     """The decision at an index of the log, or on a video, made again. Raises NotFound where there is none."""
-    index, opened = _found(tx, entry)
+    index, opened = found(tx, entry)
     if opened is None:
         return Lost(index, None, "no app's list opens to it: what is stored is not what was recorded")
     made = _again(tx, sets, _People(tx), index, opened)
@@ -235,7 +235,7 @@ def _committed(tx: Transaction, index: LeafIndex, openings: Sequence[Opening]) -
     )
 
 
-def _found(tx: Transaction, entry: str) -> tuple[LeafIndex, Opened | None]:
+def found(tx: Transaction, entry: str) -> tuple[LeafIndex, Opened | None]:
     """The decision's place, and how its app may read it, if that can be opened at all."""
     place = tx.find("decision", entry) if is_id(entry, "video") else None
     # As many digits as an index has: no database knows more.

@@ -263,7 +263,7 @@ def test_reasons_of_every_denial_are_plain_and_complete(reader: Reader) -> None:
         (
             "use_likeness",
             "consent.used_up",
-            "`app_1` has used this grant `3` of `3` times",
+            "this grant has been used `3` of `3` times",
             {"cameo__grant__uses": 3},
         ),
         (
@@ -299,15 +299,15 @@ def test_requester_owner_and_auditor_read_the_same_refusal_each_in_their_own_wor
         reader: told("use_likeness", reader, cameo__grant__uses=3)["consent.used_up"] for reader in READERS
     }
     assert (spent["requester"].sentence, spent["requester"].remedy) == (
-        "`app_1` has used this grant `3` of `3` times",
+        "this grant has been used `3` of `3` times",
         "ask for a new one",
     )
     assert (spent["owner"].sentence, spent["owner"].remedy) == (
-        "`app_1` has used your grant `3` of `3` times",
+        "your grant has been used `3` of `3` times, and `app_1` asked again",
         "sign a new grant if you want them to go on",
     )
     assert spent["auditor"].sentence == (
-        "`app_1` has used this grant `3` of `3` times (contract: the grant's number of uses)"
+        "this grant has been used `3` of `3` times (contract: the grant's number of uses)"
     )
 
 

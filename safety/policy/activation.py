@@ -50,7 +50,7 @@ class Activated:
                 # Only what is whole is remembered: what is missing may be restored beneath us.
                 self._engines[set_sha256] = engine
             else:
-                _log.error("policy set %s can not be used: everything is denied", set_sha256)
+                _log.error("policy set %s can not be used: what it decides is denied", set_sha256)
         return engine
 
     def watch(self, tx: Transaction, decision: Decision, people: Sequence[Named], *, at: datetime) -> None:
