@@ -152,6 +152,9 @@ class Journal:
         self.session = session
         self._keys = keys
         self._log = log
+        # A reader sees one state throughout: what it has looked up once, it knows.
+        self._reader: Connection | None = None
+        self._seen: int | None = None
 
     # -- appending --------------------------------------------------------------------------------------
 
@@ -256,7 +259,11 @@ class Journal:
 
     def size(self) -> int:
         """How many leaves the log holds."""
-        return int(self._rows().execute(_SIZE).scalar_one())
+        if isinstance(self._log, Growth):
+            return int(self._rows().execute(_SIZE).scalar_one())
+        if self._seen is None:
+            self._seen = int(self._rows().execute(_SIZE).scalar_one())
+        return self._seen
 
     def leaves(self, start: int = 0, stop: int = MAX_SIZE) -> Iterator[tuple[int, bytes]]:
         """Index and leaf of `start` … stop-1, in log order, without holding them all."""
@@ -379,9 +386,10 @@ class Journal:
 
     def standing(self, person_id: PersonId) -> Standing:
         """The person's standing consent as of this transaction; of an erased person, that they are erased."""
-        if self.erased(person_id):
+        row = self._key_row(person_id)
+        if row is not None and row.wrapped is None:
             return Standing(erased=True)
-        held = self.held(person_id)
+        held = self._held(person_id, row)
         known, standing = self._keys.standings.get(person_id, (0, Standing()))
         if known > held.count:
             if self._map() is not None:
@@ -402,7 +410,9 @@ class Journal:
 
     def held(self, subject_id: str) -> Held:
         """Raises NotFound for someone unknown or erased."""
-        row = self._key_row(subject_id)
+        return self._held(subject_id, self._key_row(subject_id))
+
+    def _held(self, subject_id: str, row: Any) -> Held:
         if row is None or row.wrapped is None:
             raise NotFound("subject.unknown", f"nothing is held about `{subject_id[:40]}`")
         key = self._keys.wrapping.unwrap(row.wrapped, context=f"key/{subject_id}")
@@ -413,8 +423,12 @@ class Journal:
 
     def _rows(self) -> Connection:
         """For reading rows as they are, without a unit of work around them: that costs more than the reading."""
-        self.session.flush()  # what this very operation has changed is to be read, too
-        return self.session.connection()
+        if isinstance(self._log, Growth):
+            self.session.flush()  # what this very operation has changed is to be read, too
+            return self.session.connection()
+        if self._reader is None:
+            self._reader = self.session.connection()
+        return self._reader
 
     def new_subject(self, subject_id: str) -> Held:
         """Give a new person or app their key."""
