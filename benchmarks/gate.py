@@ -91,7 +91,7 @@ SCREENED = {prompt: _Gathered(screen(prompt), strangers=0) for prompt in OFTEN}
 BATCH = 800
 BLOCK = 50
 """Decisions between two times when something is recorded."""
-DURABLE = 120
+DURABLE = 100
 """Clips that this one app may have in the making."""
 
 
