@@ -29,7 +29,7 @@ from safety.policy.engine import Engine, query
 from safety.policy.schema import Schema
 
 POLICIES = Path(__file__).parent.parent / "policies"
-QUESTIONS = 1000
+QUESTIONS = 600
 
 
 def compare(policies: Policies) -> dict[str, float]:
