@@ -513,7 +513,7 @@ def test_a_weaker_set_slipped_into_the_archive_is_not_decided_by(ruled: Ruled) -
 
 
 def test_an_incoming_set_that_is_lost_denies_only_the_apps_it_decides_for(ruled: Ruled) -> None:
-    apps = [ruled.app() for _ in range(12)]
+    apps = [ruled.app() for _ in range(24)]
     ruled.rule(NO_COMMERCE, share=500)
     ruled.sql("DELETE FROM policy_set WHERE sha256 = :lost", lost=hash_of(NO_COMMERCE))
     ruled.forget()
@@ -521,7 +521,7 @@ def test_an_incoming_set_that_is_lost_denies_only_the_apps_it_decides_for(ruled:
     lost = {app for app in apps if chosen(ruled.in_force, app) == hash_of(NO_COMMERCE)}
     assert {app for app, reasons in answers.items() if reasons == {"policy.unreadable"}} == lost
     assert all(not reasons for app, reasons in answers.items() if app not in lost)
-    assert 0 < len(lost) < 12
+    assert 0 < len(lost) < 24
     ruled.rule(NO_COMMERCE, share=0)
     assert not any(ruled.answers(app) for app in apps)
 

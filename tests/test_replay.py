@@ -23,7 +23,7 @@ from ledger.store.transaction import Transaction
 from safety import gate
 from safety.decision import decide
 from safety.gate import Denied
-from safety.policy.activation import Activated, archive, difference
+from safety.policy.activation import Activated, archive, chosen, difference
 from safety.policy.engine import Engine
 from safety.prompt import screen
 from safety.replay import Change, Lost, Redecided, _People, redecide, replay
@@ -392,8 +392,10 @@ def test_a_set_that_was_not_in_force_is_noticed(ruled: Ruled, monkeypatch: pytes
 def test_a_set_that_decided_for_the_wrong_share_of_apps_is_noticed(
     ruled: Ruled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apps = [ruled.app() for _ in range(6)]
     ruled.rule(NO_COMMERCE, share=500)
+    apps = [ruled.app() for _ in range(60)]
+    incoming = [app for app in apps if chosen(ruled.in_force, app) == hash_of(NO_COMMERCE)]
+    apps = incoming[:3] + [app for app in apps if app not in incoming][:3]
     with monkeypatch.context() as patch:
         patch.setattr(Activated, "engine", lambda *_: Engine.of(NO_COMMERCE))
         videos = {app: ruled.allow(app).permit.video for app in apps}
