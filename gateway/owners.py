@@ -4,7 +4,7 @@ A session is enough to revoke; granting needs the device's signature over the ve
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,7 +46,9 @@ from ledger.consent.registry import (
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, PersonId, new_id
+from ledger.store.transaction import Transaction
 from safety.enrolment import enrol_vouched
+from safety.gate import Denied
 from safety.policy.facts import ListFacts, ReaderFacts
 
 Ask = Request[Any, Any, Any]
@@ -289,11 +291,7 @@ def my_uses(
     `since`: the size of the log at your last visit; the proof then shows that it only grew.
     """
     person_id = _own(request, service, cameo_id)
-    reader, about = ReaderFacts(person_id, "owner"), ListFacts(CameoId(cameo_id), own=True, recorded=False)
-    with service.ledger.reading() as tx:
-        denied = service.gate.may_read(tx, reader, about)
-    if denied is not None:
-        raise refused(denied)
+    _permitted(service, service.gate.may_read, person_id, cameo_id)
     if proof:
         return proof_of(service, person_id, CameoId(cameo_id), since=since)
     with service.ledger.reading() as tx:
@@ -324,16 +322,26 @@ def erase_cameo(request: Ask, service: Service, cameo_id: str, data: EraseIn) ->
             "the field `confirm` is not the id of this likeness",
             "send its id to confirm; download /v1/cameos/{id}/uses?proof=true first if you want your list",
         )
-    reader, about = ReaderFacts(person_id, "owner"), ListFacts(CameoId(cameo_id), own=True, recorded=False)
-    with service.ledger.reading() as tx:
-        denied = service.gate.may_erase(tx, reader, about)
-    if denied is not None:
-        raise refused(denied)
+    _permitted(service, service.gate.may_erase, person_id, cameo_id)
     last = proof_of(service, person_id, CameoId(cameo_id))
     erased = erase(service.ledger, person_id, CameoId(cameo_id), at=service.clock())
     for key in erased.objects:
         service.objects.delete(key)
     return {"certificate": certificate(service.ledger, erased), "last_list": last}
+
+
+def _permitted(
+    service: Service,
+    question: Callable[[Transaction, ReaderFacts, ListFacts], Denied | None],
+    person_id: PersonId,
+    cameo_id: str,
+) -> None:
+    """That the policies let a person do this with their own list. Raises a 403 problem."""
+    reader, about = ReaderFacts(person_id, "owner"), ListFacts(CameoId(cameo_id), own=True, recorded=False)
+    with service.ledger.reading() as tx:
+        denied = question(tx, reader, about)
+    if denied is not None:
+        raise refused(denied)
 
 
 def _own(request: Ask, service: Service, cameo_id: str) -> PersonId:

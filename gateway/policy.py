@@ -29,7 +29,7 @@ from ledger.log.public import WHOLE
 from safety.errors import CheckUnavailable, Refused
 from safety.policy import cases, cedar
 from safety.policy.activation import archive
-from safety.policy.check import Report, check, compare
+from safety.policy.check import Comparison, Report, check, compare
 from safety.policy.engine import Engine
 from safety.replay import Change, Lost, replay
 
@@ -111,12 +111,13 @@ def check_set(directory: Path, as_json: bool) -> None:
     """Validate a policy set, run its cases, prove its invariants, and see whether any mutant survives."""
     one = _folder(directory)
     report = _checked(one.files, one.table)
-    if as_json:
-        click.echo(json.dumps(report.as_json(), indent=2))
-    else:
-        for line in report.lines():
-            click.echo(line)
+    _print(report, as_json=as_json)
     sys.exit(0 if report.passed else 1)
+
+
+def _print(found: Report | Comparison, *, as_json: bool = False) -> None:
+    for line in [json.dumps(found.as_json(), indent=2)] if as_json else found.lines():
+        click.echo(line)
 
 
 def _checked(files: Mapping[str, bytes], table: bytes | None) -> Report:
@@ -138,11 +139,7 @@ def diff(old: str, new: str, as_json: bool) -> None:
     with _open() as service:
         before, after = _named(service, old), _named(service, new)
     found = compare(before.policies, after.policies)
-    if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2))
-    else:
-        for line in found.lines():
-            click.echo(line)
+    _print(found, as_json=as_json)
     sys.exit(1 if found.loosens else 0)
 
 
@@ -175,8 +172,7 @@ def activate_set(candidate: str, key_file: Path, share: int) -> None:
         checked = True
         if share:
             report = _checked(files, table)
-            for line in report.lines():
-                click.echo(line)
+            _print(report)
             checked = report.passed
         order = partial(
             activate,
@@ -220,8 +216,7 @@ def _loosens(move: tuple[cedar.Policies | None, cedar.Policies]) -> bool:
     except CheckUnavailable as error:
         click.echo(f"{error.reason.sentence}: nobody can say that it allows no more")
         return True
-    for line in found.lines():
-        click.echo(line)
+    _print(found)
     return found.loosens
 
 

@@ -119,12 +119,12 @@ class Decision:
             # would say that somebody else has refused, which may be false.
             alone = self.general.policy_ids == (_SOMEONE_ELSE.id,)
             general = () if alone else tuple(one for one in general if one.id != _SOMEONE_ELSE.id)
-        return _unique((*general, *told))
+        return unique((*general, *told))
 
     def parts(self, facts_key: bytes) -> list[Part]:
         """The entry that records it, for each of those it concerns. `facts_key`: :attr:`ledger.keys.Keyring.facts_key`."""
-        asked, request = self.asked, self.asked.request
-        shared = {name: value for name, value in _written(request).items() if name in _SHARED}
+        asked, request = self.asked, as_json(self.asked.request) or {}
+        shared = {name: request[name] for name in _SHARED}
         record: dict[str, Any] = {
             "video_id": asked.video_id,
             "app_id": asked.requester.app_id,
@@ -135,7 +135,7 @@ class Decision:
             "facts_digest": digest(
                 facts_key,
                 requester=as_json(asked.requester),
-                request=as_json(request),
+                request=request,
                 considered=[[as_json(facts) for facts in c.considered] for c in self.consents],
             ),
             **shared,
@@ -152,7 +152,7 @@ class Decision:
                 "named": list(asked.named),
                 "facts": {
                     "suspended": asked.requester.suspended,
-                    **{name: value for name, value in _written(request).items() if name in _OWN},
+                    **{name: request[name] for name in _OWN},
                 },
             },
         )
@@ -277,9 +277,6 @@ def _grant_facts(
     )
 
 
-def _written(facts: RequestFacts) -> dict[str, Any]:
-    return as_json(facts) or {}
-
-
-def _unique(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+def unique(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Each once, in the order of its first."""
     return tuple(dict.fromkeys(reasons))

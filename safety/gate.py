@@ -39,6 +39,7 @@ from safety.decision import (
     cameo_facts,
     decide,
     grantees_of,
+    unique,
 )
 from safety.errors import InvalidInput
 from safety.likeness import likeness_of
@@ -133,10 +134,10 @@ class Gate:
     def _decide_in(
         self, tx: Transaction, request: GenerationRequest, gathered: "_Gathered", at: datetime
     ) -> Allowed | Denied:
-        # The time the entry will bear, to the second it is written with: whoever decides again has no other.
         for window_s in (MINUTE_S, DAY_S):
             # By the clock it is looked up with, which the log's own time may be ahead of.
             tx.count(_window("ask", request.app_id, window_s, at), at=at, life_s=window_s)
+        # The time the entry will bear, to the second it is written with: whoever decides again has no other.
         at = tx.dated(at).replace(microsecond=0)
         asked = _asked(tx, request, gathered)
         people = _people(tx, asked.named)
@@ -324,7 +325,7 @@ class Gate:
             return None
         if not refusals or general.policy_ids != _QUORUM:
             refusals += general.reasons()
-        return Denied(_unique(refusals), "consent")
+        return Denied(unique(refusals), "consent")
 
     def may_read(self, tx: Transaction, reader: ReaderFacts, about: ListFacts) -> Denied | None:
         """None when everything recorded about this person may be shown to whoever asks."""
@@ -357,7 +358,7 @@ class Gate:
         rulings = [
             engine.rule("download", requester=requester, clip=clip, cameo=one) for one in shown or [None]
         ]
-        reasons = _unique(reason for ruling in rulings for reason in ruling.reasons())
+        reasons = unique(reason for ruling in rulings for reason in ruling.reasons())
         return Denied(reasons, "consent") if reasons else None
 
 
@@ -473,7 +474,3 @@ def _open_job(
         created_at=int(at.timestamp()),
     )
     tx.open_job(video, sealed, [Depicted(*use.ids) for use in uses])
-
-
-def _unique(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
-    return tuple(dict.fromkeys(reasons))
