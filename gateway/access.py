@@ -19,6 +19,8 @@ from ledger.store.records import App, KeyHolder
 from ledger.store.transaction import Transaction
 
 Role = Literal["app", "operator", "auditor"]
+JSON_BYTES = 64 << 10
+"""Statements are small; what is larger is refused before it is parsed."""
 COOKIE = "countersign_session"
 NONCE_LIFE_S = 300
 

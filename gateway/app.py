@@ -11,7 +11,8 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, log, owners, public, videos
+from gateway import audit, log, public, videos
+from gateway.owners import accounts, enrolment, grants, timeline
 from gateway.problems import on_error
 from gateway.service import Service
 
@@ -44,17 +45,10 @@ def create_app(service: Service) -> Litestar:
             videos.get_video,
             videos.delete_video,
             videos.video_content,
-            owners.enrol,
-            owners.session_challenge,
-            owners.open_session,
-            owners.close_session,
-            owners.preview_grant,
-            owners.create_grant,
-            owners.list_grants,
-            owners.import_grants,
-            owners.revoke_grant,
-            owners.my_uses,
-            owners.erase_cameo,
+            *accounts.ROUTES,
+            *enrolment.ROUTES,
+            *grants.ROUTES,
+            *timeline.ROUTES,
             public.verify,
             public.clip_status,
             audit.audit_uses,

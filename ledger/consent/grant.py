@@ -36,11 +36,12 @@ RevocationEffect = Literal["stop_new", "withdraw_all"]
 Approval = Literal["none", "before_release"]
 
 
-def _stamp(moment: datetime) -> str:
+def zulu(moment: datetime) -> str:
+    """`2026-03-01T00:00:00Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-Moment = Annotated[datetime, PlainSerializer(_stamp, return_type=str)]
+Moment = Annotated[datetime, PlainSerializer(zulu, return_type=str)]
 """An aware time, whole seconds, written `2026-03-01T00:00:00Z`."""
 
 
@@ -108,7 +109,7 @@ class Grant(Strict):
     def _utc_seconds(cls, value: object) -> object:
         # One spelling only: the canonical bytes must not depend on who parsed them.
         moment = datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        if _stamp(moment) != value:
+        if zulu(moment) != value:
             raise ValueError(f"`{str(value)[:40]}` is not a UTC time such as `2026-03-01T00:00:00Z`")
         return moment
 
@@ -166,15 +167,15 @@ def check_signable(grant: Grant, *, at: datetime) -> None:
     if grant.issued > at + CLOCK_SKEW:
         raise InvalidStatement(
             "grant.clock",
-            f"the grant is dated `{_stamp(grant.issued)}`, ahead of this service's clock (`{_stamp(at)}`)",
+            f"the grant is dated `{zulu(grant.issued)}`, ahead of this service's clock (`{zulu(at)}`)",
             "set the device's clock, then " + again,
         )
     if grant.issued < at - SIGNING_WINDOW:
         raise InvalidStatement(
-            "grant.stale", f"the grant was prepared at `{_stamp(grant.issued)}`, over a day ago", again
+            "grant.stale", f"the grant was prepared at `{zulu(grant.issued)}`, over a day ago", again
         )
     if grant.expires <= at:
-        raise InvalidStatement("grant.expired", f"the grant expired at `{_stamp(grant.expires)}`", again)
+        raise InvalidStatement("grant.expired", f"the grant expired at `{zulu(grant.expires)}`", again)
 
 
 _WORDS = {

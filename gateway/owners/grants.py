@@ -1,0 +1,207 @@
+"""Permission: looked at before it is signed, signed with the owner's device, listed, and taken back with one request.
+
+A session is enough to revoke; granting needs the device's signature over the very bytes shown.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+from litestar import Request, get, post
+from litestar.concurrency import sync_to_thread
+from pydantic import Field, ValidationError
+
+from gateway.access import JSON_BYTES, holder, person_of
+from gateway.problems import problem
+from gateway.service import Service
+from ledger.canonical import challenge, sha256
+from ledger.consent.grant import (
+    SCHEMA,
+    Action,
+    Approval,
+    Audience,
+    Context,
+    Grantee,
+    Modality,
+    Purpose,
+    RevocationEffect,
+    Strict,
+    check_signable,
+    parse_grant,
+    sentence,
+    zulu,
+)
+from ledger.consent.registry import SignedGrant, record_grant, record_grants, revoke
+from ledger.consent.statement import GRANT_TAG, DeviceSignature, encode_key
+from ledger.errors import InvalidStatement
+from ledger.ids import GrantId, PersonId, new_id
+
+Ask = Request[Any, Any, Any]
+NOTICE = "Your face is used only as this grant says. Every use and every refusal is on your timeline."
+NOTICE_VERSION = "2026-11"
+IMPORT_LINES = 20_000
+
+
+class GrantDraft(Strict):
+    """What a person chose. Everything left out takes its narrowest value."""
+
+    cameo_id: str
+    grantee: Grantee
+    modalities: tuple[Modality, ...] = ("face",)
+    purposes: tuple[Purpose, ...] = ("dpv:NonCommercialPurpose",)
+    allowed_contexts: tuple[Context, ...] = ()
+    forbidden_contexts: tuple[Context, ...] = ()
+    actions: tuple[Action, ...] = ("generate",)
+    audience: Audience = "requester"
+    max_uses: int = 1
+    days: Annotated[int, Field(ge=1, le=3650)] = 30
+    jurisdictions: tuple[str, ...] = ("*",)
+    approval: Approval = "none"
+    revocation_effect: RevocationEffect = "withdraw_all"
+    language: str = "en"
+
+
+class GrantIn(Strict):
+    grant: dict[str, Any]
+    evidence: DeviceSignature
+
+
+@post("/v1/grants/preview", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
+def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str, Any]:
+    """The exact grant to sign, its canonical bytes, what they say in words, and the challenge."""
+    person_id = person_of(request, service)
+    at = service.clock().replace(microsecond=0)
+    chosen = data.model_dump(mode="json", exclude={"days"})
+    grant = parse_grant(
+        {
+            **chosen,
+            "schema": SCHEMA,
+            "grant_id": new_id("grant"),
+            "grantor": person_id,
+            "issued": zulu(at),
+            "starts": zulu(at),
+            "expires": zulu(at + timedelta(days=data.days)),
+            "notice": {"sha256": sha256(NOTICE.encode()).hex(), "version": NOTICE_VERSION},
+        }
+    )
+    check_signable(grant, at=at)
+    signed = grant.signed_bytes()
+    return {
+        "grant": json.loads(signed),
+        "canonical": signed.decode(),
+        "challenge": encode_key(challenge(GRANT_TAG, signed)),
+        "sentence": sentence(grant, _grantee_name(service, grant.grantee)),
+        "notice": NOTICE,
+    }
+
+
+@post("/v1/grants", status_code=201, sync_to_thread=True, request_max_body_size=JSON_BYTES)
+def create_grant(request: Ask, service: Service, data: GrantIn) -> dict[str, Any]:
+    """Record a signed grant."""
+    person_id = person_of(request, service)
+    grant, index = record_grant(service.ledger, person_id, data.grant, data.evidence, at=service.clock())
+    return {
+        "grant_id": grant.grant_id,
+        "index": index,
+        "sentence": sentence(grant, _grantee_name(service, grant.grantee)),
+    }
+
+
+@post("/v1/grants/import", status_code=200)
+async def import_grants(request: Ask, service: Service) -> dict[str, Any]:
+    """An operator brings in grants that their owners signed elsewhere: one JSON object a line.
+
+    Each line is `{"owner", "grant", "evidence"}`. Answers with one outcome for each line, in order; a line that is
+    refused hinders no other.
+    """
+    await sync_to_thread(holder, request, service, "operator")
+    lines = (await request.body()).splitlines()
+    if len(lines) > IMPORT_LINES:
+        raise problem(
+            413, "request.lines", f"the file has over `{IMPORT_LINES}` lines", "send it in several parts"
+        )
+    return {"outcomes": await sync_to_thread(_import, service, lines)}
+
+
+def _import(service: Service, lines: Sequence[bytes]) -> list[dict[str, Any]]:
+    read = [_read_line(line) for line in lines]
+    signed = [one for one in read if isinstance(one, SignedGrant)]
+    recorded = iter(record_grants(service.ledger, signed, at=service.clock()))
+    outcomes = [next(recorded) if isinstance(one, SignedGrant) else one for one in read]
+    return [
+        {"refused": outcome.reason.as_json()}
+        if isinstance(outcome, InvalidStatement)
+        else {"recorded": True, "index": outcome}
+        for outcome in outcomes
+    ]
+
+
+def _read_line(line: bytes) -> SignedGrant | InvalidStatement:
+    try:
+        value = ImportLine.model_validate_json(line)
+    except ValidationError:
+        return InvalidStatement(
+            "import.line",
+            "the line is not an object with `owner`, `grant` and `evidence`",
+            "correct the line",
+        )
+    return SignedGrant(PersonId(value.owner), value.grant, value.evidence)
+
+
+class ImportLine(Strict):
+    owner: Annotated[str, Field(max_length=64)]
+    grant: dict[str, Any]
+    evidence: DeviceSignature
+
+
+@get("/v1/grants", sync_to_thread=True)
+def list_grants(request: Ask, service: Service) -> dict[str, Any]:
+    """My grants: what each says, whether it stands, how often it was used."""
+    person_id, at = person_of(request, service), service.clock()
+    with service.ledger.reading() as tx:
+        standing = tx.standing(person_id)
+    grants = [
+        {
+            "grant_id": held.grant.grant_id,
+            "sentence": sentence(held.grant, _grantee_name(service, held.grant.grantee)),
+            "live": held.live(at),
+            "uses": len(held.uses),
+            "uses_left": held.uses_left,
+            "expires": zulu(held.grant.expires),
+            "revoked_at": held.revoked_at,
+        }
+        for held in standing.grants.values()
+    ]
+    return {"grants": grants}
+
+
+class RevokeIn(Strict):
+    effect: RevocationEffect | None = None
+
+
+@post(
+    "/v1/grants/{grant_id:str}/revoke", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES
+)
+def revoke_grant(
+    request: Ask, service: Service, grant_id: str, data: RevokeIn | None = None
+) -> dict[str, Any]:
+    """Take a grant back: instantly, for good, without a signature."""
+    person_id = person_of(request, service)
+    effect = data.effect if data else None
+    index = revoke(service.ledger, person_id, GrantId(grant_id), effect, at=service.clock())
+    return {"grant_id": grant_id, "revoked": True, "index": index}
+
+
+def _grantee_name(service: Service, grantee: Grantee) -> str:
+    """How the sentence names who may use the likeness."""
+    if grantee.type == "everyone":
+        return "Everyone"
+    with service.ledger.reading() as tx:
+        app = tx.app(grantee.id)
+    if app is None:
+        raise problem(400, "grant.unknown_grantee", f"there is no app `{grantee.id}`", "check the id")
+    return app.name
+
+
+ROUTES = [preview_grant, create_grant, list_grants, import_grants, revoke_grant]
