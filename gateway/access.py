@@ -88,7 +88,8 @@ def login(service: Service, person_id: str, nonce: str, evidence: DeviceSignatur
         if not taken or person is None:
             return False
         try:
-            verify(SESSION_TAG, session_statement(person_id, nonce), evidence, expected_key=person.device_key)
+            signers = [one.signer for one in tx.credentials(person_id)]
+            verify(SESSION_TAG, session_statement(person_id, nonce), evidence, signers=signers)
         except InvalidStatement:
             return False
         expires = at + service.settings.session_hours * 3600

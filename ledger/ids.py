@@ -16,7 +16,21 @@ LeafIndex = NewType("LeafIndex", int)
 Digest = NewType("Digest", bytes)
 """32 bytes of SHA-256."""
 
-Prefix = Literal["person", "cameo", "grant", "app", "video", "decision", "key", "file"]
+Prefix = Literal[
+    "person",
+    "cameo",
+    "grant",
+    "app",
+    "video",
+    "decision",
+    "key",
+    "file",
+    "capture",
+    "review",
+    "notice",
+    "webhook",
+    "event",
+]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26

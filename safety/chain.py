@@ -53,6 +53,8 @@ class Permit(Strict):
     prompt_sha256: str
     purpose: Purpose
     audience: Audience
+    person: PersonId | None = None
+    countries: tuple[str, ...] = ("*",)
     modalities: tuple[Modality, ...]
     contexts: tuple[Context, ...]
     scores: dict[Category, int]

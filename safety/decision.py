@@ -35,6 +35,7 @@ from safety.policy.facts import (
     as_json,
     digest,
 )
+from safety.preferences import against
 
 Kind = Literal["content", "consent", "output", "traffic"]
 _SHARED = ("action", "purpose", "audience", "modalities", "contexts", "scores")
@@ -42,6 +43,20 @@ _SHARED = ("action", "purpose", "audience", "modalities", "contexts", "scores")
 _OWN = tuple(name for name in FIELDS[RequestFacts] if name not in _SHARED)
 """The rest of them, which only the requester's record holds."""
 _EVERYONE = Grantee(type="everyone", id="*")
+_MUTUALS = Grantee(type="group", id="mutuals")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a request bears on one person's consent."""
+
+    video_id: VideoId
+    app_id: AppId
+    prompt: str
+    person: PersonId | None = None
+    """Whom the app asks for, where it has shown that it may speak for them."""
+    countries: tuple[str, ...] = ("*",)
+    """Where the clip will be shown; `*` is everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,12 @@ class Asked:
     requester: RequesterFacts
     request: RequestFacts
     named: tuple[CameoId, ...]
+    person: PersonId | None = None
+    countries: tuple[str, ...] = ("*",)
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.video_id, self.requester.app_id, self.prompt, self.person, self.countries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +149,8 @@ class Decision:
         record: dict[str, Any] = {
             "video_id": asked.video_id,
             "app_id": asked.requester.app_id,
+            "requested_by": asked.person,
+            "countries": list(asked.countries),
             "allowed": self.allowed,
             "prompt": asked.prompt,
             "screening": asked.screening,
@@ -185,7 +208,7 @@ _SOMEONE_ELSE = Reason(
 
 def decide(engine: Engine, asked: Asked, people: Sequence[Named], *, at: datetime) -> Decision:
     """The answer of one policy set. Asks nothing of the outside, and never raises."""
-    tried = [_considered(asked, person, at) for person in people]
+    tried = [_considered(asked, person, people, at) for person in people]
     # Asked together, as if everyone agreed: the facts they share are read once. Mostly that is all there is to ask.
     first = [_use(asked, facts[0]) for facts in tried]
     *rulings, general = engine.rulings(*first, _whole(asked, len(people)))
@@ -208,13 +231,14 @@ def _whole(asked: Asked, agreeing: int) -> tuple[str, dict[str, Any]]:
     return "generate", {"requester": asked.requester, "job": job, "request": asked.request}
 
 
-def _considered(asked: Asked, person: Named, at: datetime) -> list[CameoFacts]:
+def _considered(asked: Asked, person: Named, people: Sequence[Named], at: datetime) -> list[CameoFacts]:
     """The facts about one person under each grant that could allow this; never none."""
-    app_id = asked.requester.app_id
-    candidates = person.standing.candidates(grantees_of(app_id), at)
+    grantees = grantees_of(asked.requester.app_id, asked.person, person.standing)
+    candidates = person.standing.candidates(grantees, at)
     held = [one for one in candidates if one.grant.cameo_id == person.cameo_id]
     under: list[GrantStanding | None] = [*held] or [None]
-    return [cameo_facts(person, one, app_id, asked.video_id, at) for one in under]
+    others = [one for one in people if one is not person]
+    return [cameo_facts(person, one, asked.wanted, others, at) for one in under]
 
 
 def _consent(
@@ -232,36 +256,53 @@ def _consent(
 
 
 @lru_cache(maxsize=1000)
-def grantees_of(app_id: AppId) -> tuple[Grantee, ...]:
-    """As whom an app may be granted something. Groups and persons are not resolved yet: nobody's, which denies."""
-    return Grantee.model_construct(type="app", id=app_id), _EVERYONE
+def _grantee(kind: Literal["app", "person"], name: str) -> Grantee:
+    return Grantee.model_construct(type=kind, id=name)
+
+
+def grantees_of(app_id: AppId, person: PersonId | None, standing: Standing) -> tuple[Grantee, ...]:
+    """As whom the app, and the person it asks for, may have been granted something by the one `standing` is about."""
+    found = [_grantee("app", app_id), _EVERYONE]
+    if person is not None:
+        found.append(_grantee("person", person))
+        if person in standing.members:
+            found.append(_MUTUALS)
+    return tuple(found)
 
 
 def cameo_facts(
-    person: Named, held: GrantStanding | None, app_id: AppId, video_id: VideoId, at: datetime
+    person: Named, held: GrantStanding | None, wanted: Wanted, others: Iterable[Named], at: datetime
 ) -> CameoFacts:
+    """The facts about one person, under one of their grants. `others`: everyone else the request names."""
     standing = person.standing
+    guardians = standing.guardians
     return CameoFacts(
         cameo_id=person.cameo_id,
-        active=standing.active and standing.cameo_id == person.cameo_id,
+        active=standing.in_use(at) and standing.cameo_id == person.cameo_id,
         erased=standing.erased,
         minor=standing.minor(at),
-        guardian_consent=False,
-        blocks_requester=False,
-        grant=None if held is None else _grant_facts(held, standing, app_id, video_id, at),
+        guardian_consent=held is not None and any(one in guardians for one in held.cosigned),
+        # Their own guardian beside them is no stranger.
+        with_adult=any(
+            not one.standing.minor(at) and (one.owner is None or one.owner not in guardians) for one in others
+        ),
+        guardians_allow_adults=bool(guardians)
+        and all(one.guardianship.with_adults for one in guardians.values()),
+        blocks_requester=wanted.app_id in standing.blocked
+        or (wanted.person is not None and wanted.person in standing.blocked),
+        grant=None if held is None else _grant_facts(held, standing, wanted, at),
     )
 
 
-def _grant_facts(
-    held: GrantStanding, standing: Standing, app_id: AppId, video_id: VideoId, at: datetime
-) -> GrantFacts:
+def _grant_facts(held: GrantStanding, standing: Standing, wanted: Wanted, at: datetime) -> GrantFacts:
     grant = held.grant
     return GrantFacts(
         grant_id=grant.id,
-        for_requester=grant.grantee in grantees_of(app_id),
+        for_requester=grant.grantee in grantees_of(wanted.app_id, wanted.person, standing),
         offered_to_everyone=grant.grantee.type == "everyone",
         started=grant.starts <= at,
-        expired=grant.expires <= at,
+        # What was signed for a minor ends when they come of age.
+        expired=grant.expires <= at or (bool(held.cosigned) and not standing.minor(at)),
         revoked=held.revoked_index is not None,
         withdrawn=held.withdrawn,
         modalities=frozenset(grant.modalities),
@@ -270,10 +311,12 @@ def _grant_facts(
         allowed_contexts=frozenset(grant.allowed_contexts),
         forbidden_contexts=frozenset(grant.forbidden_contexts),
         audience=grant.audience,
-        uses=len(held.spent),
+        within_countries="*" in grant.jurisdictions or set(wanted.countries) <= set(grant.jurisdictions),
+        against_preferences=against(wanted.prompt, grant.preferences),
+        uses=grant.max_uses - standing.uses_left(held),
         max_uses=grant.max_uses,
         approval=grant.approval,
-        approved=standing.approvals.get(video_id, False),
+        approved=standing.approved(wanted.video_id, at),
     )
 
 

@@ -17,13 +17,21 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ledger.consent.grant import CLOCK_SKEW, SIGNING_WINDOW
-from ledger.consent.statement import ENROLMENT_TAG, DeviceSignature, decode_bytes, parse_enrolment, verify
+from ledger.consent.statement import (
+    ENROLMENT_TAG,
+    DeviceSignature,
+    Enrolment,
+    decode_bytes,
+    device,
+    parse_enrolment,
+    verify,
+)
 from ledger.errors import InvalidStatement, MediaError
 from ledger.ids import CameoId, PersonId, new_id
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
 from ledger.store.journal import About
-from ledger.store.records import Person
+from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
 from safety.errors import Refused
 from safety.faces import enrol_portrait
@@ -56,7 +64,8 @@ def enrol_vouched(
             "the enrolment was signed over a day ago, or in the future",
             "sign it again now",
         )
-    decode_bytes(enrolment.device_key, 32)
+    if enrolment.device_key is not None:
+        decode_bytes(enrolment.device_key, 32)
     images = _usable(pictures(picture))
     enrolled = enrol_portrait(images)
     likeness = StoredLikeness(enrolled.likeness, images[enrolled.best], enrolled.face)
@@ -67,19 +76,13 @@ def enrol_vouched(
             raise InvalidStatement(
                 "enrolment.unknown_operator", f"there is no operator `{enrolment.operator}`"
             )
-        verify(ENROLMENT_TAG, enrolment.signed_bytes(), evidence, expected_key=operator_key)
-        if tx.person_by_device(enrolment.device_key) is not None:
-            raise InvalidStatement(
-                "enrolment.device_taken", "this device already belongs to an enrolled person"
-            )
-        person_id, cameo_id = PersonId(new_id("person")), CameoId(new_id("cameo"))
-        tx.add_person(
-            Person(person_id, enrolment.display_name, enrolment.device_key, created_at=int(at.timestamp()))
-        )
+        verify(ENROLMENT_TAG, enrolment.signed_bytes(), evidence, signers=[device(operator_key)])
+        person_id = _account(tx, enrolment, at)
+        cameo_id = CameoId(new_id("cameo"))
         store_likeness(tx, cameo_id, person_id, likeness)
         body = {
             "cameo_id": cameo_id,
-            "enrolment": enrolment.model_dump(mode="json", by_alias=True),
+            "enrolment": enrolment.model_dump(mode="json", by_alias=True, exclude_unset=True),
             "evidence": evidence.model_dump(mode="json"),
             "list_key": tx.held(person_id).list_key_digest,
         }
@@ -87,6 +90,30 @@ def enrol_vouched(
         return person_id, cameo_id
 
     return ledger.transact(operation)
+
+
+def _account(tx: Transaction, enrolment: Enrolment, at: datetime) -> PersonId:
+    """Whose likeness it is: the account the operator names, or a new one for the device they name."""
+    key = enrolment.device_key
+    if key is None:
+        person_id = PersonId(enrolment.person_id or "")
+        if tx.person(person_id) is None:
+            raise InvalidStatement(
+                "enrolment.unknown_person", f"there is no account `{person_id}`", "check the account's id"
+            )
+        if tx.standing(person_id).active:
+            raise InvalidStatement(
+                "enrolment.twice", "this account already has a likeness", "erase that one first"
+            )
+        return person_id
+    if tx.credential(key) is not None:
+        raise InvalidStatement("enrolment.device_taken", "this device already belongs to an enrolled person")
+    person_id, now = PersonId(new_id("person")), int(at.timestamp())
+    tx.add_person(
+        Person(person_id, enrolment.display_name, created_at=now),
+        Credential(key, person_id, "device", key, created_at=now, name="device"),
+    )
+    return person_id
 
 
 def _usable(images: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.uint8]]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ledger.canonical import sha256
 from ledger.consent.fold import Standing
 from ledger.consent.grant import Audience, Modality, Purpose
-from ledger.ids import AppId, CameoId, GrantId, VideoId
+from ledger.ids import AppId, CameoId, GrantId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
 from ledger.reasons import Reason
@@ -36,6 +36,7 @@ from safety.decision import (
     Decision,
     Kind,
     Named,
+    Wanted,
     cameo_facts,
     decide,
     grantees_of,
@@ -90,6 +91,10 @@ class GenerationRequest:
     modalities: frozenset[Modality]
     cameo_ids: tuple[CameoId, ...]
     reference: NDArray[np.uint8] | None = None
+    person: PersonId | None = None
+    """Whom the app asks for, where it has shown that it may speak for them."""
+    countries: tuple[str, ...] = ("*",)
+    """Where the clip will be shown: ISO 3166-1 codes, or `*` for everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,8 @@ class Gate:
             prompt_sha256=sha256(request.prompt.encode()).hex(),
             purpose=request.purpose,
             audience=request.audience,
+            person=request.person,
+            countries=request.countries,
             modalities=tuple(sorted(request.modalities)),
             contexts=tuple(sorted(facts.contexts)),
             size=request.size,
@@ -243,13 +250,17 @@ class Gate:
 
     def _granting(self, request: GenerationRequest, at: datetime) -> list[CameoId]:
         """Those named who have a live grant out to this app."""
-        grantees = grantees_of(request.app_id)
         with self.ledger.reading() as tx:
             people = _people(tx, request.cameo_ids)
             return [
                 person.cameo_id
                 for person in people
-                if any(held.live(at) for held in person.standing.candidates(grantees, at))
+                if any(
+                    person.standing.live(held, at)
+                    for held in person.standing.candidates(
+                        grantees_of(request.app_id, request.person, person.standing), at
+                    )
+                )
             ]
 
     def _templates(self, cameo_ids: Iterable[CameoId]) -> dict[CameoId, faces.Likeness]:
@@ -300,10 +311,12 @@ class Gate:
         app_id, facts = AppId(permit.app_id), _permit_facts(permit)
         engine, requester = self.sets.engine(tx, app_id), _requester(tx, app_id)
         agreeing, refusals = 0, list[Reason]()
-        for use in permit.uses:
-            person_id, cameo_id, grant_id = use.ids
-            person = Named(cameo_id, person_id, tx.standing(person_id))
-            about = cameo_facts(person, person.standing.grants.get(grant_id), app_id, permit.video, at)
+        wanted = Wanted(permit.video, app_id, _prompt(tx, permit), permit.person, permit.countries)
+        shown = [Named(use.ids[1], use.ids[0], tx.standing(use.ids[0])) for use in permit.uses]
+        for person, use in zip(shown, permit.uses, strict=True):
+            held = person.standing.grants.get(use.ids[2])
+            others = [one for one in shown if one is not person]
+            about = cameo_facts(person, held, wanted, others, at)
             ruling = engine.rule("release_likeness", requester=requester, cameo=about, request=facts)
             agreeing += ruling.allowed
             refusals += ruling.reasons()
@@ -351,10 +364,11 @@ class Gate:
             ledger_ok=_as_released(tx, video, {use.grant_id for use in uses}),
         )
         shown = list[CameoFacts | None]()
+        wanted = Wanted(video.id, video.app_id, video.prompt, video.requested_by)
         for use in uses:
             person = Named(use.cameo_id, use.person_id, tx.standing(use.person_id))
             held = person.standing.grants.get(use.grant_id)
-            shown.append(cameo_facts(person, held, video.app_id, video.id, at))
+            shown.append(cameo_facts(person, held, wanted, (), at))
         rulings = [
             engine.rule("download", requester=requester, clip=clip, cameo=one) for one in shown or [None]
         ]
@@ -410,6 +424,8 @@ def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> 
             ledger_ok=True,
         ),
         named=request.cameo_ids,
+        person=request.person,
+        countries=request.countries,
     )
 
 
@@ -438,6 +454,12 @@ def _permit_facts(permit: Permit) -> RequestFacts:
         do_not_generate_matches=0,
         ledger_ok=True,
     )
+
+
+def _prompt(tx: Transaction, permit: Permit) -> str:
+    """The words that were allowed."""
+    video = tx.video(permit.video)
+    return video.prompt if video is not None else ""
 
 
 def _as_released(tx: Transaction, video: Video, grants: Collection[GrantId]) -> bool:
@@ -472,5 +494,6 @@ def _open_job(
         size=request.size,
         seconds=request.seconds,
         created_at=int(at.timestamp()),
+        requested_by=request.person,
     )
     tx.open_job(video, sealed, [Depicted(*use.ids) for use in uses])

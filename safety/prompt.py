@@ -687,6 +687,11 @@ def screen(text: str) -> Screening:
     return Screening(VERSION, MappingProxyType(scores), frozenset(contexts), normalised, matched)
 
 
+def normalised(text: str) -> str:
+    """`text` in plain, lower-case letters, its disguises undone."""
+    return _views(_repair(text)[:_MAX_FOLDED])[0]
+
+
 def _highest(readings: Iterable[_Reading]) -> dict[Category, int]:
     readings = list(readings)
     return {c: max(reading.scores.get(c, 0) for reading in readings) for c in CATEGORIES}

@@ -211,6 +211,8 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         requester=requester,
         request=from_json(RequestFacts, shared | facts),
         named=tuple(CameoId(one) for one in body["named"]),
+        person=PersonId(body["requested_by"]) if body["requested_by"] else None,
+        countries=tuple(body["countries"]),
     )
 
 

@@ -24,14 +24,14 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from sqlalchemy import text
 
 from ledger.consent.grant import SCHEMA, parse_grant
-from ledger.consent.registry import record_grant, revoke
+from ledger.consent.registry import SignedGrant, record_grant, revoke
 from ledger.consent.statement import GRANT_TAG, encode_key, sign
 from ledger.ids import AppId, CameoId, GrantId, PersonId, VideoId, new_id
 from ledger.keys import Keyring
 from ledger.log.sequencer import Ledger
 from ledger.store.database import Database
 from ledger.store.journal import About, Opened
-from ledger.store.records import App, Person
+from ledger.store.records import App, Credential, Person
 from ledger.store.transaction import Transaction
 from safety.chain import Allowed, Permit, Sealer
 from safety.decision import Decision, Named
@@ -107,7 +107,11 @@ class World:
 
         def operation(tx: Transaction) -> None:
             key = encode_key(someone.device.public_key())
-            tx.add_person(Person(someone.person_id, "Someone", key, created_at=int(self.at.timestamp())))
+            now = int(self.at.timestamp())
+            tx.add_person(
+                Person(someone.person_id, "Someone", created_at=now),
+                Credential(key, someone.person_id, "device", key, created_at=now),
+            )
             store_likeness(tx, someone.cameo_id, someone.person_id, face)
             body = {
                 "cameo_id": someone.cameo_id,
@@ -140,6 +144,9 @@ class World:
             "jurisdictions": ["*"],
             "approval": "none",
             "revocation_effect": "stop_new",
+            "preferences": [],
+            "delegate_key": None,
+            "parent": None,
             "notice": {"sha256": "0" * 64, "version": "1"},
             "language": "en",
             **changes,
@@ -148,7 +155,7 @@ class World:
     def grant(self, someone: Someone, app_id: AppId, **changes: Any) -> GrantId:
         draft = self.draft(someone, app_id, **changes)
         evidence = sign(GRANT_TAG, parse_grant(draft).signed_bytes(), someone.device)
-        grant, _ = record_grant(self.ledger, someone.person_id, draft, evidence, at=self.at)
+        grant, _ = record_grant(self.ledger, SignedGrant(someone.person_id, draft, evidence), at=self.at)
         return grant.id
 
     def revoke(self, someone: Someone, grant_id: GrantId) -> None:

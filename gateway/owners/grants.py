@@ -33,7 +33,7 @@ from ledger.consent.grant import (
     zulu,
 )
 from ledger.consent.registry import SignedGrant, record_grant, record_grants, revoke
-from ledger.consent.statement import GRANT_TAG, DeviceSignature, encode_key
+from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import GrantId, PersonId, new_id
 
@@ -59,12 +59,13 @@ class GrantDraft(Strict):
     jurisdictions: tuple[str, ...] = ("*",)
     approval: Approval = "none"
     revocation_effect: RevocationEffect = "withdraw_all"
+    preferences: tuple[str, ...] = ()
     language: str = "en"
 
 
 class GrantIn(Strict):
     grant: dict[str, Any]
-    evidence: DeviceSignature
+    evidence: Evidence
 
 
 @post("/v1/grants/preview", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
@@ -79,6 +80,8 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
             "schema": SCHEMA,
             "grant_id": new_id("grant"),
             "grantor": person_id,
+            "parent": None,
+            "delegate_key": None,
             "issued": zulu(at),
             "starts": zulu(at),
             "expires": zulu(at + timedelta(days=data.days)),
@@ -100,7 +103,9 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
 def create_grant(request: Ask, service: Service, data: GrantIn) -> dict[str, Any]:
     """Record a signed grant."""
     person_id = person_of(request, service)
-    grant, index = record_grant(service.ledger, person_id, data.grant, data.evidence, at=service.clock())
+    grant, index = record_grant(
+        service.ledger, SignedGrant(person_id, data.grant, data.evidence), at=service.clock()
+    )
     return {
         "grant_id": grant.grant_id,
         "index": index,

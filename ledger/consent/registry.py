@@ -12,8 +12,9 @@ from datetime import datetime
 from functools import cache, partial
 from typing import Any
 
+from ledger.consent.authority import Cosignature, check_signatures
 from ledger.consent.grant import Grant, RevocationEffect, check_signable, parse_grant
-from ledger.consent.statement import GRANT_TAG, DeviceSignature, verify, wrong_signer
+from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, device, verify
 from ledger.errors import InvalidStatement, LogError, NotFound
 from ledger.ids import CameoId, GrantId, LeafIndex, PersonId
 from ledger.log.sequencer import Ledger
@@ -30,18 +31,17 @@ class SignedGrant:
 
     owner: PersonId
     value: Any
-    evidence: DeviceSignature
+    evidence: Evidence
+    cosignatures: tuple[Cosignature, ...] = ()
 
 
-def record_grant(
-    ledger: Ledger, owner: PersonId, value: object, evidence: DeviceSignature, *, at: datetime
-) -> tuple[Grant, LeafIndex]:
+def record_grant(ledger: Ledger, signed: SignedGrant, *, at: datetime) -> tuple[Grant, LeafIndex]:
     """Add a grant the owner signed. Raises InvalidStatement; then nothing is written."""
-    grant = _verified(SignedGrant(owner, value, evidence), at)
+    grant = _verified(signed, at)
 
     def operation(tx: Transaction) -> LeafIndex:
-        _Facts(tx, [grant.id], at).check(owner, grant, evidence)
-        return tx.append("grant", grant.id, [_about(owner, grant, evidence)], at=at)
+        _Facts(tx, [grant.id], at).check(signed, grant)
+        return tx.append("grant", grant.id, _about(signed, grant), at=at)
 
     return grant, ledger.transact(operation)
 
@@ -75,8 +75,8 @@ def _record_part(
         try:
             if isinstance(grant, InvalidStatement):
                 raise grant
-            facts.check(one.owner, grant, one.evidence)
-            drafts.append(Draft("grant", grant.id, [_about(one.owner, grant, one.evidence)], at))
+            facts.check(one, grant)
+            drafts.append(Draft("grant", grant.id, _about(one, grant), at))
             answers.append(None)
         except InvalidStatement as refused:
             answers.append(refused)
@@ -98,7 +98,9 @@ def _verified(signed: SignedGrant, at: datetime) -> Grant:
     """Everything that can be said of a grant without the ledger. That the key is the owner's is said later."""
     grant = parse_grant(signed.value)
     check_signable(grant, at=at)
-    verify(GRANT_TAG, grant.signed_bytes(), signed.evidence, expected_key=signed.evidence.public_key)
+    if isinstance(signed.evidence, DeviceSignature):
+        # A passkey's assertion does not say which key it was made with; it is verified where that is known.
+        verify(GRANT_TAG, grant.signed_bytes(), signed.evidence, signers=[device(signed.evidence.public_key)])
     return grant
 
 
@@ -106,48 +108,62 @@ class _Facts:
     """What a grant must agree with, read once for all grants of one transaction."""
 
     def __init__(self, tx: Transaction, grants: Sequence[GrantId], at: datetime) -> None:
+        self._tx, self._at = tx, at
         self._taken = tx.taken("grant", grants)
         self._person, self._owner, self._app = cache(tx.person), cache(tx.owner), cache(tx.app)
-        self._minor = cache(lambda owner: tx.standing(owner).minor(at))
+        self._standing = cache(tx.standing)
 
-    def check(self, owner: PersonId, grant: Grant, evidence: DeviceSignature) -> None:
+    def check(self, signed: SignedGrant, grant: Grant) -> None:
         """Raises InvalidStatement. A grant that passed is taken: it does not pass twice."""
-        person = self._person(owner)
+        owner = signed.owner
         # 1. The grantor is the person asking, and the likeness is theirs.
-        if person is None or grant.grantor != owner or self._owner(grant.cameo) != owner:
+        if self._person(owner) is None or grant.grantor != owner or self._owner(grant.cameo) != owner:
             raise InvalidStatement(
                 "grant.not_yours",
                 "the grant is about a likeness that is not yours",
                 "grant your own likeness",
             )
-        # 2. Some key signed exactly these bytes; it is the enrolled device's.
-        if evidence.public_key != person.device_key:
-            raise wrong_signer()
-        # 3. It is new: a grant that was revoked can not be brought back by sending it again.
+        # 2. It is new: a grant that was revoked can not be brought back by sending it again.
         if grant.id in self._taken:
             raise InvalidStatement(
                 "grant.replayed", "this grant was already recorded", "ask for a new preview"
             )
-        if self._minor(owner):
-            raise InvalidStatement(
-                "grant.minor",
-                "a likeness of someone under 18, or of unknown age, needs a guardian's co-signature",
-                "have the age verified, or ask a guardian",
-            )
+        # 3. Exactly these bytes were signed by whoever may, and a minor's by a guardian too.
+        known = cache(self._tx.credential)
+        for found in check_signatures(
+            self._standing(owner),
+            grant,
+            signed.evidence,
+            signed.cosignatures,
+            at=self._at,
+            last_count=lambda key: one.sign_count if (one := known(key)) else 0,
+        ):
+            if found.signer.kind == "passkey":
+                self._tx.credential_used(found.signer.id, found.sign_count, at=self._at)
         # 4. Whoever may use it exists.
-        if grant.grantee.type == "app" and self._app(grant.grantee.id) is None:
-            raise InvalidStatement(
-                "grant.unknown_grantee", f"there is no app `{grant.grantee.id}`", "check the app's id"
-            )
+        self._check_grantee(grant)
         self._taken.add(grant.id)
 
+    def _check_grantee(self, grant: Grant) -> None:
+        grantee = grant.grantee
+        if grantee.type == "app" and self._app(grantee.id) is None:
+            raise InvalidStatement(
+                "grant.unknown_grantee", f"there is no app `{grantee.id}`", "check the app's id"
+            )
+        if grantee.type == "person" and self._person(grantee.id) is None:
+            raise InvalidStatement(
+                "grant.unknown_grantee", f"there is no person `{grantee.id}`", "check the person's id"
+            )
 
-def _about(owner: PersonId, grant: Grant, evidence: DeviceSignature) -> About:
-    body = {
+
+def _about(signed: SignedGrant, grant: Grant) -> list[About]:
+    body: dict[str, Any] = {
         "grant": grant.model_dump(mode="json", by_alias=True),
-        "evidence": evidence.model_dump(mode="json"),
+        "evidence": signed.evidence.model_dump(mode="json"),
     }
-    return About(owner, "grantor", body)
+    if signed.cosignatures:
+        body["cosignatures"] = [one.model_dump(mode="json") for one in signed.cosignatures]
+    return [About(signed.owner, "grantor", body)]
 
 
 def revoke(

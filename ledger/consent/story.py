@@ -3,9 +3,12 @@
 Pure: the input is the whole list, proven complete by :mod:`ledger.log.completeness`. *Log order decides, never
 clocks*: what matters about a revocation is its place. Rules, each a :class:`Violation` at the record that breaks it:
 
-1. The list begins with the one enrolment, is about this likeness throughout, and nothing follows an erasure.
+1. The list begins with the account or the enrolment, of each at most one; it is about one likeness throughout, and
+   nothing follows an erasure.
 2. Places ascend; times do not run backwards, nor beyond the time of the epoch that ends the log.
-3. A grant is recorded once, is about this likeness, and its owner's enrolled device signed exactly its bytes.
+3. A grant is recorded once, is about this likeness, and exactly its bytes were signed with a key that then signed for
+   its owner; a minor's by a guardian too. One that was passed on was signed with the key its owner named, and only
+   narrows.
 4. An allowed decision names grants that were live at its place and moment, given to the app that asked, for that
    purpose and action, with a use left.
 5. A clip is released once, after the decision that allowed it, under the same grants while they are live, and
@@ -20,16 +23,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from ledger.consent.authority import Cosignature, check_signatures
 from ledger.consent.fold import Entry, Standing, fold
 from ledger.consent.grant import Grant, parse_grant
-from ledger.consent.statement import GRANT_TAG, DeviceSignature, verify
+from ledger.consent.statement import Evidence
 from ledger.errors import LedgerError, Violation
-from ledger.ids import GrantId, LeafIndex
+from ledger.ids import GrantId, LeafIndex, VideoId
 from ledger.log.kinds import check_body
 
 Record = tuple[LeafIndex, Mapping[str, Any]]
+_EVIDENCE: TypeAdapter[Evidence] = TypeAdapter(Evidence)
+_OPENING = ("account", "enrolment")
 Broken = Callable[[str, str], Violation]
 """(rule, sentence) → the violation, at the record in hand."""
 
@@ -67,7 +73,7 @@ class _Telling:
         self.allowed = self.refused = 0
         self.released: set[str] = set()
         self._last, self._time = -1, 0
-        self._device = ""
+        self._opened: set[str] = set()
         self._granted: dict[str, tuple[str, ...]] = {}
         """For each video that was allowed, and whose use was not given back: its grants."""
 
@@ -78,8 +84,11 @@ class _Telling:
         kind, at = body["kind"], moment(body["at"])
         check_body(kind, None, body)
         # 1.
-        if (kind == "enrolment") != (self._last == -1):
-            raise broken("enrolment", "a list begins with its only enrolment")
+        if self._last == -1 and kind not in _OPENING:
+            raise broken("enrolment", "a list begins with an account or an enrolment")
+        if kind in _OPENING and (kind in self._opened or (kind == "account" and self._last != -1)):
+            raise broken("enrolment", "a list has one enrolment and one account, and begins with the account")
+        self._opened.add(kind)
         if self.standing.erased:
             raise broken("erased", "something was recorded about a person who had been erased")
         # 2.
@@ -95,8 +104,6 @@ class _Telling:
         if body.get("cameo_id", self.standing.cameo_id) != self.standing.cameo_id:
             raise broken("foreign", f"it is about another likeness, `{body['cameo_id']}`")
         match kind:
-            case "enrolment":
-                self._device = body["enrolment"]["device_key"]
             case "grant":
                 # 3.
                 self._grant(parse_grant(body["grant"]), body, before, broken)
@@ -119,8 +126,9 @@ class _Telling:
             raise broken("replayed", "a grant that was recorded before is recorded again")
         if grant.cameo != before.cameo_id:
             raise broken("foreign", "the grant is about another likeness")
-        evidence = DeviceSignature.model_validate(body["evidence"])
-        verify(GRANT_TAG, grant.signed_bytes(), evidence, expected_key=self._device)
+        evidence = _EVIDENCE.validate_python(body["evidence"])
+        cosigned = [Cosignature.model_validate(one) for one in body.get("cosignatures", ())]
+        check_signatures(before, grant, evidence, cosigned, at=moment(body["at"]))
 
     def _decision(self, body: Mapping[str, Any], before: Standing, at: datetime, broken: Broken) -> None:
         video, grants = body["video_id"], _grants(body)
@@ -136,9 +144,9 @@ class _Telling:
                 raise broken(
                     "revoked", f"`{video}` was allowed under `{grant_id}`, which had been taken back"
                 )
-            if not held.live(at):
+            if not before.live(held, at):
                 raise broken("expired", f"`{video}` was allowed under `{grant_id}` outside its time")
-            if held.uses_left < 1:
+            if before.uses_left(held) < 1:
                 raise broken("spent", f"`{video}` was allowed under `{grant_id}`, which had no use left")
             # A grant to a person or a group is nobody's: which apps speak for them, no record says.
             if held.grant.grantee.type != "everyone" and held.grant.grantee.id != body["app_id"]:
@@ -157,10 +165,10 @@ class _Telling:
             raise broken("ungranted", f"`{video}` was released under other grants than it was allowed under")
         if any(one.revoked_index is not None for one in held):
             raise broken("revoked", f"`{video}` was released after consent had been taken back")
-        if not all(one.live(at) for one in held):
+        if not all(before.live(one, at) for one in held):
             raise broken("expired", f"`{video}` was released after consent had expired")
         asked = any(one.grant.approval == "before_release" for one in held)
-        if asked and before.approvals.get(video) is not True:
+        if asked and not before.approved(VideoId(video), at):
             raise broken("unapproved", f"`{video}` was released without the approval its grant asks for")
         self.released.add(video)
 

@@ -16,6 +16,16 @@ of the kind may be about. Statements of the service about itself are :mod:`ledge
 | `takedown`   | a notice about a clip, and what was done about it                  |
 | `erasure`    | everything else about this person has been destroyed               |
 | `standing`   | operators suspended an app, or let it back in                      |
+| `account`    | an account was opened, and the first key it signs with             |
+| `device`     | a key that signs for this person was added or taken away           |
+| `age`        | an issuer whom we believe said how old this person is              |
+| `guardian`   | somebody became, or is no longer, this person's guardian           |
+| `estate`     | somebody acts for this person, who has died                        |
+| `handover`   | a person who had a guardian is of age, and keeps their likeness    |
+| `group`      | somebody was let into the people this person approves of, or out   |
+| `block`      | an app or person may never use this likeness, or may again         |
+| `draft`      | a clip is made, and waits for the word of those it shows           |
+| `deletion`   | something kept about this person was destroyed when its time was over |
 """
 
 from collections.abc import Mapping
@@ -39,7 +49,7 @@ def _kind(name: str, roles: str, fields: str) -> EntryKind:
 
 KINDS: tuple[EntryKind, ...] = (
     _kind("enrolment", "owner", "cameo_id enrolment list_key"),
-    _kind("grant", "grantor", "grant evidence"),
+    _kind("grant", "grantor delegate", "grant evidence"),
     _kind("revocation", "grantor", "grant_id cameo_id effect"),
     _kind("decision", "depicted requester", "video_id app_id grant_ids allowed"),
     _kind("returned", "depicted requester", "video_id grant_ids stage reasons"),
@@ -49,6 +59,16 @@ KINDS: tuple[EntryKind, ...] = (
     _kind("takedown", "depicted requester notifier", "video_id notice action"),
     _kind("erasure", "owner", "cameo_id"),
     _kind("standing", "requester", "app_id suspended operators reason"),
+    _kind("account", "owner", "key list_key"),
+    _kind("device", "owner", "change key how"),
+    _kind("age", "owner", "issuer born_on over_18"),
+    _kind("guardian", "owner guardian", "guardianship evidence vouched standing"),
+    _kind("estate", "owner executor", "executor evidence_sha256 vouched standing"),
+    _kind("handover", "owner", "cameo_id statement evidence"),
+    _kind("group", "owner", "person_id member"),
+    _kind("block", "owner", "target blocked"),
+    _kind("draft", "depicted requester", "video_id grant_ids sha256 until"),
+    _kind("deletion", "owner", "rule what count sha256s"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 

@@ -5,6 +5,7 @@ A row that left its transaction could be changed, or read again later, behind th
 
 from dataclasses import dataclass, field
 
+from ledger.consent.statement import Signer
 from ledger.ids import AppId, CameoId, GrantId, LeafIndex, PersonId, VideoId
 
 
@@ -22,16 +23,40 @@ class App:
     name: str
     created_at: int
     suspended: bool = False
+    public_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Someone enrolled. `device_key`: what their signatures are checked against."""
+    """Someone with an account. `handle`: what a passkey knows it by."""
 
     id: PersonId
     display_name: str
-    device_key: str
     created_at: int
+    language: str = "en"
+    handle: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A key that signs for a person. `signer`: what their signatures are checked against."""
+
+    id: str
+    person_id: PersonId
+    kind: str
+    public_key: str
+    created_at: int
+    rp_id: str = ""
+    origin: str = ""
+    name: str = ""
+    sign_count: int = 0
+    used_at: int | None = None
+
+    @property
+    def signer(self) -> Signer:
+        return Signer.model_validate(
+            {name: getattr(self, name) for name in ("id", "kind", "public_key", "rp_id", "origin")}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +97,11 @@ class Video:
     object_key: str | None = None
     manifest_id: str | None = None
     deleted_at: int | None = None
+    action: str = "generate"
+    parent_id: VideoId | None = None
+    requested_by: PersonId | None = None
+    downloads: int = 0
+    taken_down_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,87 @@ class SubjectKey(SQLModel, table=True):
 class Person(SQLModel, table=True):
     id: str = Field(primary_key=True, max_length=64)
     display_name: str = Field(max_length=80)
-    device_key: str = Field(max_length=64, unique=True)
+    language: str = Field(default="en", max_length=5)
     created_at: int = Field(sa_type=BigInteger)
+    handle: bytes | None = Field(default=None, sa_type=LargeBinary, unique=True)
+    """What a passkey knows this account by (WebAuthn's user handle): 32 random bytes."""
+
+
+class Credential(SQLModel, table=True):
+    """A key that signs for a person: a passkey, or a device's Ed25519 key, whose id is the key itself."""
+
+    id: str = Field(primary_key=True, max_length=1400)
+    person_id: str = Field(max_length=64, foreign_key="person.id", index=True)
+    kind: str = Field(max_length=16)
+    public_key: str = Field(sa_type=Text)
+    rp_id: str = Field(default="", max_length=255)
+    origin: str = Field(default="", max_length=255)
+    name: str = Field(default="", max_length=80)
+    sign_count: int = Field(default=0, sa_type=BigInteger)
+    created_at: int = Field(sa_type=BigInteger)
+    used_at: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class RecoveryCode(SQLModel, table=True):
+    """SHA-256 of a one-time code. Deleted when it is used."""
+
+    __tablename__ = "recovery_code"
+
+    hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
+    person_id: str = Field(max_length=64, foreign_key="person.id", index=True)
+    created_at: int = Field(sa_type=BigInteger)
+
+
+class Token(SQLModel, table=True):
+    """SHA-256 of a random token that was handed out for one purpose: an invitation, or an app that speaks for a person."""
+
+    hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
+    purpose: str = Field(max_length=32)
+    person_id: str = Field(max_length=64, foreign_key="person.id", index=True)
+    holder: str = Field(default="", max_length=64)
+    """Whom it was given to, where that is known: an app's id."""
+    created_at: int = Field(sa_type=BigInteger)
+    expires_at: int = Field(sa_type=BigInteger)
+
+
+class Capture(SQLModel, table=True):
+    """An enrolment a person began: what they were asked to do, and, once they did it, where the film lies."""
+
+    id: str = Field(primary_key=True, max_length=64)
+    person_id: str = Field(max_length=64, foreign_key="person.id", index=True)
+    status: str = Field(max_length=16)
+    """challenge, pending_review, accepted, refused or expired."""
+    sealed: bytes = Field(sa_type=LargeBinary)
+    """The challenge, sealed under the person's key."""
+    object_key: str | None = Field(default=None, max_length=128)
+    """The film, sealed under the person's key."""
+    sha256: str = Field(default="", max_length=64)
+    created_at: int = Field(sa_type=BigInteger)
+    expires_at: int = Field(sa_type=BigInteger)
+
+
+class Review(SQLModel, table=True):
+    """Something that waits for an operator's word about a person: a guardian, an estate."""
+
+    id: str = Field(primary_key=True, max_length=64)
+    kind: str = Field(max_length=16)
+    person_id: str = Field(max_length=64, foreign_key="person.id", index=True)
+    status: str = Field(max_length=16)
+    """open, accepted or refused."""
+    sealed: bytes = Field(sa_type=LargeBinary)
+    """What is to be looked at, sealed under the person's key."""
+    created_at: int = Field(sa_type=BigInteger)
+
+
+class Draft(SQLModel, table=True):
+    """A finished clip that waits for the word of those it shows. Gone once it is released or refused."""
+
+    video_id: str = Field(primary_key=True, max_length=64, foreign_key="video.id")
+    stamped: str = Field(sa_type=Text)
+    """The sealed token that says the clip was checked, marked and signed."""
+    object_key: str = Field(max_length=128)
+    asked_at: int = Field(sa_type=BigInteger)
+    expires_at: int = Field(sa_type=BigInteger)
 
 
 class Cameo(SQLModel, table=True):
@@ -90,6 +169,8 @@ class App(SQLModel, table=True):
     name: str = Field(max_length=80)
     suspended: bool = False
     created_at: int = Field(sa_type=BigInteger)
+    public_key: str = Field(default="", max_length=64)
+    """Ed25519: what the app signs with when it passes a grant on. Empty for an app that never does."""
 
 
 class ApiKey(SQLModel, table=True):
@@ -106,12 +187,16 @@ class ApiKey(SQLModel, table=True):
 
 
 class LoginNonce(SQLModel, table=True):
-    """A challenge waiting for a device's signature. Deleted when it is used, dead when it expires."""
+    """A challenge waiting for a key's signature. Deleted when it is used, dead when it expires."""
 
     __tablename__ = "login_nonce"
 
     nonce: str = Field(primary_key=True, max_length=64)
     person_id: str = Field(max_length=64)
+    """Whose key has to sign; empty where a passkey says that itself, or where the account is yet to be opened."""
+    purpose: str = Field(default="session", max_length=32)
+    detail: str = Field(default="", sa_type=Text)
+    """What the answer must agree with, as JSON."""
     expires_at: int = Field(sa_type=BigInteger)
 
 
@@ -119,7 +204,10 @@ class PersonSession(SQLModel, table=True):
     __tablename__ = "person_session"
 
     hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
-    person_id: str = Field(max_length=64, foreign_key="person.id")
+    person_id: str = Field(max_length=64, foreign_key="person.id", index=True)
+    agent: str = Field(default="", max_length=120)
+    """What the browser calls itself, for the person to recognise it by."""
+    created_at: int = Field(default=0, sa_type=BigInteger)
     expires_at: int = Field(sa_type=BigInteger)
 
 
@@ -145,6 +233,13 @@ class Video(SQLModel, table=True):
     object_key: str | None = Field(default=None, max_length=128)
     manifest_id: str | None = Field(default=None, max_length=128, index=True)
     deleted_at: int | None = Field(default=None, sa_type=BigInteger)
+    action: str = Field(default="generate", max_length=16)
+    parent_id: str | None = Field(default=None, max_length=64, index=True)
+    """The clip this one was made from."""
+    requested_by: str | None = Field(default=None, max_length=64)
+    """The person the app asked for, if it said so and could show it."""
+    downloads: int = Field(default=0, sa_type=BigInteger)
+    taken_down_at: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class VideoGrant(SQLModel, table=True):

@@ -17,7 +17,7 @@ from ledger.ids import CameoId, LeafIndex, PersonId, VideoId
 from ledger.reasons import Reason
 from ledger.store import tables
 from ledger.store.journal import About, Journal, Opened
-from ledger.store.records import App, Cameo, Depicted, KeyHolder, Person, Video
+from ledger.store.records import App, Cameo, Credential, Depicted, KeyHolder, Person, Video
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 
 ENDED = ("completed", "failed")
@@ -58,7 +58,7 @@ _COUNT_SHADOW = (
     .values(count=_SHADOWS.c.count + 1)
     .returning(_SHADOWS.c.count)
 )
-R = TypeVar("R", App, Person, Cameo, Video, Depicted, KeyHolder)
+R = TypeVar("R", App, Credential, Person, Cameo, Video, Depicted, KeyHolder)
 
 
 class Transaction(Journal):
@@ -69,15 +69,31 @@ class Transaction(Journal):
     def person(self, person_id: str) -> Person | None:
         return _record(Person, self.session.get(tables.Person, person_id))
 
-    def person_by_device(self, device_key: str) -> Person | None:
-        query = select(tables.Person).where(tables.Person.device_key == device_key)
-        return _record(Person, self.session.exec(query).first())
-
-    def add_person(self, person: Person) -> None:
-        """A new person, with a key of their own."""
+    def add_person(self, person: Person, first: Credential) -> None:
+        """A new person, with a key of their own to be sealed under, and the first they sign with."""
         self.new_subject(person.id)
         self.session.add(tables.Person(**asdict(person)))
         self.session.flush()
+        self.add_credential(first)
+
+    def credential(self, credential_id: str) -> Credential | None:
+        """The key with this id, and whose it is."""
+        return _record(Credential, self.session.get(tables.Credential, credential_id))
+
+    def credentials(self, person_id: str) -> list[Credential]:
+        """Every key that signs for this person, oldest first."""
+        row = tables.Credential
+        query = select(row).where(row.person_id == person_id).order_by(col(row.created_at), row.id)
+        return [_record(Credential, found) for found in self.session.exec(query)]
+
+    def add_credential(self, credential: Credential) -> None:
+        self.session.add(tables.Credential(**asdict(credential)))
+        self.session.flush()
+
+    def credential_used(self, credential_id: str, sign_count: int, *, at: datetime) -> None:
+        row = self.session.get_one(tables.Credential, credential_id)
+        row.sign_count, row.used_at = sign_count, int(at.timestamp())
+        self.session.add(row)
 
     def cameo(self, cameo_id: CameoId) -> Cameo | None:
         return _record(Cameo, self.session.get(tables.Cameo, cameo_id))
@@ -91,7 +107,9 @@ class Transaction(Journal):
 
     def app(self, app_id: str) -> App | None:
         row = self._rows().execute(_APP, {"app": app_id}).first()
-        return App(row.id, row.name, row.created_at, row.suspended) if row is not None else None
+        if row is None:
+            return None
+        return App(row.id, row.name, row.created_at, row.suspended, row.public_key)
 
     def add_app(self, app: App) -> None:
         """A new app, with a key of its own."""
@@ -142,7 +160,16 @@ class Transaction(Journal):
             self.session.add(clip)
         self.erase_list(person_id)
         self.session.flush()
-        for table in (tables.Cameo, PersonSession, LoginNonce):
+        for table in (
+            tables.Cameo,
+            tables.Credential,
+            tables.RecoveryCode,
+            tables.Token,
+            tables.Capture,
+            tables.Review,
+            PersonSession,
+            LoginNonce,
+        ):
             self.session.exec(delete(table).where(col(table.person_id) == person_id))
         self.session.exec(delete(tables.Person).where(col(tables.Person.id) == person_id))
         return keys

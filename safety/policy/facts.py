@@ -62,6 +62,10 @@ class GrantFacts:
     allowed_contexts: frozenset[Context]
     forbidden_contexts: frozenset[Context]
     audience: Audience
+    within_countries: bool
+    """The clip is only to be shown where the grant allows it."""
+    against_preferences: bool
+    """The prompt mentions what the person would rather not be shown with."""
     uses: Count
     max_uses: Count
     approval: Approval
@@ -76,6 +80,10 @@ class CameoFacts:
     minor: bool
     """Under 18, or of unknown age."""
     guardian_consent: bool
+    """A guardian on record signed this grant too."""
+    with_adult: bool
+    """The request also names somebody of age who is not this person's guardian."""
+    guardians_allow_adults: bool
     blocks_requester: bool
     grant: GrantFacts | None
     """The candidate grant, or none at all."""
