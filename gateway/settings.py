@@ -4,6 +4,7 @@ The defaults run everything on this machine with no account and no network.
 """
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -18,7 +19,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 8460
     base_url: str = ""
-    """How others reach this service; goes into manifests. Empty: `http://host:port`."""
+    """How others reach this service; goes into manifests, and passkeys are bound to its host, which must be a name.
+
+    Empty: `http://host:port`, or `http://localhost:port` where the host is this machine.
+    """
     origin: str = "countersign.local/log"
     """The log's name, for ever: it is in every checkpoint."""
     witnesses: Path | None = None
@@ -52,4 +56,12 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        return self.base_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        # WebAuthn knows no addresses, and of the names of this machine only this one is a secure context.
+        here = self.host in {"127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104 — compared, not bound
+        return self.base_url.rstrip("/") or f"http://{'localhost' if here else self.host}:{self.port}"
+
+    @property
+    def rp_id(self) -> str:
+        """WebAuthn's relying party: what passkeys made here are bound to. Empty where the host is an address."""
+        name = urlsplit(self.url).hostname or ""
+        return "" if name.rpartition(".")[2].isdecimal() or ":" in name else name

@@ -246,6 +246,9 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911,
             video, role = VideoId(body["video_id"]), body.get("role", "owner")
             words = Map(standing.approvals.get(video, _NOTHING)).set(role, body["approved"])
             return replace(standing, approvals=Map(standing.approvals).set(video, words))
+        case "guardian" | "estate" if body.get("role", "owner") != "owner":
+            # The guardian's or executor's own copy: it is about somebody else's likeness.
+            return standing
         case "guardian":
             return _guard(standing, body)
         case "estate":

@@ -6,7 +6,7 @@ The database's one write lock (:mod:`ledger.store.database`) makes the order.
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from datetime import datetime
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal, literal_column, tuple_, update
 from sqlmodel import SQLModel, col, select
@@ -94,6 +94,23 @@ class Transaction(Journal):
         row = self.session.get_one(tables.Credential, credential_id)
         row.sign_count, row.used_at = sign_count, int(at.timestamp())
         self.session.add(row)
+
+    def people_of(self, person_id: PersonId) -> dict[PersonId, Literal["guardian", "executor"]]:
+        """For whom this person may act, and as what: said in their own list, and still so in the other's.
+
+        The copy of a `guardian` or `estate` entry that a guardian or executor keeps names the other as `person_id`.
+        """
+        if self.erased(person_id):
+            return {}
+        found: dict[PersonId, Literal["guardian", "executor"]] = {}
+        for one in self.entries(person_id, ("guardian", "estate")):
+            if one.opening.label != "owner" and (other := PersonId(one.body["person_id"])) not in found:
+                standing = self.standing(other)
+                if person_id in standing.guardians:
+                    found[other] = "guardian"
+                elif standing.executor == person_id:
+                    found[other] = "executor"
+        return found
 
     def cameo(self, cameo_id: CameoId) -> Cameo | None:
         return _record(Cameo, self.session.get(tables.Cameo, cameo_id))
