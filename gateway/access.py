@@ -88,7 +88,7 @@ def login(service: Service, person_id: str, nonce: str, evidence: DeviceSignatur
     def operation(tx: Transaction) -> bool:
         # Used up whether or not the signature holds, so this returns instead of raising: one challenge, one try.
         taken, person = tx.take_nonce(nonce, person_id, at=at), tx.person(person_id)
-        if not taken or person is None:
+        if taken is None or person is None:
             return False
         try:
             signers = [one.signer for one in tx.credentials(person_id)]
