@@ -40,7 +40,7 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         try:
-            with translated(), self._writing.begin() as connection:
+            with translated(), self._rebuilding() as connection:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except CommandError as error:
@@ -49,6 +49,33 @@ class Database:
                 "the database has a schema that this version of the service does not know",
                 "run the version that wrote it, or a newer one",
             ) from error
+
+    @contextmanager
+    def _rebuilding(self) -> Iterator[Connection]:
+        """A writing transaction in which tables may be replaced by altered copies of themselves.
+
+        SQLite has no other way to alter most of a table, and refuses to drop the old one while rows of other tables
+        point into it, unless foreign keys are off, which can only be said outside of a transaction (§7 of its ALTER
+        TABLE documentation). INVARIANT: what is committed was checked.
+        """
+        if self.engine.dialect.name != "sqlite":
+            with self._writing.begin() as connection:
+                yield connection
+            return
+        with self._writing.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    if dangling := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+                        raise Unavailable(
+                            "store.schema",
+                            f"rows of `{dangling[0][0]}` point at rows that are not there",
+                            "restore the database",
+                        )
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON")
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
