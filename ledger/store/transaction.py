@@ -16,7 +16,8 @@ from ledger.errors import InvalidStatement, NotFound
 from ledger.ids import CameoId, LeafIndex, PersonId, VideoId
 from ledger.reasons import Reason
 from ledger.store import tables
-from ledger.store.journal import About, Journal, Opened
+from ledger.store.accounts import Accounts
+from ledger.store.journal import About, Opened
 from ledger.store.records import App, Cameo, Credential, Depicted, KeyHolder, Person, Video
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 
@@ -61,7 +62,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, Video, Depicted, KeyHolder)
 
 
-class Transaction(Journal):
+class Transaction(Accounts):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
@@ -413,30 +414,34 @@ class Transaction(Journal):
         row = self.session.get(ApiKey, key_hash)
         return _record(KeyHolder, row) if row is not None and row.revoked_at is None else None
 
-    def add_nonce(self, nonce: str, person_id: str, *, at: int, expires_at: int) -> None:
+    def add_nonce(
+        self,
+        nonce: str,
+        person_id: str,
+        *,
+        at: int,
+        expires_at: int,
+        purpose: str = "session",
+        detail: str = "",
+    ) -> None:
         """A new challenge; those that expired are forgotten."""
         self.session.exec(delete(LoginNonce).where(col(LoginNonce.expires_at) <= at))
-        self.session.add(LoginNonce(nonce=nonce, person_id=person_id, expires_at=expires_at))
+        row = LoginNonce(
+            nonce=nonce, person_id=person_id, purpose=purpose, detail=detail, expires_at=expires_at
+        )
+        self.session.add(row)
 
-    def take_nonce(self, nonce: str, person_id: str, *, at: int) -> bool:
-        """Use up a challenge. Whether it was this person's and still good; a second try finds it gone."""
+    def take_nonce(self, nonce: str, person_id: str, *, at: int, purpose: str = "session") -> str | None:
+        """Use up a challenge. Its detail, if it was this person's, for this, and still good; a second try finds none."""
         asked = self.session.get(LoginNonce, nonce)
-        if asked is None or asked.person_id != person_id or asked.expires_at <= at:
-            return False
+        if (
+            asked is None
+            or (asked.person_id, asked.purpose) != (person_id, purpose)
+            or asked.expires_at <= at
+        ):
+            return None
         self.session.delete(asked)
-        return True
-
-    def open_session(self, token_hash: bytes, person_id: str, *, expires_at: int) -> None:
-        self.session.add(PersonSession(hash=token_hash, person_id=person_id, expires_at=expires_at))
-
-    def person_in_session(self, token_hash: bytes, *, at: int) -> PersonId | None:
-        row = self.session.get(PersonSession, token_hash)
-        return PersonId(row.person_id) if row is not None and row.expires_at > at else None
-
-    def close_session(self, token_hash: bytes) -> None:
-        row = self.session.get(PersonSession, token_hash)
-        if row is not None:
-            self.session.delete(row)
+        return asked.detail
 
     def videos(self, app_id: str, *, after: str | None, limit: int, newest_first: bool) -> list[Video]:
         """One page of an app's videos, the one after `after`. One row more than `limit` when there is more."""
