@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     """The policy set a new log begins with. Later ones come into force by `countersign policy activate`."""
     tsa_url: str = ""
     """An RFC 3161 authority. Empty: the embedded development one."""
+    age_issuer: str = ""
+    """The OpenID Connect issuer believed about people's ages. Empty: nobody's age can be shown; `demo`: an embedded
+    one that believes everybody, for demonstrations only."""
+    age_client_id: str = "countersign"
+    age_client_secret: str = ""
     max_upload_mb: int = 200
     renders_at_once: int = 1
     workers: int = 2

@@ -36,6 +36,7 @@ from ledger.errors import InvalidStatement
 from ledger.ids import PersonId, new_id
 from ledger.reasons import Reason
 from ledger.store.accounts import Session
+from ledger.store.captures import Capture
 from ledger.store.journal import About
 from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
@@ -205,7 +206,7 @@ def me(service: Service, here: SignedIn) -> dict[str, Any]:
             "display_name": person.display_name,
             "language": person.language,
             "cameo_id": standing.cameo_id,
-            "likeness": _likeness(standing, tx.capture_status(person_id), at),
+            "likeness": _likeness(standing, tx.newest_capture(person_id), at),
             "minor": standing.minor(at),
             "age_known": any(age.minor(at) is not None for age in standing.ages),
             "guardians": [
@@ -229,12 +230,14 @@ def me(service: Service, here: SignedIn) -> dict[str, Any]:
         }
 
 
-def _likeness(standing: Standing, capture: str | None, at: datetime) -> str:
+def _likeness(standing: Standing, capture: Capture | None, at: datetime) -> str:
     if standing.erased:
         return "erased"
     if standing.active:
         return "active" if standing.in_use(at) else "waiting_handover"
-    return capture if capture in {"pending_review", "refused"} else "none"
+    return (
+        capture.status if capture is not None and capture.status in {"pending_review", "refused"} else "none"
+    )
 
 
 def _named(tx: Transaction, person_id: PersonId) -> dict[str, str]:

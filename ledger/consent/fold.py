@@ -227,7 +227,9 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911,
         case "age":
             born = body["born_on"]
             age = Age(date.fromisoformat(born) if born else None, body["over_18"])
-            return replace(standing, ages=(*standing.ages, age))
+            # That somebody was not 18 yet was true when it was said; a birth date stays one.
+            kept = (one for one in standing.ages if one.born_on is not None or one.over_18)
+            return replace(standing, ages=(*kept, age))
         case "grant":
             grant = parse_grant(body["grant"])
             if grant.id in standing.grants:

@@ -56,12 +56,6 @@ class Accounts(Journal):
         self.session.exec(delete(tables.Credential).where(col(tables.Credential.id) == credential_id))
         self.session.exec(delete(PersonSession).where(col(PersonSession.key_id) == credential_id))
 
-    def capture_status(self, person_id: PersonId) -> str | None:
-        """How far the newest enrolment is that this person began."""
-        row = tables.Capture
-        query = select(row.status).where(row.person_id == person_id)
-        return self.session.exec(query.order_by(col(row.created_at).desc(), col(row.id).desc())).first()
-
     # -- sessions ---------------------------------------------------------------------------------------
 
     def open_session(self, session: Session) -> None:

@@ -17,6 +17,7 @@ from ledger.ids import CameoId, LeafIndex, PersonId, VideoId
 from ledger.reasons import Reason
 from ledger.store import tables
 from ledger.store.accounts import Accounts
+from ledger.store.captures import Captures
 from ledger.store.journal import About, Opened
 from ledger.store.records import App, Cameo, Credential, Depicted, KeyHolder, Person, Video
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
@@ -62,7 +63,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, Video, Depicted, KeyHolder)
 
 
-class Transaction(Accounts):
+class Transaction(Accounts, Captures):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
