@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from gateway.courier import delivering
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
@@ -123,8 +124,10 @@ def running_jobs(service: Service) -> Iterator[None]:
     stop = threading.Event()
     rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
     rotation.start()
+    private = service.settings.webhooks_to_private
     try:
-        yield
+        with delivering(service.ledger, service.clock, to_private=private):
+            yield
     finally:
         stop.set()
         rotation.join()

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     workers: int = 2
     """Processes that verify and seal large batches. They start with the first one."""
     session_hours: int = 12
+    webhooks_to_private: bool = False
+    """For development: webhooks may go to this machine and to private networks, and over http."""
 
     @property
     def uploads(self) -> Path:
