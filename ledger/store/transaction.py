@@ -1,4 +1,4 @@
-"""What can be done to the ledger inside one database transaction: the journal, and the rows beside it.
+"""What can be done to the ledger inside one database transaction: the journal, the outbox, the rows beside them.
 
 The database's one write lock (:mod:`ledger.store.database`) makes the order.
 """
@@ -19,6 +19,7 @@ from ledger.store import tables
 from ledger.store.accounts import Accounts
 from ledger.store.captures import Captures
 from ledger.store.journal import About, Opened
+from ledger.store.outbox import Outbox
 from ledger.store.records import App, Cameo, Credential, Depicted, KeyHolder, Person, Video
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 
@@ -63,7 +64,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, Video, Depicted, KeyHolder)
 
 
-class Transaction(Accounts, Captures):
+class Transaction(Accounts, Captures, Outbox):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
