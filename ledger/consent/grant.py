@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from ledger.canonical import canonical
+from ledger.consent.words import sentence as sentence  # noqa: PLC0414 — it is asked for here
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, Prefix, is_id
 
@@ -219,52 +220,3 @@ def check_signable(grant: Grant, *, at: datetime) -> None:
         )
     if grant.expires <= at:
         raise InvalidStatement("grant.expired", f"the grant expired at `{zulu(grant.expires)}`", again)
-
-
-_WORDS = {
-    "generate": "make",
-    "remix": "remix",
-    "edit": "edit",
-    "extend": "extend",
-    "dpv:NonCommercialPurpose": "not for business",
-    "dpv:CommercialPurpose": "for business",
-    "dpv:Advertising": "for advertising",
-}
-
-
-def sentence(grant: Grant, grantee_name: str) -> str:
-    """What the grant says, for the person signing it, generated from the very fields that are signed."""
-    many = "1 video" if grant.max_uses == 1 else f"up to {grant.max_uses} videos"
-    verbs = _list([_WORDS[action] for action in grant.actions])
-    face, voice = ("face" in grant.modalities), ("voice" in grant.modalities)
-    likeness = (
-        "your face and your voice"
-        if face and voice
-        else "your face, not your voice"
-        if face
-        else "your voice, not your face"
-    )
-    purpose = _list([_WORDS[p] for p in grant.purposes], last="or")
-    shown = "anyone may watch them" if grant.audience == "everyone" else "only they may watch them"
-    parts = [
-        f"{grantee_name} may {verbs} {many} with {likeness}",
-        f"from {grant.starts:%-d %B %Y} until {grant.expires:%-d %B %Y %H:%M} UTC",
-        purpose,
-        shown,
-    ]
-    if grant.allowed_contexts:
-        parts.append(f"{_list(list(grant.allowed_contexts), last='or')} ones too")
-    if grant.forbidden_contexts:
-        parts.append(f"nothing {_list(list(grant.forbidden_contexts), last='or')}")
-    if grant.approval == "before_release":
-        parts.append("you approve each one before it goes out")
-    after = (
-        "and everything made with it is withdrawn"
-        if grant.revocation_effect == "withdraw_all"
-        else "what is already out stays"
-    )
-    return f"{', '.join(parts)}. You can take this back at any moment: nothing new is made from then on, {after}."
-
-
-def _list(words: list[str], last: str = "and") -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

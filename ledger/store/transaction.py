@@ -168,13 +168,15 @@ class Transaction(Accounts, Captures, Outbox):
         self.session.merge(tables.Operator(id=operator_id, public_key=public_key))
 
     def erase_person(self, person_id: PersonId) -> list[str]:
-        """Destroy everything that is about this person, but the leaves. Returns the objects of clips that show them.
+        """Destroy everything that is about this person, but the leaves. Returns the objects of clips and films of them.
 
         What remains names nobody: leaves, tags, and rows that say a video showed someone under this random id.
         """
         shown = select(tables.VideoGrant.video_id).where(tables.VideoGrant.person_id == person_id)
         clips = list(self.session.exec(select(tables.Video).where(col(tables.Video.id).in_(shown))))
         keys = [clip.object_key for clip in clips if clip.object_key is not None]
+        films = select(tables.Capture.object_key).where(tables.Capture.person_id == person_id)
+        keys += [key for key in self.session.exec(films) if key is not None]
         for clip in clips:
             clip.object_key = None
             self.session.add(clip)
