@@ -529,6 +529,11 @@ def test_an_enrolment_is_parsed_as_strictly() -> None:
         {"device_key": LONG},
         {"admin": True},
         {"schema": "countersign/grant/v1"},
+        {"issued": "2026-03-01T12:00:00"},
+        {"issued": "2026-03-01T12:00:00+01:00"},
+        {"issued": 1_772_366_400},
+        {"person_id": "person_" + "a" * 26},
+        {"device_key": None},
     ):
         with pytest.raises(InvalidStatement):
             parse_enrolment({**enrolment, **change})
