@@ -110,3 +110,17 @@ class KeyHolder:
 
     role: str
     holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldClip:
+    """A finished clip that waits for the word of those it shows.
+
+    `stamped`: the sealed token that says it was checked, marked and signed. `object_key`: where its bytes lie.
+    """
+
+    video_id: VideoId
+    stamped: str = field(repr=False)
+    object_key: str
+    asked_at: int
+    expires_at: int
