@@ -7,6 +7,7 @@ replaces objects could swap a released clip.
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import obstore
@@ -66,7 +67,9 @@ class Objects:
             yield bytes(obstore.get_range(self._store, key, start=offset, end=min(end, offset + _CHUNK)))
 
     def delete(self, key: str) -> None:
-        obstore.delete(self._store, key)
+        """Harmless where there is nothing any more."""
+        with suppress(FileNotFoundError):
+            obstore.delete(self._store, key)
 
     def _make_durable(self, key: str) -> None:
         """The local store does not fsync; the release transaction that follows must never outlive its file."""
