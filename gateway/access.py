@@ -6,12 +6,15 @@ is HttpOnly and SameSite=Strict, and a request that changes anything must come f
 
 import hashlib
 import secrets
-from typing import Any, Literal
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from litestar import Request
 
 from gateway.problems import problem
 from gateway.service import Service
+from ledger.consent import fold
 from ledger.consent.statement import SESSION_TAG, DeviceSignature, encode_key, verify
 from ledger.errors import InvalidStatement
 from ledger.ids import AppId, PersonId, new_id
@@ -85,7 +88,7 @@ def login(service: Service, person_id: str, nonce: str, evidence: DeviceSignatur
     def operation(tx: Transaction) -> bool:
         # Used up whether or not the signature holds, so this returns instead of raising: one challenge, one try.
         taken, person = tx.take_nonce(nonce, person_id, at=at), tx.person(person_id)
-        if not taken or person is None:
+        if taken is None or person is None:
             return False
         try:
             signers = [one.signer for one in tx.credentials(person_id)]
@@ -121,6 +124,44 @@ def person_of(request: Request[Any, Any, Any], service: Service) -> PersonId:
     if person_id is None:
         raise problem(401, "access.session", "you are not signed in", "sign in with your device")
     return person_id
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """Who is signed in, about whose likeness they ask, and as what they may."""
+
+    actor: PersonId
+    owner: PersonId
+    role: fold.Role
+
+
+def acting(
+    request: Request[Any, Any, Any], service: Service, *, may: Collection[fold.Role] = get_args(fold.Role)
+) -> Acting:
+    """For whom the person signed in acts: themselves, or whom the query parameter `for` names.
+
+    A guardian acts for a minor, an executor for somebody who has died; `may` says which of them may do this. Raises
+    403 `access.not_for_them`, for somebody who does not exist as well.
+    """
+    actor, named = person_of(request, service), request.query_params.get("for")
+    owner = PersonId(named or actor)
+    role: fold.Role | None = "owner" if owner == actor else _role(service, actor, owner)
+    if role is None or role not in may:
+        raise problem(
+            403,
+            "access.not_for_them",
+            "you may not do this for this person",
+            "sign in as they themselves, or as someone who answers for them",
+        )
+    return Acting(actor, owner, role)
+
+
+def _role(service: Service, actor: PersonId, owner: PersonId) -> fold.Role | None:
+    with service.ledger.reading() as tx:
+        standing = tx.standing(owner) if tx.person(owner) else fold.Standing()
+    if actor in standing.guardians:
+        return "guardian" if standing.minor(service.clock()) else None
+    return "executor" if standing.executor == actor else None
 
 
 def refuse_other_sites(request: Request[Any, Any, Any], service: Service) -> None:

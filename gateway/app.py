@@ -12,7 +12,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
 from gateway import audit, log, public, videos
-from gateway.owners import accounts, enrolment, grants, timeline
+from gateway.owners import accounts, age, enrolment, grants, timeline
 from gateway.problems import on_error
 from gateway.service import Service
 
@@ -46,6 +46,7 @@ def create_app(service: Service) -> Litestar:
             videos.delete_video,
             videos.video_content,
             *accounts.ROUTES,
+            *age.ROUTES,
             *enrolment.ROUTES,
             *grants.ROUTES,
             *timeline.ROUTES,

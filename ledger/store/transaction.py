@@ -6,7 +6,7 @@ The database's one write lock (:mod:`ledger.store.database`) makes the order.
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime
-from typing import TypeVar, overload
+from typing import Literal, TypeVar, overload
 
 from sqlalchemy import bindparam, delete, insert, update
 from sqlmodel import SQLModel, col, select
@@ -15,6 +15,7 @@ from ledger.canonical import canonical, parse
 from ledger.errors import InvalidStatement, NotFound
 from ledger.ids import CameoId, PersonId
 from ledger.store import tables
+from ledger.store.captures import Captures
 from ledger.store.jobs import Jobs
 from ledger.store.journal import Opened
 from ledger.store.records import App, Cameo, Credential, KeyHolder, Person
@@ -48,7 +49,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, KeyHolder)
 
 
-class Transaction(Jobs):
+class Transaction(Captures, Jobs):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
@@ -81,6 +82,23 @@ class Transaction(Jobs):
         row = self.session.get_one(tables.Credential, credential_id)
         row.sign_count, row.used_at = sign_count, int(at.timestamp())
         self.session.add(row)
+
+    def people_of(self, person_id: PersonId) -> dict[PersonId, Literal["guardian", "executor"]]:
+        """For whom this person may act, and as what: said in their own list, and still so in the other's.
+
+        The copy of a `guardian` or `estate` entry that a guardian or executor keeps names the other as `person_id`.
+        """
+        if self.erased(person_id):
+            return {}
+        found: dict[PersonId, Literal["guardian", "executor"]] = {}
+        for one in self.entries(person_id, ("guardian", "estate")):
+            if one.opening.label != "owner" and (other := PersonId(one.body["person_id"])) not in found:
+                standing = self.standing(other)
+                if person_id in standing.guardians:
+                    found[other] = "guardian"
+                elif standing.executor == person_id:
+                    found[other] = "executor"
+        return found
 
     def cameo(self, cameo_id: CameoId) -> Cameo | None:
         return _record(Cameo, self.session.get(tables.Cameo, cameo_id))
@@ -283,18 +301,34 @@ class Transaction(Jobs):
         row = self.session.get(ApiKey, key_hash)
         return _record(KeyHolder, row) if row is not None and row.revoked_at is None else None
 
-    def add_nonce(self, nonce: str, person_id: str, *, at: int, expires_at: int) -> None:
+    def add_nonce(
+        self,
+        nonce: str,
+        person_id: str,
+        *,
+        at: int,
+        expires_at: int,
+        purpose: str = "session",
+        detail: str = "",
+    ) -> None:
         """A new challenge; those that expired are forgotten."""
         self.session.exec(delete(LoginNonce).where(col(LoginNonce.expires_at) <= at))
-        self.session.add(LoginNonce(nonce=nonce, person_id=person_id, expires_at=expires_at))
+        row = LoginNonce(
+            nonce=nonce, person_id=person_id, purpose=purpose, detail=detail, expires_at=expires_at
+        )
+        self.session.add(row)
 
-    def take_nonce(self, nonce: str, person_id: str, *, at: int) -> bool:
-        """Use up a challenge. Whether it was this person's and still good; a second try finds it gone."""
+    def take_nonce(self, nonce: str, person_id: str, *, at: int, purpose: str = "session") -> str | None:
+        """Use up a challenge. Its detail, if it was this person's, for this, and still good; a second try finds none."""
         asked = self.session.get(LoginNonce, nonce)
-        if asked is None or asked.person_id != person_id or asked.expires_at <= at:
-            return False
+        if (
+            asked is None
+            or (asked.person_id, asked.purpose) != (person_id, purpose)
+            or asked.expires_at <= at
+        ):
+            return None
         self.session.delete(asked)
-        return True
+        return asked.detail
 
     def open_session(self, token_hash: bytes, person_id: str, *, expires_at: int) -> None:
         self.session.add(PersonSession(hash=token_hash, person_id=person_id, expires_at=expires_at))
@@ -302,6 +336,10 @@ class Transaction(Jobs):
     def person_in_session(self, token_hash: bytes, *, at: int) -> PersonId | None:
         row = self.session.get(PersonSession, token_hash)
         return PersonId(row.person_id) if row is not None and row.expires_at > at else None
+
+    def close_sessions(self, person_id: str) -> None:
+        """Sign a person out everywhere."""
+        self.session.exec(delete(PersonSession).where(col(PersonSession.person_id) == person_id))
 
     def close_session(self, token_hash: bytes) -> None:
         row = self.session.get(PersonSession, token_hash)
