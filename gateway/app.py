@@ -12,7 +12,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
 from gateway import audit, log, public, videos
-from gateway.owners import accounts, age, enrolment, grants, timeline
+from gateway.owners import accounts, age, approvals, enrolment, grants, timeline, tokens
 from gateway.problems import on_error
 from gateway.service import Service
 
@@ -41,6 +41,7 @@ def create_app(service: Service) -> Litestar:
         route_handlers=[
             videos.create_video,
             videos.precheck_video,
+            videos.remix_video,
             videos.list_videos,
             videos.get_video,
             videos.delete_video,
@@ -50,6 +51,8 @@ def create_app(service: Service) -> Litestar:
             *enrolment.ROUTES,
             *grants.ROUTES,
             *timeline.ROUTES,
+            *approvals.ROUTES,
+            *tokens.ROUTES,
             public.verify,
             public.clip_status,
             audit.audit_uses,

@@ -64,6 +64,8 @@ DRAFT_LIFE = timedelta(days=7)
 """How long a finished clip waits for the word of those it shows."""
 FRAMES_EVERY_S = 0.4
 MINUTE_S, DAY_S = 60, 86_400
+MOST_PEOPLE = 4
+"""In one clip."""
 CHECKS = ("faces", "prompt")
 """What `clear` looks at. Frames are not yet classified for nudity or violence: every release entry says so."""
 _log = logging.getLogger(__name__)
@@ -240,6 +242,12 @@ class Gate:
         parent = tx.video(request.parent)
         if parent is None or (parent.app_id != request.app_id and _audience(tx, parent) != "everyone"):
             return Denied((_NO_PARENT,), "consent")
+        if len(request.cameo_ids) > MOST_PEOPLE:
+            raise InvalidInput(
+                "request.characters",
+                f"at most `{MOST_PEOPLE}` people fit in a clip, with those in the one it starts from",
+                "name fewer",
+            )
         denied = self.may_download(tx, parent, request.app_id, at=at)
         return denied or Parent(video_id=parent.id, manifest_id=parent.manifest_id or "")
 

@@ -20,6 +20,7 @@ from ledger.store.jobs import Jobs
 from ledger.store.journal import Opened
 from ledger.store.records import App, Cameo, Credential, KeyHolder, Person
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
+from ledger.store.tokens import Tokens
 
 # What every decision runs, built once, as in the journal.
 _SETS, _TALLIES, _SHADOWS, _CAMEOS, _APPS = (
@@ -49,7 +50,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, KeyHolder)
 
 
-class Transaction(Captures, Jobs):
+class Transaction(Captures, Jobs, Tokens):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
