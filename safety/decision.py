@@ -289,7 +289,7 @@ def cameo_facts(
         active=standing.in_use(at) and standing.cameo_id == person.cameo_id,
         erased=standing.erased,
         minor=standing.minor(at),
-        guardian_consent=held is not None and any(one in guardians for one in held.cosigned),
+        guardian_consent=held is not None and standing.guarded(held),
         # Their own guardian beside them is no stranger.
         with_adult=any(
             not one.standing.minor(at) and (one.owner is None or one.owner not in guardians) for one in others
@@ -309,8 +309,7 @@ def _grant_facts(held: GrantStanding, standing: Standing, wanted: Wanted, at: da
         for_requester=grant.grantee in grantees_of(wanted.app_id, wanted.person, standing),
         offered_to_everyone=grant.grantee.type == "everyone",
         started=grant.starts <= at,
-        # What was signed for a minor ends when they come of age.
-        expired=grant.expires <= at or (bool(held.cosigned) and not standing.minor(at)),
+        expired=grant.expires <= at or standing.lapsed(held, at),
         revoked=held.revoked_index is not None,
         withdrawn=held.withdrawn,
         modalities=frozenset(grant.modalities),

@@ -42,7 +42,7 @@ from test_activation import (
 )
 from world import Someone, zulu
 
-WIDE = {"purposes": [COMMERCIAL, "dpv:NonCommercialPurpose"], "max_uses": 3}
+WIDE: dict[str, Any] = {"purposes": [COMMERCIAL, "dpv:NonCommercialPurpose"], "max_uses": 3}
 PROMPTS = [
     "a portrait in golden light",
     "a sexy dance",
@@ -126,7 +126,11 @@ class Story:
         pick, one = self.random, self.random.choice(self.people[:2])
         everyone = {"type": "everyone", "id": "*"}
         grantee = pick.choice([*({"type": "app", "id": app} for app in self.apps), everyone])
-        given = {**WIDE, "grantee": grantee, "audience": pick.choice(["requester", "everyone"])}
+        given: dict[str, Any] = {
+            **WIDE,
+            "grantee": grantee,
+            "audience": pick.choice(["requester", "everyone"]),
+        }
         self.grants.append((one, self.world.grant(one, self.apps[0], **given)))
 
     def revoke(self) -> None:

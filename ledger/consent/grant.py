@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -47,6 +48,18 @@ def zulu(moment: datetime) -> str:
 
 Moment = Annotated[datetime, PlainSerializer(zulu, return_type=str)]
 """An aware time, whole seconds, written `2026-03-01T00:00:00Z`."""
+
+
+def _spelt(value: object) -> datetime:
+    # One spelling only: the canonical bytes must not depend on who parsed them.
+    moment = datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    if zulu(moment) != value:
+        raise ValueError(f"`{str(value)[:40]}` is not a UTC time such as `2026-03-01T00:00:00Z`")
+    return moment
+
+
+StatedMoment = Annotated[Moment, BeforeValidator(_spelt)]
+"""A moment in a statement from outside, which is read in that spelling only."""
 
 
 class Strict(BaseModel):
@@ -92,9 +105,9 @@ class Grant(Strict):
     actions: Annotated[tuple[Action, ...], Field(min_length=1)]
     audience: Audience
     max_uses: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-    issued: Moment
-    starts: Moment
-    expires: Moment
+    issued: StatedMoment
+    starts: StatedMoment
+    expires: StatedMoment
     jurisdictions: Annotated[
         tuple[Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")], ...], Field(min_length=1)
     ]
@@ -124,15 +137,6 @@ class Grant(Strict):
             raise ValueError(f"`{value[:40]}` is not a {info.field_name.replace('_', ' ')}")
         return value
 
-    @field_validator("issued", "starts", "expires", mode="before")
-    @classmethod
-    def _utc_seconds(cls, value: object) -> object:
-        # One spelling only: the canonical bytes must not depend on who parsed them.
-        moment = datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        if zulu(moment) != value:
-            raise ValueError(f"`{str(value)[:40]}` is not a UTC time such as `2026-03-01T00:00:00Z`")
-        return moment
-
     @model_validator(mode="after")
     def _holds_together(self) -> "Grant":
         if self.expires <= self.starts:
@@ -141,6 +145,8 @@ class Grant(Strict):
             raise ValueError("`expires` is more than ten years after `starts`")
         if overlap := set(self.allowed_contexts) & set(self.forbidden_contexts):
             raise ValueError(f"`{min(overlap)}` is both allowed and forbidden")
+        if self.parent == self.grant_id:
+            raise ValueError("a grant does not pass on itself")
         if self.parent is not None and self.delegate_key is not None:
             raise ValueError("a grant that was passed on can not be passed on again")
         return self
@@ -165,6 +171,8 @@ def beyond(child: Grant, parent: Grant) -> list[str]:
         for field, within in (
             ("grantor", child.grantor == parent.grantor),
             ("cameo_id", child.cameo_id == parent.cameo_id),
+            # To one by name: a group or everyone is more than whom the parent names.
+            ("grantee", child.grantee.type in {"app", "person"} or child.grantee == parent.grantee),
             ("modalities", set(child.modalities) <= set(parent.modalities)),
             ("purposes", set(child.purposes) <= set(parent.purposes)),
             ("allowed_contexts", set(child.allowed_contexts) <= set(parent.allowed_contexts)),
