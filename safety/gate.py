@@ -359,7 +359,7 @@ class Gate:
             depicted=len(uses),
             released=video.object_key is not None,
             quarantined=False,
-            taken_down=False,
+            taken_down=video.taken_down_at is not None,
             viewer_is_requester=video.app_id == viewer,
             ledger_ok=_as_released(tx, video, {use.grant_id for use in uses}),
         )

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from ledger.canonical import canonical
+from ledger.consent.preference import telling
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, Prefix, is_id
 
@@ -206,6 +207,12 @@ def check_signable(grant: Grant, *, at: datetime) -> None:
     if unsaid := LATER - grant.model_fields_set:
         raise InvalidStatement(
             "grant.malformed", f"the grant's field `{min(unsaid)}` is wrong: field required", again
+        )
+    if empty := next((one for one in grant.preferences if not telling(one)), None):
+        raise InvalidStatement(
+            "grant.preference",
+            f"the preference `{empty}` names nothing that could be looked for in a prompt",
+            "say in plain words what you would rather not be shown with, such as `alcohol`",
         )
     if grant.issued > at + CLOCK_SKEW:
         raise InvalidStatement(
