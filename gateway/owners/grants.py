@@ -163,7 +163,7 @@ class ImportLine(Strict):
 @get("/v1/grants", sync_to_thread=True)
 def list_grants(request: Ask, service: Service) -> dict[str, Any]:
     """My grants: what each says, whether it stands, how often it was used."""
-    person_id, at = person_of(request, service), service.clock()
+    person_id, at = person_of(request, service, recovered=True), service.clock()
     with service.ledger.reading() as tx:
         standing = tx.standing(person_id)
     grants = [
@@ -192,7 +192,7 @@ def revoke_grant(
     request: Ask, service: Service, grant_id: str, data: RevokeIn | None = None
 ) -> dict[str, Any]:
     """Take a grant back: instantly, for good, without a signature."""
-    person_id = person_of(request, service)
+    person_id = person_of(request, service, recovered=True)
     effect = data.effect if data else None
     index = revoke(service.ledger, person_id, GrantId(grant_id), effect, at=service.clock())
     return {"grant_id": grant_id, "revoked": True, "index": index}
