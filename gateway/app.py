@@ -11,7 +11,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, log, public, videos
+from gateway import audit, log, public, videos, webhooks
 from gateway.owners import accounts, age, enrolment, grants, passkeys, sessions, timeline
 from gateway.problems import on_error
 from gateway.service import Service
@@ -53,6 +53,7 @@ def create_app(service: Service) -> Litestar:
             *enrolment.ROUTES,
             *grants.ROUTES,
             *timeline.ROUTES,
+            *webhooks.ROUTES,
             public.verify,
             public.clip_status,
             audit.audit_uses,

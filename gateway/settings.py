@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Within an hour; asking counts as well."""
     recoveries_per_address: int = 10
     """Within an hour."""
+    webhooks_to_private: bool = False
+    """For development: webhooks may go to this machine and to private networks, and over http."""
 
     @property
     def uploads(self) -> Path:

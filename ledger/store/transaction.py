@@ -1,4 +1,4 @@
-"""What can be done to the ledger inside one database transaction: the journal, and the rows beside it.
+"""What can be done to the ledger inside one database transaction: the journal, the outbox, the rows beside them.
 
 The database's one write lock (:mod:`ledger.store.database`) makes the order.
 """
@@ -19,6 +19,7 @@ from ledger.store import tables
 from ledger.store.accounts import Accounts
 from ledger.store.captures import Captures
 from ledger.store.journal import About, Opened
+from ledger.store.outbox import Outbox
 from ledger.store.records import App, Cameo, Credential, Depicted, KeyHolder, Person, Video
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 
@@ -63,7 +64,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, Video, Depicted, KeyHolder)
 
 
-class Transaction(Accounts, Captures):
+class Transaction(Accounts, Captures, Outbox):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
@@ -167,13 +168,15 @@ class Transaction(Accounts, Captures):
         self.session.merge(tables.Operator(id=operator_id, public_key=public_key))
 
     def erase_person(self, person_id: PersonId) -> list[str]:
-        """Destroy everything that is about this person, but the leaves. Returns the objects of clips that show them.
+        """Destroy everything that is about this person, but the leaves. Returns the objects of clips and films of them.
 
         What remains names nobody: leaves, tags, and rows that say a video showed someone under this random id.
         """
         shown = select(tables.VideoGrant.video_id).where(tables.VideoGrant.person_id == person_id)
         clips = list(self.session.exec(select(tables.Video).where(col(tables.Video.id).in_(shown))))
         keys = [clip.object_key for clip in clips if clip.object_key is not None]
+        films = select(tables.Capture.object_key).where(tables.Capture.person_id == person_id)
+        keys += [key for key in self.session.exec(films) if key is not None]
         for clip in clips:
             clip.object_key = None
             self.session.add(clip)
