@@ -1,4 +1,4 @@
-"""`countersign`: serve, verify, audit, policy, apps, keys, export, witness, demo.
+"""`countersign`: serve, verify, audit, consent, policy, apps, keys, export, witness, demo.
 
 Commands work on the installation in `COUNTERSIGN_HOME` (default `var/countersign`), beside a running service or
 without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right, 3 a second operator has to sign.
@@ -24,6 +24,7 @@ from gateway.audit import (
     trust,
     uses_of,
 )
+from gateway.consent import consent
 from gateway.log import export, published_size
 from gateway.monitor import watch
 from gateway.orders import new_operator_key
@@ -300,6 +301,7 @@ def rotate(role: str) -> None:
 
 cli.add_command(policy)
 cli.add_command(apps)
+cli.add_command(consent)
 
 
 @cli.command("export")

@@ -7,7 +7,7 @@ again, on what the ledger held at that place, and compares every byte.
 
 What each reader's record holds:
 
-    both        the request, its scores and by which classifier, the policy set, and `facts_digest`: over everything
+    both        the request, its scores and by which classifiers, the policy set, and `facts_digest`: over everything
                 the policies were asked about, with a key of the service, so that no reader can search it
     requester   also what the app was told, whom it named, and the facts about itself and its inputs
     depicted    also their own grant, and what they are told; of an allowed request nothing that the requester does
@@ -24,6 +24,7 @@ from ledger.consent.fold import GrantStanding, Standing
 from ledger.consent.grant import Grantee
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.reasons import Reason
+from safety import preferences
 from safety.policy.engine import Engine, Reader, Ruling
 from safety.policy.facts import (
     FIELDS,
@@ -35,7 +36,6 @@ from safety.policy.facts import (
     as_json,
     digest,
 )
-from safety.preferences import against
 
 Kind = Literal["content", "consent", "output", "traffic"]
 _SHARED = ("action", "purpose", "audience", "modalities", "contexts", "scores")
@@ -72,6 +72,10 @@ class Asked:
     named: tuple[CameoId, ...]
     person: PersonId | None = None
     countries: tuple[str, ...] = ("*",)
+    parent: VideoId | None = None
+    """The clip it is to be made from: everyone that shows is among the named."""
+    preferences: str | None = preferences.VERSION
+    """The version by which people's preferences are held against the prompt. None: there were none yet."""
 
     @property
     def wanted(self) -> Wanted:
@@ -153,9 +157,12 @@ class Decision:
             "app_id": asked.requester.app_id,
             "requested_by": asked.person,
             "countries": list(asked.countries),
+            # Only where there is one: what was recorded before there were any is made again byte for byte.
+            **({"parent_id": asked.parent} if asked.parent is not None else {}),
             "allowed": self.allowed,
             "prompt": asked.prompt,
             "screening": asked.screening,
+            "preferences": asked.preferences,
             "policy_set": self.general.policy_set_hash,
             "facts_digest": digest(
                 facts_key,
@@ -315,7 +322,7 @@ def _grant_facts(held: GrantStanding, standing: Standing, wanted: Wanted, at: da
         forbidden_contexts=frozenset(grant.forbidden_contexts),
         audience=grant.audience,
         within_countries="*" in grant.jurisdictions or set(wanted.countries) <= set(grant.jurisdictions),
-        against_preferences=against(wanted.prompt, grant.preferences),
+        against_preferences=preferences.against(wanted.prompt, grant.preferences, grant.language),
         uses=grant.max_uses - standing.uses_left(held),
         max_uses=grant.max_uses,
         approval=grant.approval,

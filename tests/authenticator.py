@@ -1,14 +1,14 @@
-"""An authenticator and the browser in front of it, in software: what they send is settable, lies included.
+"""A passkey authenticator in software: WebAuthn Level 3 as a browser and a security key do it together.
 
-Written from the specification (W3C Web Authentication Level 3, §5.8.1, §6.1, §6.5): it shares no code with what it
-tests. Keys are ES256, EdDSA or RS256 (RFC 9053); every field of an answer is base64url without padding.
+Written from the specification: §6.1 authenticator data, §6.5.4 attestation object (`none`), §5.8.1 client data.
+Everything a dishonest client could change can be changed here. Keys are ES256, EdDSA or RS256 (RFC 9053).
 """
 
-import hashlib
+import base64
 import json
 import secrets
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Literal
 
 import cbor2
@@ -16,18 +16,21 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+PRESENT, VERIFIED, MAY_BACK_UP, BACKED_UP, ATTESTED = 0x01, 0x04, 0x08, 0x10, 0x40
 Algorithm = Literal["ES256", "EdDSA", "RS256"]
 Private = ec.EllipticCurvePrivateKey | Ed25519PrivateKey | rsa.RSAPrivateKey
-UP, UV, BE, BS, AT = 1, 1 << 2, 1 << 3, 1 << 4, 1 << 6
-"""Flags of authenticator data (§6.1): present, verified, may be backed up, is, and a credential follows."""
 RP_ID, ORIGIN = "likeness.example", "https://likeness.example"
 
 
-def b64(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
+def b64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _new(algorithm: Algorithm) -> Private:
+def unb64url(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def new_key(algorithm: Algorithm) -> Private:
     match algorithm:
         case "ES256":
             return ec.generate_private_key(ec.SECP256R1())
@@ -38,27 +41,22 @@ def _new(algorithm: Algorithm) -> Private:
 
 
 @dataclass
-class Authenticator:
-    """One credential on one device. `counter` is what the next assertion will say; None: it does not count."""
+class Passkey:
+    """One credential: what a device keeps of it."""
 
-    algorithm: Algorithm = "ES256"
-    rp_id: str = RP_ID
-    origin: str = ORIGIN
-    counter: int | None = 1
-    flags: int = UP | UV | BE | BS
-    cross_origin: bool = False
+    rp_id: str
+    handle: bytes
+    counts: bool = False
+    key: Private = field(default_factory=lambda: new_key("ES256"))
     credential_id: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    key: Private = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.key = _new(self.algorithm)
+    count: int = 0
 
     @property
     def id(self) -> str:
-        return b64(self.credential_id)
+        return b64url(self.credential_id)
 
     def cose_key(self) -> bytes:
-        """COSE_Key (RFC 9052 §7) of the public key, in CTAP2's canonical order."""
+        """COSE_Key (RFC 9052 §7)."""
         match self.key:
             case ec.EllipticCurvePrivateKey():
                 at = self.key.public_key().public_numbers()
@@ -70,49 +68,6 @@ class Authenticator:
                 said = {1: 3, 3: -257, -1: numbers.n.to_bytes(256, "big"), -2: numbers.e.to_bytes(3, "big")}
         return cbor2.dumps(said, canonical=True)
 
-    def signer(self) -> dict[str, str]:
-        """The credential as a list holds it."""
-        return {
-            "id": self.id,
-            "kind": "passkey",
-            "public_key": b64(self.cose_key()),
-            "rp_id": self.rp_id,
-            "origin": self.origin,
-        }
-
-    def register(self, challenge: bytes, *, ceremony: str = "webauthn.create") -> dict[str, Any]:
-        """RegistrationResponseJSON, without an attestation."""
-        credential = (
-            bytes(16) + len(self.credential_id).to_bytes(2, "big") + self.credential_id + self.cose_key()
-        )
-        data = self._data(self.flags | AT, 0) + credential
-        made = {"fmt": "none", "attStmt": {}, "authData": data}
-        response = {
-            "clientDataJSON": b64(self._client(ceremony, challenge)),
-            "attestationObject": b64(cbor2.dumps(made, canonical=True)),
-            "transports": ["internal"],
-        }
-        return {
-            "id": self.id,
-            "rawId": self.id,
-            "type": "public-key",
-            "response": response,
-            "clientExtensionResults": {},
-        }
-
-    def sign(self, challenge: bytes, *, ceremony: str = "webauthn.get") -> dict[str, str]:
-        """An assertion, as evidence of kind `passkey` spells it. The counter goes up by one."""
-        data, client = self._data(self.flags, self.counter or 0), self._client(ceremony, challenge)
-        if self.counter is not None:
-            self.counter += 1
-        return {
-            "type": "passkey",
-            "credential_id": self.id,
-            "authenticator_data": b64(data),
-            "client_data_json": b64(client),
-            "signature": b64(self._signature(data + hashlib.sha256(client).digest())),
-        }
-
     def _signature(self, message: bytes) -> bytes:
         match self.key:
             case ec.EllipticCurvePrivateKey():
@@ -122,14 +77,118 @@ class Authenticator:
             case rsa.RSAPrivateKey():
                 return self.key.sign(message, padding.PKCS1v15(), hashes.SHA256())
 
-    def _data(self, flags: int, counter: int) -> bytes:
-        return hashlib.sha256(self.rp_id.encode()).digest() + bytes([flags]) + counter.to_bytes(4, "big")
+    def _data(self, flags: int, rp_id: str, more: bytes = b"") -> bytes:
+        return sha256(rp_id.encode()).digest() + bytes([flags]) + self.count.to_bytes(4, "big") + more
 
-    def _client(self, ceremony: str, challenge: bytes) -> bytes:
-        said = {
-            "type": ceremony,
-            "challenge": b64(challenge),
-            "origin": self.origin,
-            "crossOrigin": self.cross_origin,
+    def assertion(
+        self,
+        challenge: str,
+        origin: str,
+        *,
+        rp_id: str | None = None,
+        flags: int = PRESENT | VERIFIED,
+        kind: str = "webauthn.get",
+        cross_origin: bool = False,
+    ) -> dict[str, str]:
+        """Evidence over `challenge` (base64url), as `navigator.credentials.get` would make it on a page of `origin`."""
+        self.count += self.counts
+        data = self._data(flags, rp_id or self.rp_id)
+        client = _client(kind, challenge, origin, cross_origin=cross_origin)
+        return {
+            "type": "passkey",
+            "credential_id": self.id,
+            "authenticator_data": b64url(data),
+            "client_data_json": b64url(client),
+            "signature": b64url(self._signature(data + sha256(client).digest())),
         }
-        return json.dumps(said, separators=(",", ":")).encode()
+
+    def registration(
+        self,
+        challenge: str,
+        origin: str,
+        *,
+        rp_id: str | None = None,
+        flags: int = PRESENT | VERIFIED,
+        kind: str = "webauthn.create",
+        cross_origin: bool = False,
+    ) -> dict[str, Any]:
+        """RegistrationResponseJSON, as `navigator.credentials.create` would make it."""
+        attested = (
+            bytes(16) + len(self.credential_id).to_bytes(2, "big") + self.credential_id + self.cose_key()
+        )
+        data = self._data(flags | ATTESTED, rp_id or self.rp_id, attested)
+        attestation = cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": data}, canonical=True)
+        client = _client(kind, challenge, origin, cross_origin=cross_origin)
+        return {
+            "id": self.id,
+            "rawId": self.id,
+            "type": "public-key",
+            "clientExtensionResults": {},
+            "response": {"clientDataJSON": b64url(client), "attestationObject": b64url(attestation)},
+        }
+
+
+@dataclass
+class Authenticator:
+    """A credential, and the page it is always used on: each can be where it should not be.
+
+    `counter` is what the next assertion will say; None: it does not count.
+    """
+
+    algorithm: Algorithm = "ES256"
+    rp_id: str = RP_ID
+    origin: str = ORIGIN
+    counter: int | None = 1
+    flags: int = PRESENT | VERIFIED | MAY_BACK_UP | BACKED_UP
+    cross_origin: bool = False
+    passkey: Passkey = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.passkey = Passkey(self.rp_id, bytes(32), key=new_key(self.algorithm))
+
+    @property
+    def id(self) -> str:
+        return self.passkey.id
+
+    @property
+    def public_key(self) -> str:
+        return b64url(self.passkey.cose_key())
+
+    def signer(self) -> dict[str, str]:
+        """The credential as a list holds it."""
+        return {
+            "id": self.id,
+            "kind": "passkey",
+            "public_key": self.public_key,
+            "rp_id": self.rp_id,
+            "origin": self.origin,
+        }
+
+    def register(self, challenge: bytes, *, ceremony: str = "webauthn.create") -> dict[str, Any]:
+        return self.passkey.registration(
+            b64url(challenge), self.origin, flags=self.flags, kind=ceremony, cross_origin=self.cross_origin
+        )
+
+    def sign(self, challenge: bytes, *, ceremony: str = "webauthn.get") -> dict[str, str]:
+        """An assertion as evidence spells it. The counter goes up by one."""
+        self.passkey.count = self.counter or 0
+        if self.counter is not None:
+            self.counter += 1
+        return self.passkey.assertion(
+            b64url(challenge), self.origin, flags=self.flags, kind=ceremony, cross_origin=self.cross_origin
+        )
+
+
+def made_for(options: dict[str, Any], *, counts: bool = False) -> Passkey:
+    """A new credential that answers `PublicKeyCredentialCreationOptionsJSON`."""
+    assert (
+        options["authenticatorSelection"] | {"residentKey": "required", "userVerification": "required"}
+        == (options["authenticatorSelection"])
+    )
+    assert -7 in [one["alg"] for one in options["pubKeyCredParams"]]
+    return Passkey(options["rp"]["id"], unb64url(options["user"]["id"]), counts=counts)
+
+
+def _client(kind: str, challenge: str, origin: str, *, cross_origin: bool = False) -> bytes:
+    said = {"type": kind, "challenge": challenge, "origin": origin, "crossOrigin": cross_origin}
+    return json.dumps(said, separators=(",", ":")).encode()

@@ -16,7 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from authenticator import BE, BS, ORIGIN, RP_ID, UP, UV, Algorithm, Authenticator, b64
+from authenticator import BACKED_UP as BS
+from authenticator import MAY_BACK_UP as BE
+from authenticator import ORIGIN, RP_ID, Algorithm, Authenticator
+from authenticator import PRESENT as UP
+from authenticator import VERIFIED as UV
+from authenticator import b64url as b64
 from ledger.canonical import canonical, challenge
 from ledger.consent import passkey
 from ledger.consent.grant import parse_grant
@@ -76,7 +81,7 @@ def test_a_credential_that_was_registered_signs_what_it_is_asked_to(algorithm: A
     device = Authenticator(algorithm, counter=7)
     made = register(device.register(NONCE), challenge=NONCE, rp_id=RP_ID, origin=ORIGIN)
     assert (made.credential_id, made.synced, made.sign_count) == (device.id, True, 0)
-    assert made.public_key == b64(device.cose_key())
+    assert made.public_key == device.public_key
     assert checked(device.sign(over()), device) == 7
 
 
@@ -279,7 +284,7 @@ def test_whatever_an_assertion_holds_it_is_refused_by_name_and_nothing_breaks(fi
         passkey.check(
             over(),
             replace(whole, **{field: value}),
-            public_key=b64(device.cose_key()),
+            public_key=device.public_key,
             rp_id=RP_ID,
             origin=ORIGIN,
         )

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from ledger.canonical import canonical
+from ledger.consent.preference import telling
 from ledger.consent.words import sentence as sentence  # noqa: PLC0414 — it is asked for here
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, Prefix, is_id
@@ -221,6 +222,12 @@ def check_signable(grant: Grant, *, at: datetime) -> None:
     if unsaid := LATER - grant.model_fields_set:
         raise InvalidStatement(
             "grant.malformed", f"the grant's field `{min(unsaid)}` is wrong: field required", again
+        )
+    if empty := next((one for one in grant.preferences if not telling(one)), None):
+        raise InvalidStatement(
+            "grant.preference",
+            f"the preference `{empty}` names nothing that could be looked for in a prompt",
+            "say in plain words what you would rather not be shown with, such as `alcohol`",
         )
     if grant.issued > at + CLOCK_SKEW:
         raise InvalidStatement(
