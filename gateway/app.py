@@ -11,8 +11,8 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, log, public, videos, webhooks
-from gateway.owners import accounts, age, enrolment, grants, timeline
+from gateway import audit, log, passing_on, public, reviews, videos, webhooks
+from gateway.owners import accounts, age, circle, enrolment, family, grants, timeline
 from gateway.problems import on_error
 from gateway.service import Service
 
@@ -50,6 +50,10 @@ def create_app(service: Service) -> Litestar:
             *enrolment.ROUTES,
             *grants.ROUTES,
             *timeline.ROUTES,
+            *family.ROUTES,
+            *circle.ROUTES,
+            *reviews.ROUTES,
+            *passing_on.ROUTES,
             *webhooks.ROUTES,
             public.verify,
             public.clip_status,

@@ -8,20 +8,23 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
-from litestar import Request, get, post
+from litestar import Request, Response, get, post
 from litestar.concurrency import sync_to_thread
 from pydantic import Field, ValidationError
 
-from gateway.access import JSON_BYTES, holder, person_of
+from gateway.access import JSON_BYTES, acting, holder
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge, sha256
+from ledger.consent.family import keep_for_guardian
+from ledger.consent.fold import Role
 from ledger.consent.grant import (
     SCHEMA,
     Action,
     Approval,
     Audience,
     Context,
+    Grant,
     Grantee,
     Modality,
     Purpose,
@@ -41,6 +44,8 @@ Ask = Request[Any, Any, Any]
 NOTICE = "Your face is used only as this grant says. Every use and every refusal is on your timeline."
 NOTICE_VERSION = "2026-11"
 IMPORT_LINES = 20_000
+_SIGN: tuple[Role, ...] = ("owner", "executor")
+"""Who signs grants. A guardian signs with the minor, not instead of them: see `gateway.owners.family`."""
 
 
 class GrantDraft(Strict):
@@ -60,6 +65,8 @@ class GrantDraft(Strict):
     approval: Approval = "none"
     revocation_effect: RevocationEffect = "withdraw_all"
     preferences: tuple[str, ...] = ()
+    may_pass_on: bool = False
+    """Whether the app may pass it on, only narrower, signed with the key it has registered."""
     language: str = "en"
 
 
@@ -70,10 +77,13 @@ class GrantIn(Strict):
 
 @post("/v1/grants/preview", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str, Any]:
-    """The exact grant to sign, its canonical bytes, what they say in words, and the challenge."""
-    person_id = person_of(request, service)
+    """The exact grant to sign, its canonical bytes, what they say in words, and the challenge.
+
+    `needs_guardian`: that a guardian has to sign it as well before it counts.
+    """
+    person_id = acting(request, service, may=_SIGN).owner
     at = service.clock().replace(microsecond=0)
-    chosen = data.model_dump(mode="json", exclude={"days"})
+    chosen = data.model_dump(mode="json", exclude={"days", "may_pass_on"})
     grant = parse_grant(
         {
             **chosen,
@@ -81,7 +91,7 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
             "grant_id": new_id("grant"),
             "grantor": person_id,
             "parent": None,
-            "delegate_key": None,
+            "delegate_key": _delegate_key(service, data),
             "issued": zulu(at),
             "starts": zulu(at),
             "expires": zulu(at + timedelta(days=data.days)),
@@ -89,28 +99,51 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
         }
     )
     check_signable(grant, at=at)
+    with service.ledger.reading() as tx:
+        needs_guardian = tx.standing(person_id).minor(at)
+    return {**to_sign(service, grant), "notice": NOTICE, "needs_guardian": needs_guardian}
+
+
+def to_sign(service: Service, grant: Grant) -> dict[str, Any]:
+    """A grant, the bytes to sign, and what they say."""
     signed = grant.signed_bytes()
     return {
         "grant": json.loads(signed),
         "canonical": signed.decode(),
         "challenge": encode_key(challenge(GRANT_TAG, signed)),
         "sentence": sentence(grant, _grantee_name(service, grant.grantee)),
-        "notice": NOTICE,
     }
+
+
+def _delegate_key(service: Service, data: GrantDraft) -> str | None:
+    if not data.may_pass_on:
+        return None
+    with service.ledger.reading() as tx:
+        app = tx.app(data.grantee.id)
+    if data.grantee.type != "app" or app is None or not app.public_key:
+        raise problem(
+            400,
+            "grant.no_app_key",
+            "only an app that has registered a key can pass a grant on",
+            "leave `may_pass_on` out, or choose such an app",
+        )
+    return app.public_key
 
 
 @post("/v1/grants", status_code=201, sync_to_thread=True, request_max_body_size=JSON_BYTES)
-def create_grant(request: Ask, service: Service, data: GrantIn) -> dict[str, Any]:
-    """Record a signed grant."""
-    person_id = person_of(request, service)
-    grant, index = record_grant(
-        service.ledger, SignedGrant(person_id, data.grant, data.evidence), at=service.clock()
-    )
-    return {
-        "grant_id": grant.grant_id,
-        "index": index,
-        "sentence": sentence(grant, _grantee_name(service, grant.grantee)),
-    }
+def create_grant(request: Ask, service: Service, data: GrantIn) -> Response[dict[str, Any]]:
+    """Record a signed grant. A minor's is kept for a day, until a guardian signs it too: 202, `pending`."""
+    person_id, at = acting(request, service, may=_SIGN).owner, service.clock()
+    signed = SignedGrant(person_id, data.grant, data.evidence)
+    with service.ledger.reading() as tx:
+        pending = tx.standing(person_id).minor(at)
+    if pending:
+        grant, index = keep_for_guardian(service.ledger, signed, at=at), None
+    else:
+        grant, index = record_grant(service.ledger, signed, at=at)
+    words = sentence(grant, _grantee_name(service, grant.grantee))
+    answer = {"grant_id": grant.grant_id, "pending": pending, "index": index, "sentence": words}
+    return Response(answer, status_code=202 if pending else 201)
 
 
 @post("/v1/grants/import", status_code=200)
@@ -163,14 +196,14 @@ class ImportLine(Strict):
 @get("/v1/grants", sync_to_thread=True)
 def list_grants(request: Ask, service: Service) -> dict[str, Any]:
     """My grants: what each says, whether it stands, how often it was used."""
-    person_id, at = person_of(request, service), service.clock()
+    person_id, at = acting(request, service).owner, service.clock()
     with service.ledger.reading() as tx:
         standing = tx.standing(person_id)
     grants = [
         {
             "grant_id": held.grant.grant_id,
             "sentence": sentence(held.grant, _grantee_name(service, held.grant.grantee)),
-            "live": held.live(at),
+            "live": standing.live(held, at),
             "uses": len(held.uses),
             "uses_left": held.uses_left,
             "expires": zulu(held.grant.expires),
@@ -192,7 +225,7 @@ def revoke_grant(
     request: Ask, service: Service, grant_id: str, data: RevokeIn | None = None
 ) -> dict[str, Any]:
     """Take a grant back: instantly, for good, without a signature."""
-    person_id = person_of(request, service)
+    person_id = acting(request, service).owner
     effect = data.effect if data else None
     index = revoke(service.ledger, person_id, GrantId(grant_id), effect, at=service.clock())
     return {"grant_id": grant_id, "revoked": True, "index": index}

@@ -20,6 +20,7 @@ from ledger.store.captures import Captures
 from ledger.store.journal import About, Opened
 from ledger.store.outbox import Outbox
 from ledger.store.records import App, Cameo, Credential, Depicted, KeyHolder, Person, Video
+from ledger.store.reviews import Reviews
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 
 ENDED = ("completed", "failed")
@@ -63,7 +64,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, Video, Depicted, KeyHolder)
 
 
-class Transaction(Captures, Outbox):
+class Transaction(Captures, Outbox, Reviews):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
