@@ -51,6 +51,8 @@ _STATUS_OF = {
     "guardian.not_you": 403,
     "guardian.wider": 403,
     "handover.minor": 403,
+    "approval.guardian": 403,
+    "approval.decided": 409,
 }
 
 

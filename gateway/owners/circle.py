@@ -7,7 +7,7 @@ from pydantic import Field
 
 from gateway.access import JSON_BYTES, acting
 from gateway.service import Service
-from ledger.consent.family import set_block, set_member
+from ledger.consent.circle import set_block, set_member
 from ledger.consent.grant import Strict
 from ledger.ids import PersonId, is_id
 from ledger.store.transaction import Transaction

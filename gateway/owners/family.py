@@ -20,6 +20,7 @@ from gateway.service import Service
 from ledger.canonical import challenge
 from ledger.consent import passkey
 from ledger.consent.family import (
+    INVITATION,
     ask_to_guard,
     awaiting,
     check_guardianship,
@@ -43,6 +44,7 @@ from ledger.consent.statement import (
     parsed,
 )
 from ledger.ids import GrantId, PersonId
+from ledger.store.tokens import Token
 from ledger.store.transaction import Transaction
 
 Ask = Request[Any, Any, Any]
@@ -99,7 +101,7 @@ def invitation(service: Service, ward: PersonId) -> dict[str, Any]:
                 429, "guardian.often", "you have invited very many people today", "try again tomorrow"
             )
         now, end = int(at.timestamp()), int(until.timestamp())
-        tx.add_invitation(_hash(token), ward, at=now, expires_at=end)
+        tx.add_token(Token(_hash(token), INVITATION, ward, created_at=now, expires_at=end))
 
     service.ledger.transact(operation)
     return {"token": token, "link": f"{service.settings.url}/join/{token}", "expires_at": zulu(until)}
@@ -115,7 +117,7 @@ def look_at_invitation(request: Ask, service: Service, token: str) -> dict[str, 
 def invited_by(service: Service, token: str) -> dict[str, Any]:
     """Raises a 404 problem for a link that is used up, over, or nobody's."""
     with service.ledger.reading() as tx:
-        found = tx.invitation(_hash(token), at=int(service.clock().timestamp()))
+        found = tx.token(_hash(token), INVITATION, at=service.clock())
         if found is None:
             raise problem(
                 404,
@@ -123,8 +125,8 @@ def invited_by(service: Service, token: str) -> dict[str, Any]:
                 "this invitation is not good, or no longer",
                 "ask to be sent a new link",
             )
-        ward, until = found
-        return {"ward": _named(tx, ward), "expires_at": zulu(datetime.fromtimestamp(until, UTC))}
+        until = datetime.fromtimestamp(found.expires_at, UTC)
+        return {"ward": _named(tx, found.person_id), "expires_at": zulu(until)}
 
 
 class GuardianDraft(Strict):

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from gateway.access import JSON_BYTES, acting, holder
 from gateway.problems import problem
 from gateway.service import Service
-from ledger.canonical import challenge, sha256
+from ledger.canonical import challenge
 from ledger.consent.family import keep_for_guardian
 from ledger.consent.fold import Role
 from ledger.consent.grant import (
@@ -35,14 +35,13 @@ from ledger.consent.grant import (
     sentence,
     zulu,
 )
+from ledger.consent.notice_text import check_notice, current
 from ledger.consent.registry import SignedGrant, record_grant, record_grants, revoke
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import GrantId, PersonId, new_id
 
 Ask = Request[Any, Any, Any]
-NOTICE = "Your face is used only as this grant says. Every use and every refusal is on your timeline."
-NOTICE_VERSION = "2026-11"
 IMPORT_LINES = 20_000
 _SIGN: tuple[Role, ...] = ("owner", "executor")
 """Who signs grants. A guardian signs with the minor, not instead of them: see `gateway.owners.family`."""
@@ -67,7 +66,8 @@ class GrantDraft(Strict):
     preferences: tuple[str, ...] = ()
     may_pass_on: bool = False
     """Whether the app may pass it on, only narrower, signed with the key it has registered."""
-    language: str = "en"
+    language: str | None = None
+    """None: the person's own."""
 
 
 class GrantIn(Strict):
@@ -81,9 +81,13 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
 
     `needs_guardian`: that a guardian has to sign it as well before it counts.
     """
-    person_id = acting(request, service, may=_SIGN).owner
-    at = service.clock().replace(microsecond=0)
+    here = acting(request, service, may=_SIGN)
+    person_id = here.owner
+    # To the minute: seconds would stand in the sentence and tell the person nothing.
+    at = service.clock().replace(second=0, microsecond=0)
     chosen = data.model_dump(mode="json", exclude={"days", "may_pass_on"})
+    chosen["language"] = data.language or _language(service, here.actor)
+    notice = current(chosen["language"])
     grant = parse_grant(
         {
             **chosen,
@@ -95,13 +99,13 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
             "issued": zulu(at),
             "starts": zulu(at),
             "expires": zulu(at + timedelta(days=data.days)),
-            "notice": {"sha256": sha256(NOTICE.encode()).hex(), "version": NOTICE_VERSION},
+            "notice": notice.named.model_dump(),
         }
     )
     check_signable(grant, at=at)
     with service.ledger.reading() as tx:
         needs_guardian = tx.standing(person_id).minor(at)
-    return {**to_sign(service, grant), "notice": NOTICE, "needs_guardian": needs_guardian}
+    return {**to_sign(service, grant), "notice": notice.text, "needs_guardian": needs_guardian}
 
 
 def to_sign(service: Service, grant: Grant) -> dict[str, Any]:
@@ -135,6 +139,7 @@ def create_grant(request: Ask, service: Service, data: GrantIn) -> Response[dict
     """Record a signed grant. A minor's is kept for a day, until a guardian signs it too: 202, `pending`."""
     person_id, at = acting(request, service, may=_SIGN).owner, service.clock()
     signed = SignedGrant(person_id, data.grant, data.evidence)
+    check_notice(parse_grant(data.grant))
     with service.ledger.reading() as tx:
         pending = tx.standing(person_id).minor(at)
     if pending:
@@ -231,15 +236,32 @@ def revoke_grant(
     return {"grant_id": grant_id, "revoked": True, "index": index}
 
 
-def _grantee_name(service: Service, grantee: Grantee) -> str:
-    """How the sentence names who may use the likeness."""
-    if grantee.type == "everyone":
-        return "Everyone"
+def _language(service: Service, person_id: PersonId) -> str:
     with service.ledger.reading() as tx:
-        app = tx.app(grantee.id)
-    if app is None:
-        raise problem(400, "grant.unknown_grantee", f"there is no app `{grantee.id}`", "check the id")
-    return app.name
+        person = tx.person(person_id)
+    return person.language if person is not None else "en"
+
+
+def _grantee_name(service: Service, grantee: Grantee) -> str:
+    """How the sentence names who may use the likeness; it finds its own words for a group and for everyone."""
+    if grantee.type in {"group", "everyone"}:
+        return ""
+    with service.ledger.reading() as tx:
+        if grantee.type == "app":
+            app = tx.app(grantee.id)
+            name = app.name if app is not None else None
+        else:
+            # Someone who has erased their account since has no name any more.
+            person = tx.person(grantee.id)
+            name = person.display_name if person is not None else "" if tx.erased(grantee.id) else None
+    if name is None:
+        raise problem(
+            400,
+            "grant.unknown_grantee",
+            f"there is no {grantee.type} `{grantee.id}`",
+            "check the id",
+        )
+    return name
 
 
 ROUTES = [preview_grant, create_grant, list_grants, import_grants, revoke_grant]

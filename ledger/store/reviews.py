@@ -1,7 +1,6 @@
 """What waits for somebody's word: a guardian or an estate for an operator's, a minor's permission for a guardian's.
 
-Also the links by which a minor invites a guardian, and who answers for whom. What is looked at is sealed under the
-key of the person it is about, so it goes with them when they are erased.
+What is looked at is sealed under the key of the person it is about, so it goes with them when they are erased.
 """
 
 import json
@@ -17,10 +16,8 @@ from ledger.canonical import canonical
 from ledger.ids import PersonId, VideoId, new_id
 from ledger.keys import seal, unseal
 from ledger.store import tables
+from ledger.store.jobs import RUNNING
 from ledger.store.journal import Journal
-
-_INVITATION = "guardian"
-_ENDED = ("completed", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,32 +80,6 @@ class Reviews(Journal):
         said = json.loads(unseal(self.held(person_id).key, row.sealed, context=f"review/{row.id}"))
         return Review(row.id, row.kind, person_id, row.status, row.created_at, said)
 
-    # -- invitations ------------------------------------------------------------------------------------
-
-    def add_invitation(self, token_hash: bytes, person_id: PersonId, *, at: int, expires_at: int) -> None:
-        """A link by which a minor invites one guardian."""
-        row = tables.Token
-        self.session.add(
-            row(
-                hash=token_hash,
-                purpose=_INVITATION,
-                person_id=person_id,
-                created_at=at,
-                expires_at=expires_at,
-            )
-        )
-        self.session.flush()
-
-    def invitation(self, token_hash: bytes, *, at: int) -> tuple[PersonId, int] | None:
-        """Who invites with this link, and until when."""
-        row = self.session.get(tables.Token, token_hash)
-        if row is None or row.purpose != _INVITATION or row.expires_at <= at:
-            return None
-        return PersonId(row.person_id), row.expires_at
-
-    def drop_invitation(self, token_hash: bytes) -> None:
-        self.session.exec(delete(tables.Token).where(col(tables.Token.hash) == token_hash))
-
     # -- who answers for whom ---------------------------------------------------------------------------
 
     def wards(self, guardian: PersonId) -> list[PersonId]:
@@ -127,5 +98,5 @@ class Reviews(Journal):
         video, use = tables.Video, tables.VideoGrant
         shown = select(use.video_id).where(use.person_id == person_id)
         asked = (col(video.app_id) == requester) | (col(video.requested_by) == requester)
-        query = select(video.id).where(col(video.id).in_(shown), asked, col(video.status).not_in(_ENDED))
+        query = select(video.id).where(col(video.id).in_(shown), asked, col(video.status).in_(RUNNING))
         return [VideoId(one) for one in self.session.exec(query)]

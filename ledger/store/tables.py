@@ -205,10 +205,13 @@ class PersonSession(SQLModel, table=True):
 
     hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
     person_id: str = Field(max_length=64, foreign_key="person.id", index=True)
+    key_id: str = Field(default="", max_length=1400)
+    """The key it was opened with."""
     agent: str = Field(default="", max_length=120)
     """What the browser calls itself, for the person to recognise it by."""
     created_at: int = Field(default=0, sa_type=BigInteger)
     expires_at: int = Field(sa_type=BigInteger)
+    """Moves on while the session is used, up to its longest life."""
 
 
 class Video(SQLModel, table=True):
