@@ -131,7 +131,7 @@ class KeyAddition(Strict):
     schema_: Annotated[Literal["countersign/device/v1"], Field(alias="schema")]
     person_id: Annotated[str, Field(pattern=r"^person_[0-9a-z]{26}$")]
     key: Signer
-    issued: Moment
+    issued: StatedMoment
 
     def signed_bytes(self) -> bytes:
         return canonical(self.model_dump(mode="json", by_alias=True))
