@@ -11,8 +11,8 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, log, public, videos
-from gateway.owners import accounts, age, enrolment, grants, timeline
+from gateway import audit, log, public, retention, videos
+from gateway.owners import accounts, age, enrolment, grants, records, timeline
 from gateway.problems import on_error
 from gateway.service import Service
 
@@ -50,6 +50,8 @@ def create_app(service: Service) -> Litestar:
             *enrolment.ROUTES,
             *grants.ROUTES,
             *timeline.ROUTES,
+            *records.ROUTES,
+            *retention.ROUTES,
             public.verify,
             public.clip_status,
             audit.audit_uses,

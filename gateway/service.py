@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gateway import demo_issuer
+from gateway import demo_issuer, retention
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
@@ -130,7 +130,8 @@ def running_jobs(service: Service) -> Iterator[None]:
     rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
     rotation.start()
     try:
-        yield
+        with retention.running(service):
+            yield
     finally:
         stop.set()
         rotation.join()
