@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gateway import demo_issuer, retention
+from gateway.courier import delivering
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
@@ -129,8 +130,9 @@ def running_jobs(service: Service) -> Iterator[None]:
     stop = threading.Event()
     rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
     rotation.start()
+    private = service.settings.webhooks_to_private
     try:
-        with retention.running(service):
+        with delivering(service.ledger, service.clock, to_private=private), retention.running(service):
             yield
     finally:
         stop.set()

@@ -141,6 +141,9 @@ class _Sent:
     def flush(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def taken(self) -> Iterator[bytes]:
         parts, self._parts = self._parts, []
         yield from parts

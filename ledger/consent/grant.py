@@ -2,7 +2,8 @@
 
 `schema: "countersign/grant/v1"`, RFC 8785 JSON. Every field is present in the signed bytes, so nothing is
 ever inferred from silence; the defaults offered by a preview are the narrowest. Purposes are terms of the
-W3C Data Privacy Vocabulary (DPV). A grant expires within ten years.
+W3C Data Privacy Vocabulary (DPV). A grant expires within ten years. One that was recorded before grants had
+:data:`LATER` says nothing of them, and its bytes are what they always were; none is signed like that any more.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,8 @@ SCHEMA = "countersign/grant/v1"
 LONGEST = timedelta(days=3653)
 CLOCK_SKEW = timedelta(minutes=5)
 SIGNING_WINDOW = timedelta(hours=24)
+LATER = frozenset({"preferences", "delegate_key", "parent"})
+"""Fields that grants did not always have."""
 
 Modality = Literal["face", "voice"]
 Action = Literal["generate", "remix", "edit", "extend"]
@@ -97,11 +100,11 @@ class Grant(Strict):
     ]
     approval: Approval
     revocation_effect: RevocationEffect
-    preferences: Annotated[tuple[Preference, ...], Field(max_length=10)]
+    preferences: Annotated[tuple[Preference, ...], Field(max_length=10)] = ()
     """What the person would rather not be shown with, in their own words; checked as far as words go."""
-    delegate_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")] | None
+    delegate_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")] | None = None
     """Ed25519: whoever holds this key may pass the grant on, only narrower. None: nobody may."""
-    parent: str | None
+    parent: str | None = None
     """The grant that this one passes on."""
     notice: Notice
     language: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
@@ -152,7 +155,7 @@ class Grant(Strict):
 
     def signed_bytes(self) -> bytes:
         """The canonical bytes the grantor signs."""
-        return canonical(self.model_dump(mode="json", by_alias=True))
+        return canonical(self.model_dump(mode="json", by_alias=True, exclude_unset=True))
 
 
 def beyond(child: Grant, parent: Grant) -> list[str]:
@@ -201,6 +204,10 @@ def parse_grant(value: object) -> Grant:
 def check_signable(grant: Grant, *, at: datetime) -> None:
     """Refuse a grant that is stale, future-dated, over before it begins, or not kept to. Raises InvalidStatement."""
     again = "ask for a new preview and sign that"
+    if unsaid := LATER - grant.model_fields_set:
+        raise InvalidStatement(
+            "grant.malformed", f"the grant's field `{min(unsaid)}` is wrong: field required", again
+        )
     if grant.issued > at + CLOCK_SKEW:
         raise InvalidStatement(
             "grant.clock",

@@ -1,4 +1,4 @@
-"""What can be done to the ledger inside one database transaction: the journal, and the rows beside it.
+"""What can be done to the ledger inside one database transaction: the journal, the outbox, the rows beside them.
 
 The database's one write lock (:mod:`ledger.store.database`) makes the order.
 """
@@ -16,8 +16,10 @@ from ledger.errors import InvalidStatement, NotFound
 from ledger.ids import CameoId, LeafIndex, PersonId, VideoId
 from ledger.reasons import Reason
 from ledger.store import tables
+from ledger.store.accounts import Accounts
 from ledger.store.captures import Captures
 from ledger.store.journal import About, Opened
+from ledger.store.outbox import Outbox
 from ledger.store.records import App, Cameo, Credential, Depicted, KeyHolder, Person, Video
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 
@@ -62,7 +64,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, Video, Depicted, KeyHolder)
 
 
-class Transaction(Captures):
+class Transaction(Accounts, Captures, Outbox):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
@@ -444,22 +446,6 @@ class Transaction(Captures):
             return None
         self.session.delete(asked)
         return asked.detail
-
-    def open_session(self, token_hash: bytes, person_id: str, *, expires_at: int) -> None:
-        self.session.add(PersonSession(hash=token_hash, person_id=person_id, expires_at=expires_at))
-
-    def person_in_session(self, token_hash: bytes, *, at: int) -> PersonId | None:
-        row = self.session.get(PersonSession, token_hash)
-        return PersonId(row.person_id) if row is not None and row.expires_at > at else None
-
-    def close_sessions(self, person_id: str) -> None:
-        """Sign a person out everywhere."""
-        self.session.exec(delete(PersonSession).where(col(PersonSession.person_id) == person_id))
-
-    def close_session(self, token_hash: bytes) -> None:
-        row = self.session.get(PersonSession, token_hash)
-        if row is not None:
-            self.session.delete(row)
 
     def videos(self, app_id: str, *, after: str | None, limit: int, newest_first: bool) -> list[Video]:
         """One page of an app's videos, the one after `after`. One row more than `limit` when there is more."""
