@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from litestar import get
 
+from gateway.courier import KEPT_DAYS
 from gateway.thumbnails import PREFIX as THUMBNAILS
 from gateway.thumbnails import clip_of, key_of
 from ledger.canonical import sha256
@@ -120,6 +121,15 @@ SCHEDULE = (
         0,
         _CONSENT,
         recorded=True,
+    ),
+    Rule(
+        "deliveries",
+        _said("what apps were told of", "was Apps mitgeteilt wurde"),
+        _said("so that an app can see what it was sent", "damit eine App sieht, was ihr geschickt wurde"),
+        _said("30 days, unless it still waits", "30 Tage, wenn es nicht noch wartet"),
+        KEPT_DAYS,
+        _LIMIT,
+        recorded=False,
     ),
     Rule(
         "prompts",
