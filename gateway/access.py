@@ -24,6 +24,7 @@ from ledger.consent import fold
 from ledger.ids import AppId, PersonId, new_id
 from ledger.store.accounts import Session
 from ledger.store.records import App, KeyHolder
+from ledger.store.tokens import Token
 from ledger.store.transaction import Transaction
 
 Role = Literal["app", "operator", "auditor"]
@@ -141,7 +142,7 @@ def open_session(tx: Transaction, request: Ask, service: Service, person_id: Per
 def open_recovery(tx: Transaction, service: Service, person_id: PersonId) -> Cookie:
     """What a recovery code opens, for 15 minutes: enough to add a passkey."""
     at, token = int(service.clock().timestamp()), secrets.token_urlsafe(32)
-    tx.add_token(hash_of(token), _RECOVERED, person_id, at=at, expires_at=at + RECOVERED_S)
+    tx.add_token(Token(hash_of(token), _RECOVERED, person_id, at, at + RECOVERED_S))
     return cookie(service, token, life_s=RECOVERED_S)
 
 
@@ -151,11 +152,11 @@ def signed_in(request: Ask, service: Service, *, recovered: bool = False) -> Sig
     `recovered`: whether somebody who signed in with a recovery code may do this, too.
     """
     refuse_other_sites(request, service)
-    token, at = request.cookies.get(cookie_name(service), ""), int(service.clock().timestamp())
-    hashed = hash_of(token)
+    token, now = request.cookies.get(cookie_name(service), ""), service.clock()
+    hashed, at = hash_of(token), int(now.timestamp())
     with service.ledger.reading() as tx:
         session = tx.signed_in(hashed, at=at) if token else None
-        by_code = tx.token(hashed, _RECOVERED, at=at) if token and session is None else None
+        by_code = tx.token(hashed, _RECOVERED, at=now) if token and session is None else None
     if session is not None and at < (end := session.created_at + service.settings.session_hours * 3600):
         _keep(service, session, at=at, end=end)
         return SignedIn(session.person_id, hashed, session)
@@ -168,7 +169,7 @@ def signed_in(request: Ask, service: Service, *, recovered: bool = False) -> Sig
             "signed in with a recovery code you can only add a passkey, take a grant back, and sign out",
             "add a passkey, then sign in with it",
         )
-    return SignedIn(by_code, hashed, None)
+    return SignedIn(by_code.person_id, hashed, None)
 
 
 def _keep(service: Service, session: Session, *, at: int, end: int) -> None:

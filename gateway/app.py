@@ -12,7 +12,18 @@ from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
 from gateway import audit, log, public, retention, videos, webhooks
-from gateway.owners import accounts, age, enrolment, grants, passkeys, records, sessions, timeline
+from gateway.owners import (
+    accounts,
+    age,
+    approvals,
+    enrolment,
+    grants,
+    passkeys,
+    records,
+    sessions,
+    timeline,
+    tokens,
+)
 from gateway.problems import on_error
 from gateway.service import Service
 
@@ -42,6 +53,7 @@ def create_app(service: Service) -> Litestar:
         route_handlers=[
             videos.create_video,
             videos.precheck_video,
+            videos.remix_video,
             videos.list_videos,
             videos.get_video,
             videos.delete_video,
@@ -56,6 +68,8 @@ def create_app(service: Service) -> Litestar:
             *records.ROUTES,
             *retention.ROUTES,
             *webhooks.ROUTES,
+            *approvals.ROUTES,
+            *tokens.ROUTES,
             public.verify,
             public.clip_status,
             audit.audit_uses,

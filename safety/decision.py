@@ -72,6 +72,8 @@ class Asked:
     named: tuple[CameoId, ...]
     person: PersonId | None = None
     countries: tuple[str, ...] = ("*",)
+    parent: VideoId | None = None
+    """The clip it is to be made from: everyone that shows is among the named."""
 
     @property
     def wanted(self) -> Wanted:
@@ -153,6 +155,8 @@ class Decision:
             "app_id": asked.requester.app_id,
             "requested_by": asked.person,
             "countries": list(asked.countries),
+            # Only where there is one: what was recorded before there were any is made again byte for byte.
+            **({"parent_id": asked.parent} if asked.parent is not None else {}),
             "allowed": self.allowed,
             "prompt": asked.prompt,
             "screening": asked.screening,

@@ -75,21 +75,19 @@ DPV = frozenset(
 OTHERS = {
     "pd": {"FacialPrint", "Picture", "Biometric"},
     "eu-gdpr": {"A9-2-a", "A7-3"},
-    "dct": set(
-        [
-            "identifier",
-            "conformsTo",
-            "created",
-            "publisher",
-            "description",
-            "language",
-            "valid",
-            "title",
-            "hasVersion",
-            "date",
-            "source",
-        ]
-    ),
+    "dct": {
+        "identifier",
+        "conformsTo",
+        "created",
+        "publisher",
+        "description",
+        "language",
+        "valid",
+        "title",
+        "hasVersion",
+        "date",
+        "source",
+    },
 }
 
 

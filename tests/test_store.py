@@ -199,8 +199,10 @@ def test_the_one_device_key_of_an_earlier_version_becomes_the_first_credential(h
             "INSERT INTO person_session (hash, person_id, expires_at) VALUES (:blob, 'p1', 99)",
             "INSERT INTO login_nonce (nonce, person_id, expires_at) VALUES ('n', 'p1', 99)",
             "INSERT INTO app (id, name, suspended, created_at) VALUES ('a1', 'Film Club', :no, 5)",
-            "INSERT INTO video (id, app_id, model, prompt, size, seconds, status, progress, created_at)"
-            " VALUES ('v1', 'a1', 'm', 'p', '640x360', 1, 'queued', 0, 6)",
+            (
+                "INSERT INTO video (id, app_id, model, prompt, size, seconds, status, progress, created_at)"
+                " VALUES ('v1', 'a1', 'm', 'p', '640x360', 1, 'queued', 0, 6)"
+            ),
             "INSERT INTO video_grant (video_id, grant_id, cameo_id, person_id) VALUES ('v1', 'g', 'c', 'p1')",
         ):
             values = {"blob": b"h", "no": False}
@@ -1023,7 +1025,7 @@ def test_a_challenge_is_used_up_once_however_many_ask(home: Home) -> None:
 
     def take(ledger: Ledger) -> bool:
         together.wait()
-        return ledger.transact(lambda tx: tx.take_nonce("n", "person", at=1))
+        return ledger.transact(lambda tx: tx.take_nonce("n", "person", at=1)) is not None
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(take, [first, second, first, second]))

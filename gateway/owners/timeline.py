@@ -20,9 +20,10 @@ from ledger.ids import CameoId, PersonId, VideoId
 from ledger.log.merkle import MAX_SIZE
 from ledger.provenance.verdict import clip_standing
 from ledger.store import keeping
+from ledger.store.jobs import ENDED
 from ledger.store.journal import Opened
 from ledger.store.records import Video
-from ledger.store.transaction import ENDED, Transaction
+from ledger.store.transaction import Transaction
 from safety.gate import Denied
 from safety.policy.facts import ListFacts, ReaderFacts
 

@@ -1,4 +1,4 @@
-"""What an account is beside its keys: how it is named, its sessions, its recovery codes, the tokens given for it.
+"""What an account is beside its keys: how it is named, its sessions, its recovery codes.
 
 Whatever opens something is stored as a hash alone; callers hash it before they come here.
 """
@@ -12,7 +12,7 @@ from ledger.errors import NotFound
 from ledger.ids import PersonId
 from ledger.store import tables
 from ledger.store.journal import Journal
-from ledger.store.tables import PersonSession, RecoveryCode, Token
+from ledger.store.tables import PersonSession, RecoveryCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Accounts(Journal):
         """Delete the sessions of anyone that are over."""
         self.session.exec(delete(PersonSession).where(col(PersonSession.expires_at) <= at))
 
-    # -- recovery codes, and tokens ---------------------------------------------------------------------
+    # -- recovery codes ---------------------------------------------------------------------------------
 
     def set_recovery_codes(self, person_id: PersonId, hashes: Iterable[bytes], *, at: int) -> None:
         """Give a person new codes. Those they had are good no longer."""
@@ -119,38 +119,6 @@ class Accounts(Journal):
     def recovery_codes_left(self, person_id: PersonId) -> int:
         query = select(func.count()).select_from(RecoveryCode).where(RecoveryCode.person_id == person_id)
         return int(self.session.exec(query).one())
-
-    def add_token(
-        self,
-        token_hash: bytes,
-        purpose: str,
-        person_id: PersonId,
-        *,
-        at: int,
-        expires_at: int,
-        holder: str = "",
-    ) -> None:
-        """A random token, handed out for one purpose; those that expired are forgotten."""
-        self.session.exec(delete(Token).where(col(Token.expires_at) <= at))
-        self.session.add(
-            Token(
-                hash=token_hash,
-                purpose=purpose,
-                person_id=person_id,
-                holder=holder,
-                created_at=at,
-                expires_at=expires_at,
-            )
-        )
-
-    def token(self, token_hash: bytes, purpose: str, *, at: int) -> PersonId | None:
-        """Who handed out a token for this purpose, if it is still good."""
-        row = self.session.get(Token, token_hash)
-        good = row is not None and row.purpose == purpose and row.expires_at > at
-        return PersonId(row.person_id) if row is not None and good else None
-
-    def drop_token(self, token_hash: bytes) -> None:
-        self.session.exec(delete(Token).where(col(Token.hash) == token_hash))
 
 
 def _session(row: PersonSession) -> Session:

@@ -14,7 +14,8 @@ from sqlmodel import SQLModel, col, select
 from ledger.canonical import sha256
 from ledger.ids import CameoId, PersonId, VideoId
 from ledger.store import tables
-from ledger.store.transaction import ENDED, RUNNING, Transaction
+from ledger.store.jobs import ENDED, RUNNING
+from ledger.store.transaction import Transaction
 
 _PIECE = 500
 

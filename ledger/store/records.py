@@ -137,3 +137,17 @@ class Delivery:
     delivered_at: int | None = None
     last_status: str = ""
     """The answer's HTTP status, or in a word why there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldClip:
+    """A finished clip that waits for the word of those it shows.
+
+    `stamped`: the sealed token that says it was checked, marked and signed. `object_key`: where its bytes lie.
+    """
+
+    video_id: VideoId
+    stamped: str = field(repr=False)
+    object_key: str
+    asked_at: int
+    expires_at: int
