@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gateway import demo_issuer
+from gateway import demo_issuer, retention
 from gateway.courier import delivering
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
@@ -132,7 +132,7 @@ def running_jobs(service: Service) -> Iterator[None]:
     rotation.start()
     private = service.settings.webhooks_to_private
     try:
-        with delivering(service.ledger, service.clock, to_private=private):
+        with delivering(service.ledger, service.clock, to_private=private), retention.running(service):
             yield
     finally:
         stop.set()
