@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from generator.backend import RenderRequest
 from generator.pipeline import Pipeline
-from generator.stamp import Released
+from generator.stamp import Released, Stamper
 from ledger.consent.grant import parse_grant
 from ledger.consent.registry import SignedGrant, record_grant, revoke
 from ledger.consent.statement import GRANT_TAG, encode_key, sign
@@ -341,6 +341,12 @@ class Interrupted:
         self.finished = True
 
 
+def line_of(studio: Studio, world: World, *models: Interrupted) -> Pipeline:
+    stamper = cast("Stamper", None)  # nothing here is stamped
+    backends = {model.name: model for model in models}
+    return Pipeline(world.gate, backends, stamper, studio.objects, world.home / "work", lambda: world.at)
+
+
 @pytest.mark.parametrize("heeds", [True, False])
 def test_a_model_is_told_to_stop_and_what_it_makes_all_the_same_goes_nowhere(
     studio: Studio, world: World, app: AppId, heeds: bool, monkeypatch: pytest.MonkeyPatch
@@ -348,14 +354,7 @@ def test_a_model_is_told_to_stop_and_what_it_makes_all_the_same_goes_nowhere(
     ada, grant = willing(world, app)
     permit = world.allow(app, ada).permit
     model = Interrupted(lambda: world.revoke(ada, grant), heeds=heeds)
-    line = Pipeline(
-        world.gate,
-        {model.name: model},
-        None,
-        studio.objects,
-        world.home / "work",
-        lambda: world.at,  # type: ignore[arg-type] # nothing is stamped
-    )
+    line = line_of(studio, world, model)
     monkeypatch.setattr(line.gate, "clear", lambda _: pytest.fail("it was looked at"))
     monkeypatch.setattr(Pipeline, "_portraits", lambda *_: ())
     outcome = line.attempt("render", permit.video)
@@ -374,14 +373,7 @@ def test_a_model_is_told_to_stop_and_what_it_makes_all_the_same_goes_nowhere(
 
 def test_progress_is_looked_at_although_no_tenth_is_reached(studio: Studio, world: World, app: AppId) -> None:
     permit = world.allow(app).permit
-    line = Pipeline(
-        world.gate,
-        {},
-        None,
-        studio.objects,
-        world.home / "work",
-        lambda: world.at,  # type: ignore[arg-type]
-    )
+    line = line_of(studio, world)
     report = line._progress(permit.video)
     report(0.11)
     world.ledger.transact(lambda tx: tx.delete_video(permit.video, at=world.at))
