@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gateway import demo_issuer
+from gateway.courier import delivering
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
@@ -129,8 +130,10 @@ def running_jobs(service: Service) -> Iterator[None]:
     stop = threading.Event()
     rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
     rotation.start()
+    private = service.settings.webhooks_to_private
     try:
-        yield
+        with delivering(service.ledger, service.clock, to_private=private):
+            yield
     finally:
         stop.set()
         rotation.join()

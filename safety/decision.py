@@ -114,6 +114,8 @@ class Decision:
     asked: Asked
     general: Ruling
     consents: tuple[Consent, ...]
+    unknown: frozenset[str] = frozenset()
+    """Facts that the policy set was not asked about: its schema is from before them."""
 
     @property
     def allowed(self) -> bool:
@@ -163,7 +165,9 @@ class Decision:
                 facts_key,
                 requester=as_json(asked.requester),
                 request=request,
-                considered=[[as_json(facts) for facts in c.considered] for c in self.consents],
+                considered=[
+                    [as_json(facts, unknown=self.unknown) for facts in c.considered] for c in self.consents
+                ],
             ),
             **shared,
         }
@@ -223,7 +227,7 @@ def decide(engine: Engine, asked: Asked, people: Sequence[Named], *, at: datetim
     agreeing = sum(1 for consent in consents if consent.ruling.allowed)
     if agreeing != len(people):
         (general,) = engine.rulings(_whole(asked, agreeing))
-    return Decision(asked, general, consents)
+    return Decision(asked, general, consents, engine.unknown)
 
 
 def _use(asked: Asked, cameo: CameoFacts) -> tuple[str, dict[str, Any]]:

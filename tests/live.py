@@ -120,6 +120,9 @@ class Site:
             "HOME": str(self.home),
             "PORT": str(self.port),
             "MAX_UPLOAD_MB": str(UPLOAD_MB),
+            # All of them come from one address here.
+            "ACCOUNTS_PER_ADDRESS": "1000",
+            "SIGN_INS_PER_ADDRESS": "10000",
             **self.env,
         }
         self.pid = self.launcher.start(

@@ -4,7 +4,6 @@ All are entries in the one log; what stands afterwards is for :mod:`ledger.conse
 kept whole, with its evidence, so that anyone the owner shows it to can check the signature offline.
 """
 
-from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from functools import cache, partial
 from typing import Any
 
 from ledger.consent.authority import Cosignature, check_signatures
+from ledger.consent.certificate import certificate as certified
 from ledger.consent.fold import Standing
 from ledger.consent.grant import Grant, RevocationEffect, check_signable, parse_grant
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, device, verify
@@ -245,19 +245,40 @@ def certificate(ledger: Ledger, erased: Erased) -> dict[str, Any]:
 
     `proof`: null while witnesses keep the checkpoint waiting; anyone can ask for it later, by its index.
     """
-    entry, proof = erased.entry, None
-    with suppress(LogError):  # what has been destroyed can not be asked for again: this must not fail now
-        ledger.published(entry.index)
-        proof = ledger.proof(entry.index).encode().decode()
-    return {
-        "schema": "countersign/erasure/v1",
-        "index": entry.index,
-        "n": entry.opening.n,
-        "body": dict(entry.body),
-        "secret": b64encode(entry.opening.secret).decode(),
-        "role": entry.opening.label,
-        "leaf": b64encode(erased.leaf).decode(),
-        "commitments": [b64encode(commitment).decode() for commitment in erased.commitments],
-        "proof": proof,
-        "records_destroyed": erased.records,
-    }
+    entry = erased.entry
+    return certified(
+        entry.index,
+        entry.body,
+        entry.opening,
+        erased.leaf,
+        erased.commitments,
+        origin=ledger.origin,
+        proof=_proof(ledger, entry.index),
+        records_destroyed=erased.records,
+    )
+
+
+def deletion_certificate(ledger: Ledger, owner: PersonId, index: LeafIndex) -> dict[str, Any]:
+    """That something kept about a person was destroyed, as their own list says at `index`. Raises NotFound."""
+    with ledger.reading() as tx:
+        entry = tx.recorded(owner, index)
+        if entry is None or entry.kind != "deletion":
+            raise NotFound("deletion.unknown", f"your list has no deletion at `{index}`", "look at your list")
+        leaf, commitments = tx.statements([index])[index]
+    return certified(
+        index,
+        entry.body,
+        entry.opening,
+        leaf,
+        commitments,
+        origin=ledger.origin,
+        proof=_proof(ledger, index),
+    )
+
+
+def _proof(ledger: Ledger, index: LeafIndex) -> str | None:
+    # What has been destroyed can not be asked for again: this must not fail while witnesses keep the log waiting.
+    with suppress(LogError):
+        ledger.published(index)
+        return ledger.proof(index).encode().decode()
+    return None

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
+from sqlalchemy import delete
 from sqlmodel import col, select
 
 from ledger.ids import PersonId
@@ -24,6 +25,9 @@ class Token:
 
 class Tokens(Journal):
     def add_token(self, token: Token) -> None:
+        """A new token; those that are over are forgotten."""
+        row = tables.Token
+        self.session.exec(delete(row).where(col(row.expires_at) <= token.created_at))
         self.session.add(tables.Token(**asdict(token)))
         self.session.flush()
 
@@ -40,7 +44,9 @@ class Tokens(Journal):
         query = select(row).where(
             row.person_id == person_id, row.purpose == purpose, col(row.expires_at) > int(at.timestamp())
         )
-        return [_copy(found) for found in self.session.exec(query.order_by(col(row.created_at), col(row.hash)))]
+        return [
+            _copy(found) for found in self.session.exec(query.order_by(col(row.created_at), col(row.hash)))
+        ]
 
     def drop_token(self, token_hash: bytes) -> None:
         row = self.session.get(tables.Token, token_hash)

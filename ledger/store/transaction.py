@@ -1,4 +1,4 @@
-"""What can be done to the ledger inside one database transaction: the journal, the jobs, and the other rows beside it.
+"""What can be done to the ledger inside one database transaction: the journal, jobs, outbox, the other rows beside them.
 
 The database's one write lock (:mod:`ledger.store.database`) makes the order.
 """
@@ -15,9 +15,11 @@ from ledger.canonical import canonical, parse
 from ledger.errors import InvalidStatement, NotFound
 from ledger.ids import CameoId, PersonId
 from ledger.store import tables
+from ledger.store.accounts import Accounts
 from ledger.store.captures import Captures
 from ledger.store.jobs import Jobs
 from ledger.store.journal import Opened
+from ledger.store.outbox import Outbox
 from ledger.store.records import App, Cameo, Credential, KeyHolder, Person
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 from ledger.store.tokens import Tokens
@@ -50,7 +52,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, KeyHolder)
 
 
-class Transaction(Captures, Jobs, Tokens):
+class Transaction(Accounts, Captures, Jobs, Outbox, Tokens):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
@@ -154,13 +156,15 @@ class Transaction(Captures, Jobs, Tokens):
         self.session.merge(tables.Operator(id=operator_id, public_key=public_key))
 
     def erase_person(self, person_id: PersonId) -> list[str]:
-        """Destroy everything that is about this person, but the leaves. Returns the objects of clips that show them.
+        """Destroy everything that is about this person, but the leaves. Returns the objects of clips and films of them.
 
         What remains names nobody: leaves, tags, and rows that say a video showed someone under this random id.
         """
         shown = select(tables.VideoGrant.video_id).where(tables.VideoGrant.person_id == person_id)
         clips = list(self.session.exec(select(tables.Video).where(col(tables.Video.id).in_(shown))))
         keys = [clip.object_key for clip in clips if clip.object_key is not None]
+        films = select(tables.Capture.object_key).where(tables.Capture.person_id == person_id)
+        keys += [key for key in self.session.exec(films) if key is not None]
         for clip in clips:
             clip.object_key = None
             self.session.add(clip)
@@ -330,22 +334,6 @@ class Transaction(Captures, Jobs, Tokens):
             return None
         self.session.delete(asked)
         return asked.detail
-
-    def open_session(self, token_hash: bytes, person_id: str, *, expires_at: int) -> None:
-        self.session.add(PersonSession(hash=token_hash, person_id=person_id, expires_at=expires_at))
-
-    def person_in_session(self, token_hash: bytes, *, at: int) -> PersonId | None:
-        row = self.session.get(PersonSession, token_hash)
-        return PersonId(row.person_id) if row is not None and row.expires_at > at else None
-
-    def close_sessions(self, person_id: str) -> None:
-        """Sign a person out everywhere."""
-        self.session.exec(delete(PersonSession).where(col(PersonSession.person_id) == person_id))
-
-    def close_session(self, token_hash: bytes) -> None:
-        row = self.session.get(PersonSession, token_hash)
-        if row is not None:
-            self.session.delete(row)
 
 
 @overload
