@@ -44,6 +44,12 @@ _STATUS_OF = {
     "statement.altered": 403,
     "grant.not_yours": 403,
     "grant.minor": 403,
+    "takedown.confirmed": 409,
+    "takedown.decided": 409,
+    "takedown.not_decided": 409,
+    "takedown.appealed": 409,
+    "takedown.too_late": 409,
+    "takedown.same_operator": 403,
 }
 
 

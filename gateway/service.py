@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from gateway.mail import delivering
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
@@ -124,7 +125,8 @@ def running_jobs(service: Service) -> Iterator[None]:
     rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
     rotation.start()
     try:
-        yield
+        with delivering(service.ledger, service.settings, service.clock):
+            yield
     finally:
         stop.set()
         rotation.join()

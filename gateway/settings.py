@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     workers: int = 2
     """Processes that verify and seal large batches. They start with the first one."""
     session_hours: int = 12
+    mail: str = ""
+    """`smtp://user:password@host:587` or `smtps://…`. Empty, for development: letters lie in `home/mail` as files."""
+    mail_from: str = "notices@countersign.local"
+    """Who our letters are from."""
 
     @property
     def uploads(self) -> Path:

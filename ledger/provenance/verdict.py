@@ -6,7 +6,7 @@
 | `asset_bound`      | the bytes are the ones that manifest was signed over                             |
 | `recovered_via`    | how the ledger's record was found: `embedded`, `watermark` or `none`             |
 
-Then `released`, `consent_then` and `consent_now`. A mark alone shows that the pixels carry a number; it does
+Then `released`, `consent_then`, `consent_now` and `taken_down_at`. A mark alone shows that the pixels carry a number; it does
 not show that the rest of the picture is what we released, and the verdict says so. When manifest and mark
 point to different clips, neither is believed.
 """
@@ -43,6 +43,7 @@ class ClipStanding:
     consent_then: bool
     consent_now: ConsentNow
     consent_changed_at: str | None
+    taken_down_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Verdict:
     log: dict[str, Any] | None
     notes: tuple[str, ...]
     contradictions: tuple[str, ...]
+    taken_down_at: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {"schema": "countersign/verdict/v1", **asdict(self)}
@@ -117,6 +119,7 @@ def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStandi
         consent_then=decision is not None,
         consent_now=now,
         consent_changed_at=changed,
+        taken_down_at=_iso(video.taken_down_at) if video.taken_down_at is not None else None,
     )
 
 
@@ -180,6 +183,7 @@ def _compile(
         else {"origin": origin, "decision": standing.decision_index, "release": standing.release_index},
         notes=_notes(found, via, unknown_mark=unknown_mark),
         contradictions=contradictions,
+        taken_down_at=standing.taken_down_at if standing else None,
     )
 
 
@@ -230,6 +234,8 @@ def _summary(
         else f"No intact manifest, but it carries the mark of an AI-generated clip released on {released}; "
         "what else this file shows is not covered."
     )
+    if standing.taken_down_at is not None:
+        how += f" It was taken down on {_in_words(standing.taken_down_at)}, and should no longer be shown."
     consent = _CONSENT_WORDS[standing.consent_now].format(at=_in_words(standing.consent_changed_at))
     return f"{how} {consent if via == 'embedded' else consent.replace('Everyone shown', 'Everyone in that clip')}"
 

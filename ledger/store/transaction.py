@@ -16,7 +16,8 @@ from ledger.errors import InvalidStatement, NotFound
 from ledger.ids import CameoId, LeafIndex, PersonId, VideoId
 from ledger.reasons import Reason
 from ledger.store import tables
-from ledger.store.journal import About, Journal, Opened
+from ledger.store.journal import About, Opened
+from ledger.store.notices import Notices
 from ledger.store.records import App, Cameo, Credential, Depicted, KeyHolder, Person, Video
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 
@@ -61,7 +62,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, Video, Depicted, KeyHolder)
 
 
-class Transaction(Journal):
+class Transaction(Notices):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
