@@ -108,7 +108,7 @@ class Postman:
 
 
 @contextmanager
-def delivering(ledger: Ledger, settings: Settings, clock: Callable[[], datetime]) -> Iterator[None]:
+def mailing(ledger: Ledger, settings: Settings, clock: Callable[[], datetime]) -> Iterator[None]:
     """Send letters while this lasts, and let notices lapse that nobody confirmed."""
     postman = Postman(ledger, transport(settings), settings.mail_from, clock)
     stop = threading.Event()

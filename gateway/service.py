@@ -10,13 +10,15 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gateway.mail import delivering
+from gateway import demo_issuer
+from gateway.courier import delivering
+from gateway.mail import mailing
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
@@ -56,6 +58,8 @@ class Service:
     verifier: Verifier
     anchors_pem: bytes
     pipeline: Pipeline
+    demo_issuer: str = ""
+    """Where the embedded age issuer listens, if this service runs one."""
 
     @property
     def models(self) -> list[str]:
@@ -109,6 +113,9 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             pipeline=Pipeline(gate, {renderer.name: renderer}, stamper, objects, home / "work", clock),
         )
         _seed_policies(service)
+        if settings.age_issuer == "demo":
+            address = stack.enter_context(demo_issuer.serve(clock, f"{settings.url}/age/return"))
+            service = replace(service, demo_issuer=address)
         yield service
 
 
@@ -124,8 +131,12 @@ def running_jobs(service: Service) -> Iterator[None]:
     stop = threading.Event()
     rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
     rotation.start()
+    private = service.settings.webhooks_to_private
     try:
-        with delivering(service.ledger, service.settings, service.clock):
+        with (
+            delivering(service.ledger, service.clock, to_private=private),
+            mailing(service.ledger, service.settings, service.clock),
+        ):
             yield
     finally:
         stop.set()

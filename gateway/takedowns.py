@@ -5,7 +5,7 @@ Guarantees
 - Nothing is known of who exists: a wrong token, an unknown notice and another's notice are one answer.
 - The token goes out by mail only. Whoever cannot read that mailbox can confirm nothing and look at nothing.
 - A clip that is sent is looked up and deleted; of pictures only the face is kept, sealed (:mod:`safety.register`).
-- Notices are counted per network and per mailbox, by keyed digests: no address is stored in the clear.
+- Notices are counted per network and per mailbox; of a mailbox only a keyed digest is stored outside of its notice.
 
 What becomes of a notice is :mod:`ledger.consent.notices`; what operators do, :mod:`gateway.notices`.
 """
@@ -15,7 +15,6 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,9 +27,10 @@ from gateway import mail
 from gateway.access import JSON_BYTES, app_of
 from gateway.clocks import clock_of
 from gateway.notice_form import PICTURE_BYTES, read_body, read_form
-from gateway.problems import Problem, problem
+from gateway.problems import problem
 from gateway.public import judged
 from gateway.service import Service
+from gateway.throttle import Limit, address, attempt
 from ledger.consent.grant import Strict
 from ledger.consent.notices import (
     CONFIRM_LIFE,
@@ -47,7 +47,6 @@ from ledger.consent.notices import (
 )
 from ledger.errors import LedgerError
 from ledger.ids import VideoId, is_id
-from ledger.reasons import Reason
 from ledger.store.records import Notice
 from ledger.store.transaction import Transaction
 from safety import register
@@ -56,8 +55,10 @@ from safety.errors import SafetyError
 from safety.faces import Likeness
 
 Ask = Request[Any, Any, Any]
-NOTICES_AN_HOUR, LETTERS_A_DAY = 20, 5
-HOUR_S, DAY_S = 3600, 86_400
+NOTICES = Limit("notice", 20, 3600)
+"""Of one network."""
+LETTERS = Limit("notice_letter", 5, 86_400)
+"""To one mailbox."""
 
 
 @post("/v1/takedowns", status_code=201)
@@ -70,7 +71,7 @@ async def give_notice(request: Ask, service: Service) -> dict[str, Any]:
     files `pictures`, one to four, of you alone. Nothing happens until you confirm it with the token you are mailed.
     """
     # Before the body is read: a stranger's 200 MB are not worth keeping.
-    await sync_to_thread(_throttle, service, "network", _network(request), NOTICES_AN_HOUR, HOUR_S)
+    await sync_to_thread(attempt, service, NOTICES, address(request, service))
     fields, clip, pictures = await read_body(request)
     video = fields.pop("video", None)
     form = read_form(fields)
@@ -87,7 +88,7 @@ def _lodge(
     at, token = service.clock(), secrets.token_urlsafe(32)
     face = _face(pictures) if form.kind == "do_not_generate" else None
     # One mailbox may be somebody else's: it gets few letters, whoever asks for them.
-    _throttle(service, "mailbox", form.email.casefold(), LETTERS_A_DAY, DAY_S)
+    attempt(service, LETTERS, _mailbox(service, form.email))
 
     def operation(tx: Transaction) -> Notice:
         notice = lodge(tx, form, video_id, token, at=at)
@@ -97,7 +98,7 @@ def _lodge(
         return notice
 
     notice = service.ledger.transact(operation)
-    hours = int(CONFIRM_LIFE.total_seconds()) // HOUR_S
+    hours = int(CONFIRM_LIFE.total_seconds()) // 3600
     return {"notice_id": notice.id, "status": notice.status, "mailed": True, "confirm_within_hours": hours}
 
 
@@ -313,32 +314,10 @@ def _face(pictures: Sequence[bytes]) -> Likeness:
 # How often --------------------------------------------------------------------------------------------
 
 
-def _network(request: Ask) -> str:
-    """Whoever has one IPv6 address has all of its /64."""
-    try:
-        address = ip_address(request.client.host if request.client else "")
-    except ValueError:
-        return "unknown"
-    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
-
-
-def _throttle(service: Service, what: str, who: str, most: int, life_s: int) -> None:
-    """Count, whether or not it comes to anything. Raises a 429 problem above `most`."""
-    at = service.clock()
-    digest = hmac.digest(service.keyring.facts_key, f"notices/{what}/{who}".encode(), "sha256").hex()
-    counted = service.ledger.transact(
-        lambda tx: tx.count(f"notices/{what}/{digest[:32]}", at=at, life_s=life_s)
-    )
-    if counted > most:
-        raise Problem(
-            429,
-            Reason(
-                "takedown.too_often",
-                f"more notices than `{most}` came from this {what} in a short time",
-                "try again later; in an emergency write to the operator",
-            ),
-            headers={"retry-after": str(life_s)},
-        )
+def _mailbox(service: Service, email: str) -> str:
+    """Whose mailbox it is, without saying so: what is counted is stored."""
+    keyed = hmac.digest(service.keyring.facts_key, f"mailbox/{email.casefold()}".encode(), "sha256")
+    return keyed.hex()[:32]
 
 
 ROUTES = [

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,10 @@ def released(town: World, app: AppId, *people: Someone) -> VideoId:
     permit = town.allow(app, *people).permit
     assert town.release(permit) is None
     return permit.video
+
+
+def finished(town: World, video: VideoId, clip: dict[str, Any], key: str, tx: Transaction) -> None:
+    tx.finish_job(video, clip, key, at=town.at)
 
 
 def noticed(town: World, video: VideoId | None, *, intimate: bool = False) -> Notice:
@@ -183,7 +188,7 @@ def test_identical_copies_go_and_come_back_together(town: World) -> None:
             "backend": "b",
             "checks": [],
         }
-        town.ledger.transact(lambda tx, p=permit, c=clip, k=key: tx.finish_job(p.video, c, k, at=town.at))
+        town.ledger.transact(partial(finished, town, permit.video, clip, key))
         videos.append(permit.video)
     notice = started(town, noticed(town, videos[0]))
     ruled(town, notice, "dana", "removed")
@@ -393,7 +398,7 @@ def test_a_register_that_cannot_be_read_refuses(town: World, tmp_path: Path) -> 
         written(**{**whole, **damaged})
         answer = town.gate.precheck(wanted, at=town.at)
         assert isinstance(answer, Denied)
-        assert [one.id for one in answer.reasons] == ["X"]
+        assert [one.id for one in answer.reasons] == ["standing.classifiers"]
         with pytest.raises((Unavailable, LedgerError)), town.ledger.reading() as tx:
             town.gate.register.listed(tx)
     written(**whole)

@@ -449,7 +449,7 @@ def test_notices_are_counted_by_network_and_by_mailbox(live: Site, clip: Clip) -
         codes = [web.post("/v1/takedowns", json={}).status_code for _ in range(20)]
         assert set(codes) == {400}
         last = web.post("/v1/takedowns", json={**FORM, "video": clip.video_id})
-        refused(last, 429, "takedown.too_often")
+        refused(last, 429, "access.throttled")
         assert int(last.headers["retry-after"]) > 0
     assert send(live, video=clip.video_id).status_code == 201
 

@@ -286,7 +286,7 @@ def withdraw(tx: Transaction, notice: Notice, *, at: datetime) -> tuple[Notice, 
     # Written before the key goes: the log shows that the notice ended here, and nobody can read whose it was.
     index = _record(tx, notice, "withdrawn", at=at)
     tx.forget_notice(gone)
-    tx.settle(gone.id, at=at)
+    _settle(tx, gone, at)
     return gone, index
 
 
@@ -308,8 +308,15 @@ def _sealed(tx: Transaction, notice: Notice, case: Case) -> bytes:
 
 def _changed(tx: Transaction, notice: Notice, at: datetime) -> Notice:
     tx.change_notice(notice)
-    tx.settle(notice.id, at=at)
+    _settle(tx, notice, at)
     return notice
+
+
+def _settle(tx: Transaction, notice: Notice, at: datetime) -> None:
+    """Its clips go, or come back, and whoever made one is told so at once."""
+    for video in tx.settle_clips(notice.id, at=at):
+        kind = "video.restored" if video.taken_down_at is None else "video.taken_down"
+        tx.event(video.app_id, kind, {"video_id": video.id, "notice_id": notice.id}, at=at)
 
 
 def _plain(text: str) -> str:

@@ -8,11 +8,12 @@
 
 Then `released`, `consent_then`, `consent_now` and `taken_down_at`. A mark alone shows that the pixels carry a number; it does
 not show that the rest of the picture is what we released, and the verdict says so. When manifest and mark
-point to different clips, neither is believed.
+point to different clips, neither is believed. What was made from a clip that somebody has withdrawn is withdrawn
+too, at any depth.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from ledger.errors import NotFound
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media, watermark
 from ledger.provenance.manifest import ManifestFinding, read
-from ledger.store.records import Depicted
+from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
 
 Via = Literal["embedded", "watermark", "none"]
@@ -106,8 +107,11 @@ def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStandi
     if video is None or release is None:
         return None
     decision = tx.find("decision", video_id)
-    uses = tx.uses(video.id)
-    now, changed = _consent_now(tx, uses, at)
+    uses, line = tx.uses(video.id), tx.lineage(video)
+    above = [use for one in line[1:] for use in tx.uses(one.id)]
+    now, changed = _consent_now(tx, uses, above, at)
+    if line[-1].parent_id is not None:
+        now, changed = "unknown", None  # a row of what it was made from is missing
     return ClipStanding(
         video_id=video_id,
         released=True,
@@ -119,8 +123,13 @@ def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStandi
         consent_then=decision is not None,
         consent_now=now,
         consent_changed_at=changed,
-        taken_down_at=_iso(video.taken_down_at) if video.taken_down_at is not None else None,
+        taken_down_at=_taken_down(line),
     )
+
+
+def _taken_down(line: Iterable[Video]) -> str | None:
+    """Since when a clip, or one that it was made from, is down."""
+    return min((_iso(one.taken_down_at) for one in line if one.taken_down_at is not None), default=None)
 
 
 def _clip_by_payload(tx: Transaction, payload: str, *, at: datetime) -> ClipStanding | None:
@@ -130,13 +139,23 @@ def _clip_by_payload(tx: Transaction, payload: str, *, at: datetime) -> ClipStan
     return clip_standing(tx, video_id, at=at) if video_id else None
 
 
-def _consent_now(tx: Transaction, uses: Sequence[Depicted], at: datetime) -> tuple[ConsentNow, str | None]:
-    """The worst of everyone shown: one person's withdrawal is the clip's."""
-    if not uses:
-        return "nobody_shown", None
+def _consent_now(
+    tx: Transaction, uses: Sequence[Depicted], above: Sequence[Depicted], at: datetime
+) -> tuple[ConsentNow, str | None]:
+    """The worst of everyone shown: one person's withdrawal is the clip's, and that of everything made from it.
+
+    `above`: those shown in the clips it was made from. That a grant of theirs has ended changes nothing made before.
+    """
     answers = [_one(tx, use, at) for use in uses]
+    answers += [one for use in above if (one := _one(tx, use, at))[0] in _REACHING]
+    if not answers:
+        return "nobody_shown", None
     order: tuple[ConsentNow, ...] = ("unknown", "erased", "withdrawn", "revoked", "expired", "standing")
     return min(answers, key=lambda answer: order.index(answer[0]))
+
+
+_REACHING: tuple[ConsentNow, ...] = ("unknown", "erased", "withdrawn")
+"""What befalls a clip befalls what was made from it."""
 
 
 def _one(tx: Transaction, use: Depicted, at: datetime) -> tuple[ConsentNow, str | None]:

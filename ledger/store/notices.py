@@ -1,6 +1,6 @@
 """Rows about people without an account: notices, the clips they are about, faces nobody may generate, letters.
 
-A clip is taken down exactly while a notice about it holds it back or removed it: :meth:`Notices.settle` writes that
+A clip is taken down exactly while a notice about it holds it back or removed it: :meth:`Notices.settle_clips` writes that
 down where every download and every verdict looks, in the transaction that changes the notice. Who gave a notice
 can be read with the notice's own key only; destroying it (:meth:`Notices.forget_notice`) leaves a row that counts.
 """
@@ -16,7 +16,7 @@ from sqlmodel import SQLModel, col
 from ledger.ids import CameoId, NoticeId, VideoId
 from ledger.store import tables
 from ledger.store.journal import Journal
-from ledger.store.records import Mail, Notice
+from ledger.store.records import Mail, Notice, Video
 
 _NOTICES, _LINKS, _FACES, _MAIL, _VIDEOS = (
     SQLModel.metadata.tables[name] for name in ("notice", "notice_video", "do_not_generate", "mail", "video")
@@ -95,18 +95,22 @@ class Notices(Journal):
         query = select(_LINKS.c.video_id).where(_LINKS.c.notice_id == notice_id).order_by(_LINKS.c.video_id)
         return [VideoId(found) for found in self._rows().execute(query).scalars()]
 
-    def settle(self, notice_id: NoticeId, *, at: datetime) -> None:
-        """Let each of the notice's clips be down exactly if some notice has it down."""
+    def settle_clips(self, notice_id: NoticeId, *, at: datetime) -> list[Video]:
+        """Let each of the notice's clips be down exactly if some notice has it down. Returns those that changed."""
         self.session.flush()
+        changed = []
         for video_id in self.linked(notice_id):
             query = (
                 select(func.count()).select_from(_LINKS).join(_NOTICES, _NOTICES.c.id == _LINKS.c.notice_id)
             )
             held = self.session.execute(query.where(_LINKS.c.video_id == video_id, _IN_FORCE)).scalar_one()
             row = self.session.get_one(tables.Video, video_id)
-            row.taken_down_at = (row.taken_down_at or int(at.timestamp())) if held else None
-            self.session.add(row)
-        self.session.flush()
+            if bool(held) != (row.taken_down_at is not None):
+                row.taken_down_at = int(at.timestamp()) if held else None
+                self.session.add(row)
+                self.session.flush()
+                changed.append(Video(**{field.name: getattr(row, field.name) for field in fields(Video)}))
+        return changed
 
     # -- faces nobody may generate ----------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005.notices"
-down_revision = "0003.consent"
+down_revision = "0004.webhooks"
 
 
 def _of_notice(table: str) -> list[sa.Column | sa.Constraint]:
