@@ -1,4 +1,4 @@
-"""`countersign`: serve, verify, audit, consent, policy, apps, keys, export, witness, demo.
+"""`countersign`: serve, verify, audit, consent, policy, apps, takedowns, keys, export, witness, demo.
 
 Commands work on the installation in `COUNTERSIGN_HOME` (default `var/countersign`), beside a running service or
 without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right, 3 a second operator has to sign.
@@ -28,6 +28,7 @@ from gateway.audit import (
 from gateway.consent import consent
 from gateway.log import export, published_size
 from gateway.monitor import watch
+from gateway.notices import takedowns
 from gateway.orders import new_operator_key
 from gateway.policy import apps, policy
 from gateway.service import open_service
@@ -92,6 +93,8 @@ def verify(file: Path, as_json: bool) -> None:
             )
             changed = f" since {verdict.consent_changed_at}" if verdict.consent_changed_at else ""
             click.echo(f"  consent now      {verdict.consent_now}{changed}")
+            if verdict.taken_down_at is not None:
+                click.echo(f"  taken down       {verdict.taken_down_at}")
         for note in (*verdict.contradictions, *verdict.notes):
             click.echo(f"  note: {note}")
     sys.exit(0 if verdict.released else 1)
@@ -333,6 +336,7 @@ def rotate(role: str) -> None:
 cli.add_command(policy)
 cli.add_command(apps)
 cli.add_command(consent)
+cli.add_command(takedowns)
 
 
 @cli.command("export")

@@ -109,6 +109,8 @@ class Site:
     mortal: bool = False
     """Whether :meth:`die_at` works."""
     operator: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    colleagues: tuple[str, ...] = ()
+    """More operators, who sign nothing here."""
     port: int = field(default_factory=free_port)
     pid: int | None = None
 
@@ -133,7 +135,13 @@ class Site:
             log=str(self.home / "service.log"),
             keys={
                 "app": {**dict.fromkeys(self.apps, ""), **self.app_keys},
-                "operator": {OPERATOR: encode_key(self.operator.public_key())},
+                "operator": {
+                    OPERATOR: encode_key(self.operator.public_key()),
+                    **{
+                        name: encode_key(Ed25519PrivateKey.generate().public_key())
+                        for name in self.colleagues
+                    },
+                },
                 "auditor": {"press council": ""},
             },
             ahead_s=ahead_s,
