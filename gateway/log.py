@@ -22,8 +22,8 @@ from litestar import Request, Response, get
 from gateway.access import app_of
 from gateway.problems import problem
 from gateway.service import Service
-from ledger.errors import LogError
-from ledger.ids import LeafIndex
+from ledger.errors import Inconsistent, LogError
+from ledger.ids import AppId, LeafIndex
 from ledger.log.leaf import Opening
 from ledger.log.merkle import (
     TILE_WIDTH,
@@ -38,6 +38,7 @@ from ledger.log.publisher import replace, size_of
 from ledger.log.receipt import attach, make_receipt
 from ledger.log.sequencer import Ledger
 from ledger.store.journal import Opened
+from ledger.store.transaction import Transaction
 
 FOREVER = "public, max-age=31536000, immutable"
 OCTETS = "application/octet-stream"
@@ -102,14 +103,24 @@ def video_receipts(request: Request[Any, Any, Any], service: Service, video_id: 
         if video is None or video.app_id != app_id:
             raise problem(404, "video.unknown", f"you have no video `{video_id[:40]}`", "check the id")
         places = [tx.find(kind, video_id) for kind in ("decision", "returned", "release")]
-        entries = [tx.entry_at(app_id, place.index) for place in places if place is not None]
-        statements = tx.statements(one.index for one in entries if one is not None)
+        entries = [_about(tx, app_id, place.index) for place in places if place is not None]
+        statements = tx.statements(one.index for one in entries)
     return {
         "video_id": video_id,
-        "entries": [
-            _entry_receipt(service.ledger, one, *statements[one.index]) for one in entries if one is not None
-        ],
+        "entries": [_entry_receipt(service.ledger, one, *statements[one.index]) for one in entries],
     }
+
+
+def _about(tx: Transaction, app_id: AppId, index: LeafIndex) -> Opened:
+    """The app's own record of an entry about it. One that is gone is said to be, not left out."""
+    entry = tx.entry_at(app_id, index)
+    if entry is None:
+        raise Inconsistent(
+            "log.hidden",
+            f"the entry at `{index}` is about this app, and what is stored does not say so",
+            "keep the receipts you have, and tell the operator",
+        )
+    return entry
 
 
 def _entry_receipt(

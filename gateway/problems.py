@@ -44,6 +44,8 @@ _STATUS_OF = {
     "statement.altered": 403,
     "grant.not_yours": 403,
     "grant.minor": 403,
+    "approval.guardian": 403,
+    "approval.decided": 409,
 }
 
 

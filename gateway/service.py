@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from gateway import demo_issuer
+from gateway.courier import delivering
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
@@ -55,6 +57,8 @@ class Service:
     verifier: Verifier
     anchors_pem: bytes
     pipeline: Pipeline
+    demo_issuer: str = ""
+    """Where the embedded age issuer listens, if this service runs one."""
 
     @property
     def models(self) -> list[str]:
@@ -108,6 +112,9 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             pipeline=Pipeline(gate, {renderer.name: renderer}, stamper, objects, home / "work", clock),
         )
         _seed_policies(service)
+        if settings.age_issuer == "demo":
+            address = stack.enter_context(demo_issuer.serve(clock, f"{settings.url}/age/return"))
+            service = replace(service, demo_issuer=address)
         yield service
 
 
@@ -123,8 +130,10 @@ def running_jobs(service: Service) -> Iterator[None]:
     stop = threading.Event()
     rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
     rotation.start()
+    private = service.settings.webhooks_to_private
     try:
-        yield
+        with delivering(service.ledger, service.clock, to_private=private):
+            yield
     finally:
         stop.set()
         rotation.join()

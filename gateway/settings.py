@@ -4,6 +4,7 @@ The defaults run everything on this machine with no account and no network.
 """
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -18,7 +19,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 8460
     base_url: str = ""
-    """How others reach this service; goes into manifests. Empty: `http://host:port`."""
+    """How others reach this service; goes into manifests, and passkeys are bound to its host, which must be a name.
+
+    Empty: `http://host:port`, or `http://localhost:port` where the host is this machine.
+    """
     origin: str = "countersign.local/log"
     """The log's name, for ever: it is in every checkpoint."""
     witnesses: Path | None = None
@@ -31,11 +35,31 @@ class Settings(BaseSettings):
     """The policy set a new log begins with. Later ones come into force by `countersign policy activate`."""
     tsa_url: str = ""
     """An RFC 3161 authority. Empty: the embedded development one."""
+    age_issuer: str = ""
+    """The OpenID Connect issuer believed about people's ages. Empty: nobody's age can be shown; `demo`: an embedded
+    one that believes everybody, for demonstrations only."""
+    age_client_id: str = "countersign"
+    age_client_secret: str = ""
     max_upload_mb: int = 200
     renders_at_once: int = 1
     workers: int = 2
     """Processes that verify and seal large batches. They start with the first one."""
     session_hours: int = 12
+    """How long a session lasts at most."""
+    idle_minutes: int = 120
+    """How long it lasts while nothing is asked in it."""
+    proxies: int = 0
+    """How many reverse proxies of yours stand before this service: whose word on a client's address is believed."""
+    sign_ins_per_address: int = 120
+    """Within five minutes; asking for a challenge counts as well."""
+    failures_per_account: int = 20
+    """Sign-ins with a wrong signature by one account's keys, within five minutes."""
+    accounts_per_address: int = 20
+    """Within an hour; asking counts as well."""
+    recoveries_per_address: int = 10
+    """Within an hour."""
+    webhooks_to_private: bool = False
+    """For development: webhooks may go to this machine and to private networks, and over http."""
 
     @property
     def uploads(self) -> Path:
@@ -52,4 +76,12 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        return self.base_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        # WebAuthn knows no addresses, and of the names of this machine only this one is a secure context.
+        here = self.host in {"127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104 — compared, not bound
+        return self.base_url.rstrip("/") or f"http://{'localhost' if here else self.host}:{self.port}"
+
+    @property
+    def rp_id(self) -> str:
+        """WebAuthn's relying party: what passkeys made here are bound to. Empty where the host is an address."""
+        name = urlsplit(self.url).hostname or ""
+        return "" if name.rpartition(".")[2].isdecimal() or ":" in name else name

@@ -72,6 +72,8 @@ class Asked:
     named: tuple[CameoId, ...]
     person: PersonId | None = None
     countries: tuple[str, ...] = ("*",)
+    parent: VideoId | None = None
+    """The clip it is to be made from: everyone that shows is among the named."""
 
     @property
     def wanted(self) -> Wanted:
@@ -112,6 +114,8 @@ class Decision:
     asked: Asked
     general: Ruling
     consents: tuple[Consent, ...]
+    unknown: frozenset[str] = frozenset()
+    """Facts that the policy set was not asked about: its schema is from before them."""
 
     @property
     def allowed(self) -> bool:
@@ -151,6 +155,8 @@ class Decision:
             "app_id": asked.requester.app_id,
             "requested_by": asked.person,
             "countries": list(asked.countries),
+            # Only where there is one: what was recorded before there were any is made again byte for byte.
+            **({"parent_id": asked.parent} if asked.parent is not None else {}),
             "allowed": self.allowed,
             "prompt": asked.prompt,
             "screening": asked.screening,
@@ -159,7 +165,9 @@ class Decision:
                 facts_key,
                 requester=as_json(asked.requester),
                 request=request,
-                considered=[[as_json(facts) for facts in c.considered] for c in self.consents],
+                considered=[
+                    [as_json(facts, unknown=self.unknown) for facts in c.considered] for c in self.consents
+                ],
             ),
             **shared,
         }
@@ -219,7 +227,7 @@ def decide(engine: Engine, asked: Asked, people: Sequence[Named], *, at: datetim
     agreeing = sum(1 for consent in consents if consent.ruling.allowed)
     if agreeing != len(people):
         (general,) = engine.rulings(_whole(asked, agreeing))
-    return Decision(asked, general, consents)
+    return Decision(asked, general, consents, engine.unknown)
 
 
 def _use(asked: Asked, cameo: CameoFacts) -> tuple[str, dict[str, Any]]:

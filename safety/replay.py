@@ -30,6 +30,8 @@ from safety.policy.facts import RequesterFacts, RequestFacts, from_json
 from safety.prompt import screen
 
 _DIGITS = 18
+_LATER: Mapping[str, Any] = {"requested_by": None, "countries": ["*"]}
+"""What records from before it do not say: nobody was named then, and clips were for everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def redecide(tx: Transaction, sets: Activated, entry: str, *, facts_key: bytes) 
         openings.append(held.opening)
         if held.body["at"] != opened.body["at"]:
             differs.append(f"`{part.role}`: `at`")
-        differs += [f"`{part.role}`: `{name}`" for name in _unlike(held.body, part.body)]
+        differs += [f"`{part.role}`: `{name}`" for name in _unlike({**_LATER, **held.body}, part.body)]
     before, over = tx.epoch_times(index)
     if not before <= at.timestamp() <= over:
         differs.append("its time is not between those of the log before and after it")
@@ -180,7 +182,7 @@ class _People:
 def _again(
     tx: Transaction, sets: Activated, people: _People, index: LeafIndex, opened: Opened
 ) -> tuple[Decision, datetime] | Lost:
-    body, at = opened.body, moment(opened.body["at"])
+    body, at = {**_LATER, **opened.body}, moment(opened.body["at"])
     if not body["allowed"] and body.get("policy_ids") == ["policy.unreadable"]:
         # A set that was restored since would answer, and an honest refusal would look like a forged one.
         return Lost(index, at, "the policies in force could not be read when it was made")
@@ -213,6 +215,7 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         named=tuple(CameoId(one) for one in body["named"]),
         person=PersonId(body["requested_by"]) if body["requested_by"] else None,
         countries=tuple(body["countries"]),
+        parent=VideoId(body["parent_id"]) if "parent_id" in body else None,
     )
 
 

@@ -111,7 +111,7 @@ class Site:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://localhost:{self.port}"
 
     def start(self, *, ahead_s: int = 0) -> None:
         """Start the service and wait until it answers. `ahead_s`: how much later its clock says it is."""

@@ -183,6 +183,10 @@ def _grant(grant: GrantFacts, request: RequestFacts) -> Iterator[str]:
         yield "consent.forbidden_context"
     if request.audience == ANYONE and grant.audience != ANYONE:
         yield "consent.audience"
+    if not grant.within_countries:
+        yield "consent.countries"
+    if grant.against_preferences:
+        yield "consent.preference"
 
 
 def _spent(grant: GrantFacts | None) -> Iterator[str]:
@@ -198,7 +202,7 @@ def _waits(grant: GrantFacts | None) -> Iterator[str]:
 
 
 def _minor(cameo: CameoFacts, request: RequestFacts) -> Iterator[str]:
-    """Guardian, face only, approved first, no sex, violence or romance, never for strangers."""
+    """Guardian, face only, approved first, no sex, violence or romance, never for or beside strangers."""
     if not cameo.minor:
         return
     if not cameo.guardian_consent:
@@ -207,6 +211,8 @@ def _minor(cameo: CameoFacts, request: RequestFacts) -> Iterator[str]:
         yield "minors.voice"
     if request.contexts & {"sexual", "violent", "romantic"} or request.scores["violence"] >= 300:
         yield "minors.context"
+    if cameo.with_adult and not cameo.guardians_allow_adults:
+        yield "minors.with_adults"
     grant = cameo.grant
     if grant is not None and grant.approval == "none":
         yield "minors.approval"

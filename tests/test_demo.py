@@ -24,7 +24,7 @@ GENERATED = (
     (r"\b(video|app|grant|cameo)_[0-9a-z]{10,26}", r"\1_…"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
     (r"\d{1,2} [A-Z][a-z]+ \d{4}(,? \d\d:\d\d UTC)?", "<date>"),
-    (r"127\.0\.0\.1:\d+", "127.0.0.1:<port>"),
+    (r"(127\.0\.0\.1|localhost):\d+", "<here>:<port>"),
     (r"\b\d+ (ms|s)\b", r"<n> \1"),
 )
 

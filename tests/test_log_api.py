@@ -808,3 +808,23 @@ def test_a_backup_without_its_wrapping_keys_reads_nothing_and_finds_no_tag(parti
     assert {body["kind"] for body in bodies} >= {"enrolment", "grant", "decision", "release"}
     assert BORN in json.dumps(bodies)
     assert not (now / "keys" / "wrapping" / next((old / "wrapping").iterdir()).name).exists()
+
+
+def test_a_record_that_is_gone_is_said_to_be_gone_and_not_left_out(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    site = Site(launcher, tmp_path, env={})
+    site.start()
+    owner = site.enrol(collins_picture())
+    owner.grant()
+    with site.client("film club") as app:
+        clip = made(app, owner)
+        address = f"/v1/videos/{clip.video_id}/receipts"
+        assert len(app.get(address).json()["entries"]) == 2
+        with closing(sqlite3.connect(tmp_path / "ledger.db")) as database, database:
+            database.execute("DELETE FROM record")
+        answer = app.get(address)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "log.hidden"
+    owner.web.close()
+    site.stop()

@@ -228,11 +228,14 @@ def test_law_nobody_is_shown_without_standing_consent(action: str, data: st.Data
     assert grant.for_requester
     assert grant.started
     assert not any((grant.expired, grant.revoked, grant.withdrawn, cameo.erased, cameo.blocks_requester))
+    assert grant.within_countries
+    assert not grant.against_preferences
     assert request.modalities <= grant.modalities
     assert "sexual" not in request.contexts
     if cameo.minor:
         assert cameo.guardian_consent
         assert grant.approval == "before_release"
+        assert cameo.guardians_allow_adults or not cameo.with_adult
         assert action == "use_likeness" or grant.approved
         assert request.modalities == {"face"}
 
@@ -271,6 +274,12 @@ def test_reasons_of_every_denial_are_plain_and_complete(reader: Reader) -> None:
             "consent.modality",
             "this grant does not cover all that the request uses of the person (not covered: `face`)",
             {"cameo__grant__modalities": ["voice"]},
+        ),
+        (
+            "use_likeness",
+            "standing.blocked",
+            "the owner of this likeness accepts no requests from this app, or from the person it asks for",
+            {"cameo__blocks_requester": True},
         ),
         (
             "release_likeness",
@@ -326,12 +335,24 @@ def test_every_policy_about_a_likeness_speaks_to_its_owner() -> None:
 
 
 @pytest.mark.parametrize(
-    "reason_id", ["consent.expired", "standing.blocked", "minors.voice", "release.approval"]
+    "reason_id",
+    [
+        "consent.countries",
+        "consent.expired",
+        "consent.preference",
+        "minors.voice",
+        "minors.with_adults",
+        "release.approval",
+        "standing.blocked",
+    ],
 )
 def test_what_concerns_a_grant_is_told_to_its_holder_the_owner_and_the_auditor(reason_id: str) -> None:
     changes = {
         "cameo__grant__expired": True,
+        "cameo__grant__within_countries": False,
+        "cameo__grant__against_preferences": True,
         "cameo__blocks_requester": True,
+        "cameo__with_adult": True,
         "request__modalities": ["face", "voice"],
     }
     for held in (True, False):
@@ -381,6 +402,8 @@ def _not_held(data: st.DataObject, action: str) -> tuple[Facts, CameoFacts]:
         erased=False,
         minor=True,
         guardian_consent=False,
+        with_adult=False,
+        guardians_allow_adults=False,
         blocks_requester=False,
         grant=None,
     )

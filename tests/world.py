@@ -23,10 +23,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from sqlalchemy import text
 
+from ledger.consent.authority import Cosignature
 from ledger.consent.grant import SCHEMA, parse_grant
 from ledger.consent.registry import SignedGrant, record_grant, revoke
-from ledger.consent.statement import GRANT_TAG, encode_key, sign
-from ledger.ids import AppId, CameoId, GrantId, PersonId, VideoId, new_id
+from ledger.consent.statement import (
+    GRANT_TAG,
+    GUARDIANSHIP_TAG,
+    HANDOVER_TAG,
+    Handover,
+    device,
+    encode_key,
+    parse_guardianship,
+    parsed,
+    sign,
+)
+from ledger.ids import AppId, CameoId, GrantId, LeafIndex, PersonId, VideoId, new_id
 from ledger.keys import Keyring
 from ledger.log.sequencer import Ledger
 from ledger.store.database import Database
@@ -71,6 +82,11 @@ class Someone:
     person_id: PersonId
     cameo_id: CameoId
     device: Ed25519PrivateKey
+
+    @property
+    def signer(self) -> dict[str, Any]:
+        """Their device's key, as a list holds it."""
+        return device(encode_key(self.device.public_key())).model_dump(mode="json")
 
 
 @dataclass
@@ -152,14 +168,124 @@ class World:
             **changes,
         }
 
-    def grant(self, someone: Someone, app_id: AppId, **changes: Any) -> GrantId:
-        draft = self.draft(someone, app_id, **changes)
-        evidence = sign(GRANT_TAG, parse_grant(draft).signed_bytes(), someone.device)
-        grant, _ = record_grant(self.ledger, SignedGrant(someone.person_id, draft, evidence), at=self.at)
+    def grant(
+        self, someone: Someone, app_id: AppId, *, cosigned_by: Sequence[Someone] = (), **changes: Any
+    ) -> GrantId:
+        """A grant to an app, signed by its owner, and by their guardians if they have any to sign."""
+        return self.record(someone, self.draft(someone, app_id, **changes), cosigned_by=cosigned_by)
+
+    def delegate(
+        self, someone: Someone, parent: GrantId, key: Ed25519PrivateKey, app_id: AppId, **changes: Any
+    ) -> GrantId:
+        """Pass a grant on to an app, signed with the key that the parent names."""
+        return self.record(someone, self.draft(someone, app_id, parent=parent, **changes), key=key)
+
+    def record(
+        self,
+        someone: Someone,
+        draft: Mapping[str, Any],
+        *,
+        key: Ed25519PrivateKey | None = None,
+        cosigned_by: Sequence[Someone] = (),
+    ) -> GrantId:
+        """A drafted grant, signed with `key` or the owner's device, and recorded."""
+        signed = parse_grant(draft).signed_bytes()
+        cosignatures = tuple(
+            Cosignature(guardian=one.person_id, evidence=sign(GRANT_TAG, signed, one.device))
+            for one in cosigned_by
+        )
+        evidence = sign(GRANT_TAG, signed, key or someone.device)
+        whole = SignedGrant(someone.person_id, draft, evidence, cosignatures)
+        grant, _ = record_grant(self.ledger, whole, at=self.at)
         return grant.id
 
     def revoke(self, someone: Someone, grant_id: GrantId) -> None:
         revoke(self.ledger, someone.person_id, grant_id, None, at=self.at)
+
+    def tell(self, someone: Someone, kind: str, role: str = "owner", /, **body: Any) -> LeafIndex:
+        """An entry on somebody's own list, whatever it says."""
+        about = [About(someone.person_id, role, body)]
+        return self.ledger.transact(lambda tx: tx.append(kind, secrets.token_hex(8), about, at=self.at))
+
+    def guardian(
+        self,
+        ward: Someone,
+        guardian: Someone,
+        *,
+        max_uses: int = 10,
+        with_adults: bool = False,
+        standing: bool = True,
+    ) -> LeafIndex:
+        """Somebody becomes a ward's guardian, or (`standing=False`) is one no longer."""
+        said = {
+            "schema": "countersign/guardianship/v1",
+            "guardian": guardian.person_id,
+            "ward": ward.person_id,
+            "relation": "parent",
+            "max_uses": max_uses,
+            "with_adults": with_adults,
+            "issued": zulu(self.at),
+        }
+        evidence = sign(GUARDIANSHIP_TAG, parse_guardianship(said).signed_bytes(), guardian.device)
+        return self.tell(
+            ward,
+            "guardian",
+            guardianship=said,
+            evidence=evidence.model_dump(mode="json"),
+            signers=[guardian.signer],
+            vouched={"operator": "the office"},
+            standing=standing,
+        )
+
+    def executor(self, owner: Someone, executor: Someone, *, standing: bool = True) -> LeafIndex:
+        """Somebody acts for an owner who has died, or (`standing=False`) does so no longer."""
+        return self.tell(
+            owner,
+            "estate",
+            executor=executor.person_id,
+            evidence_sha256="e" * 64,
+            signers=[executor.signer],
+            vouched={"operator": "the office"},
+            standing=standing,
+        )
+
+    def age(
+        self,
+        someone: Someone,
+        born_on: date | None = None,
+        *,
+        over_18: bool | None = None,
+        issuer: str = "https://id.example",
+    ) -> LeafIndex:
+        """What an issuer says of how old somebody is."""
+        born = born_on.isoformat() if born_on else None
+        return self.tell(someone, "age", issuer=issuer, born_on=born, over_18=over_18)
+
+    def handover(self, someone: Someone) -> LeafIndex:
+        """Somebody who had a guardian is of age, and keeps their likeness."""
+        said = {
+            "schema": "countersign/handover/v1",
+            "person_id": someone.person_id,
+            "cameo_id": someone.cameo_id,
+            "issued": zulu(self.at),
+        }
+        signed = parsed(Handover, "handover", said).signed_bytes()
+        evidence = sign(HANDOVER_TAG, signed, someone.device).model_dump(mode="json")
+        return self.tell(someone, "handover", cameo_id=someone.cameo_id, statement=said, evidence=evidence)
+
+    def approve(
+        self, someone: Someone, video_id: str, *, approved: bool = True, role: str = "owner"
+    ) -> LeafIndex:
+        """A word on a draft that shows somebody, by them or by who acts for them."""
+        return self.tell(someone, "approval", "depicted", video_id=video_id, approved=approved, role=role)
+
+    def befriend(self, someone: Someone, other: Someone, *, member: bool = True) -> LeafIndex:
+        """Let a person into the group of those that somebody approves of, or out of it."""
+        return self.tell(someone, "group", person_id=other.person_id, member=member)
+
+    def block(self, someone: Someone, target: str, *, blocked: bool = True) -> LeafIndex:
+        """An app or person may never use somebody's likeness, or may again."""
+        return self.tell(someone, "block", target=target, blocked=blocked)
 
     def request(self, app_id: AppId, *people: Someone, **changes: Any) -> GenerationRequest:
         request = GenerationRequest(

@@ -1,36 +1,300 @@
-"""Bringing a likeness in. Today an operator vouches for a person whom they saw; nothing else activates one."""
+"""Bringing a likeness in: a person films themselves as they were asked to, and an operator who saw them vouches.
+
+A challenge (digits to read, an order of head turns) lives five minutes and is bound to the account and to the text
+the person agreed to. The film is sealed under the person's key; who looks at it is on the person's own list. Nothing
+a person sends activates their likeness by itself.
+"""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from litestar import Request, post
+from litestar import Request, Response, get, post
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import UploadFile
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from gateway.access import holder
+from gateway.access import JSON_BYTES, holder, person_of
 from gateway.problems import problem
 from gateway.service import Service
+from ledger.canonical import sha256
+from ledger.consent.grant import Strict, zulu
 from ledger.consent.statement import DeviceSignature
-from safety.enrolment import enrol_vouched
+from ledger.ids import PersonId, is_id, new_id
+from ledger.keys import seal, unseal
+from ledger.provenance import media
+from ledger.store.captures import Capture
+from ledger.store.journal import About
+from ledger.store.transaction import Transaction
+from safety.enrolment import Challenge, enrol_vouched, new_challenge
 
 Ask = Request[Any, Any, Any]
+FILM_LIMITS = media.Limits(max_seconds=60)
+REVIEW_LIFE = timedelta(days=30)
+"""How long a film waits for an operator at most; then it is destroyed."""
+ATTEMPTS_A_DAY = 20
+CONSENT: dict[str, str] = {
+    "en": (
+        "I film my own face and voice so that my likeness can be recognised. The film is kept locked until a"
+        " person here has looked at it, for 30 days at most, and is then destroyed; what is kept are measurements of"
+        " my face and one picture. Nobody may use my likeness without a permission I sign, and I can have all of it"
+        " erased at any time."
+    ),
+    "de": (
+        "Ich filme mein eigenes Gesicht und meine Stimme, damit mein Abbild erkannt werden kann. Der Film liegt"
+        " verschlossen, bis ein Mensch hier ihn angesehen hat, höchstens 30 Tage, und wird dann vernichtet; behalten"
+        " werden Maße meines Gesichts und ein Bild. Niemand darf mein Abbild ohne eine Erlaubnis nutzen, die ich"
+        " unterschreibe, und ich kann jederzeit alles löschen lassen."
+    ),
+}
+
+
+# The person -------------------------------------------------------------------------------------------
+
+
+class ChallengeIn(Strict):
+    agreed: Literal[True]
+    """To the text of `GET /v1/enrolment`."""
+    consent_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@get("/v1/enrolment", sync_to_thread=True)
+def my_enrolment(request: Ask, service: Service) -> dict[str, Any]:
+    """How far I am, the text to agree to, and while a challenge runs, what to do in front of the camera."""
+    return enrolment_of(service, person_of(request, service))
+
+
+def enrolment_of(service: Service, person_id: PersonId) -> dict[str, Any]:
+    """`status`: none, challenge, pending_review, active, refused or expired."""
+    at = service.clock()
+    with service.ledger.reading() as tx:
+        capture, standing, text = (
+            tx.newest_capture(person_id),
+            tx.standing(person_id),
+            _consent(tx, person_id),
+        )
+        challenge, reason = _opened(tx, capture)
+    status = "none" if capture is None else capture.status
+    if standing.active:
+        status, challenge = "active", None
+    elif capture is not None and status in {"challenge", "pending_review"} and _over(capture, at):
+        status, challenge = "expired", None
+    running = challenge is not None and status == "challenge"
+    return {
+        "status": status,
+        "consent": {"text": text, "sha256": sha256(text.encode()).hex()},
+        "capture": _shown(challenge, text) if challenge is not None and running else None,
+        "reason": reason,
+    }
+
+
+@post("/v1/enrolment/challenge", status_code=201, sync_to_thread=True, request_max_body_size=JSON_BYTES)
+def begin_enrolment(request: Ask, service: Service, data: ChallengeIn) -> dict[str, Any]:
+    """Agree to be filmed. Answers with what to do; it has to be done and sent within five minutes."""
+    person_id, at = person_of(request, service), service.clock()
+
+    def operation(tx: Transaction) -> Challenge | str:
+        text = _consent(tx, person_id)
+        if tx.standing(person_id).active:
+            return "active"
+        if sha256(text.encode()).hex() != data.consent_sha256:
+            return "text"
+        before = tx.newest_capture(person_id)
+        if before is not None and before.status == "pending_review" and not _over(before, at):
+            return "waiting"
+        if tx.count(f"enrol/{person_id}", at=at, life_s=86_400) > ATTEMPTS_A_DAY:
+            return "often"
+        capture_id = new_id("capture")
+        challenge = new_challenge(capture_id, person_id, text, at=at)
+        asked = seal(tx.held(person_id).key, challenge.model_dump_json().encode(), context=capture_id)
+        now, until = int(at.timestamp()), int(challenge.expires.timestamp())
+        tx.add_capture(Capture(capture_id, person_id, "challenge", asked, now, until))
+        return challenge
+
+    answer = service.ledger.transact(operation)
+    match answer:
+        case Challenge():
+            return _shown(answer, None)
+        case "active":
+            raise problem(409, "enrolment.twice", "you already have a likeness here", "erase that one first")
+        case "waiting":
+            raise problem(
+                409, "enrolment.waiting", "your film is waiting to be looked at", "wait for the answer"
+            )
+        case "often":
+            raise problem(429, "enrolment.often", "you have tried very often today", "try again tomorrow")
+        case _:
+            raise problem(400, "enrolment.text", "this is not the text you were shown", "read it again")
+
+
+@post("/v1/enrolment/{capture_id:str}", status_code=202)
+async def send_film(request: Ask, service: Service, capture_id: str) -> dict[str, Any]:
+    """Send the film of the challenge, as the form file `film`. It waits until an operator has looked at it."""
+    person_id = await sync_to_thread(person_of, request, service)
+    film = (await request.form()).get("film")
+    if not isinstance(film, UploadFile):
+        raise problem(400, "request.film", "the file `film` is missing", "send the film")
+    content = await film.read()
+    return await sync_to_thread(_receive, service, person_id, capture_id, content)
+
+
+def _receive(service: Service, person_id: PersonId, capture_id: str, film: bytes) -> dict[str, Any]:
+    at = service.clock()
+    _challenged(service, person_id, capture_id, at)
+    with TemporaryDirectory(prefix="film-", dir=service.settings.uploads) as directory:
+        path = Path(directory) / "film"
+        path.write_bytes(film)
+        media.probe(path, FILM_LIMITS)
+        with service.ledger.reading() as tx:
+            key = tx.held(person_id).key
+        path.write_bytes(seal(key, film, context=f"film/{capture_id}"))
+        # Durable before the row that names it; what no row names is swept up.
+        stored = service.objects.put(path)
+
+    def operation(tx: Transaction) -> bool:
+        capture = tx.capture(capture_id)
+        if capture is None or capture.status != "challenge":
+            return False
+        until = int((at + REVIEW_LIFE).timestamp())
+        digest = sha256(film).hex()
+        tx.keep_capture(capture, status="pending_review", object_key=stored, sha256=digest, expires_at=until)
+        return True
+
+    if not service.ledger.transact(operation):
+        service.objects.delete(stored)
+        raise _no_challenge()
+    return {"capture_id": capture_id, "status": "pending_review"}
+
+
+def _challenged(service: Service, person_id: PersonId, capture_id: str, at: datetime) -> None:
+    with service.ledger.reading() as tx:
+        capture = tx.capture(capture_id) if is_id(capture_id, "capture") else None
+    if capture is None or capture.person_id != person_id or capture.status != "challenge":
+        raise _no_challenge()
+    if _over(capture, at):
+        raise problem(
+            403, "enrolment.expired", "the five minutes are over", "ask for new digits and film again"
+        )
+
+
+def _no_challenge() -> Exception:
+    return problem(
+        404, "enrolment.no_challenge", "no film is expected here", "ask for digits first, then film"
+    )
+
+
+# The operator -----------------------------------------------------------------------------------------
+
+
+@get("/v1/enrolments", sync_to_thread=True)
+def waiting_enrolments(request: Ask, service: Service) -> dict[str, Any]:
+    """An operator sees who waits to be looked at, and what each was asked to do."""
+    holder(request, service, "operator")
+    at = service.clock()
+    with service.ledger.reading() as tx:
+        waiting = [one for one in tx.waiting_captures() if not _over(one, at)]
+        return {"enrolments": [_waiting(tx, one) for one in waiting]}
+
+
+def _waiting(tx: Transaction, capture: Capture) -> dict[str, Any]:
+    challenge, _ = _opened(tx, capture)
+    person = tx.person(capture.person_id)
+    standing = tx.standing(capture.person_id)
+    return {
+        "capture_id": capture.id,
+        "person_id": capture.person_id,
+        "display_name": person.display_name if person else "",
+        "sha256": capture.sha256,
+        "digits": challenge.digits if challenge else None,
+        "turns": list(challenge.turns) if challenge else [],
+        "born_on": standing.born_on.isoformat() if standing.born_on else None,
+        "sent_at": zulu(datetime.fromtimestamp(capture.created_at, UTC)),
+        "film": f"/v1/enrolments/{capture.id}/film",
+    }
+
+
+@get("/v1/enrolments/{capture_id:str}/film", sync_to_thread=True)
+def enrolment_film(request: Ask, service: Service, capture_id: str) -> Response[bytes]:
+    """An operator looks at a film. The person sees that they did."""
+    operator = holder(request, service, "operator")
+    at = service.clock()
+
+    def operation(tx: Transaction) -> tuple[Capture, bytes]:
+        capture = _pending(tx, capture_id, at)
+        body = {"auditor": operator, "asked": "your enrolment film"}
+        seen = tx.count(f"looked/{capture_id}", at=at, life_s=int(REVIEW_LIFE.total_seconds()))
+        tx.append("audit", f"{capture_id}/{seen}", [About(capture.person_id, "depicted", body)], at=at)
+        return capture, tx.held(capture.person_id).key
+
+    capture, key = service.ledger.transact(operation)
+    film = film_of(service, capture, key)
+    return Response(film, media_type="application/octet-stream", headers={"cache-control": "no-store"})
+
+
+class RefuseIn(Strict):
+    reason: Annotated[str, Field(min_length=3, max_length=300)]
+
+
+@post(
+    "/v1/enrolments/{capture_id:str}/refuse",
+    status_code=200,
+    sync_to_thread=True,
+    request_max_body_size=JSON_BYTES,
+)
+def refuse_enrolment(request: Ask, service: Service, capture_id: str, data: RefuseIn) -> dict[str, Any]:
+    """An operator turns a film down, and says why. The film is destroyed."""
+    operator = holder(request, service, "operator")
+    at = service.clock()
+
+    def operation(tx: Transaction) -> Capture:
+        capture = _pending(tx, capture_id, at)
+        said = {"refused_by": operator, "reason": data.reason}
+        sealed = seal(tx.held(capture.person_id).key, json.dumps(said).encode(), context=capture_id)
+        tx.keep_capture(capture, status="refused", sealed=sealed, object_key=None)
+        return capture
+
+    capture = service.ledger.transact(operation)
+    if capture.object_key is not None:
+        service.objects.delete(capture.object_key)
+    return {"capture_id": capture_id, "status": "refused"}
 
 
 @post("/v1/cameos/vouched", status_code=201)
 async def enrol(request: Ask, service: Service) -> dict[str, str]:
-    """An operator enrols someone they saw. Form fields: `statement` (JSON), `evidence` (JSON), file `picture`."""
+    """An operator enrols someone they saw. Form fields: `statement` (JSON), `evidence` (JSON), and what they show.
+
+    That is a file `picture`, or `capture_id`: the film the person sent. The statement names either by its SHA-256.
+    """
     await sync_to_thread(holder, request, service, "operator")
     form = await request.form()
-    picture = form.get("picture")
+    picture, capture_id = form.get("picture"), form.get("capture_id")
+    statement, evidence = form.get("statement"), form.get("evidence")
+    if isinstance(capture_id, str) and picture is None:
+        return await sync_to_thread(_enrol_captured, service, statement, evidence, capture_id)
     if not isinstance(picture, UploadFile):
         raise problem(
             400, "request.picture", "the file `picture` is missing", "send an image or a short video"
         )
-    content = await picture.read()
-    return await sync_to_thread(_enrol, service, form.get("statement"), form.get("evidence"), content)
+    return await sync_to_thread(_enrol, service, statement, evidence, await picture.read())
+
+
+def _enrol_captured(service: Service, statement: object, evidence: object, capture_id: str) -> dict[str, str]:
+    with service.ledger.reading() as tx:
+        capture = _pending(tx, capture_id, service.clock())
+        key = tx.held(capture.person_id).key
+    said = _json(statement, "statement")
+    if not isinstance(said, dict) or said.get("person_id") != capture.person_id:
+        raise problem(
+            400, "enrolment.other_person", "the statement is about another account", "name the film's own"
+        )
+    enrolled = _enrol(service, statement, evidence, film_of(service, capture, key))
+    # The likeness is in. Should this be cut short, the film's own time limit destroys it.
+    service.ledger.transact(lambda tx: tx.keep_capture(capture, status="accepted", object_key=None))
+    if capture.object_key is not None:
+        service.objects.delete(capture.object_key)
+    return enrolled
 
 
 def _enrol(service: Service, statement: object, evidence: object, content: bytes) -> dict[str, str]:
@@ -41,6 +305,53 @@ def _enrol(service: Service, statement: object, evidence: object, content: bytes
             service.ledger, _json(statement, "statement"), _evidence(evidence), path, at=service.clock()
         )
     return {"person_id": person_id, "cameo_id": cameo_id, "status": "active", "path": "vouched"}
+
+
+# What both need ---------------------------------------------------------------------------------------
+
+
+def film_of(service: Service, capture: Capture, key: bytes) -> bytes:
+    """The film as it was sent. Raises NotFound when it has been destroyed."""
+    name = capture.object_key or ""
+    sealed = b"".join(service.objects.read(name, 0, service.objects.size(name)))
+    return unseal(key, sealed, context=f"film/{capture.id}")
+
+
+def _pending(tx: Transaction, capture_id: str, at: datetime) -> Capture:
+    capture = tx.capture(capture_id) if is_id(capture_id, "capture") else None
+    if capture is None or capture.status != "pending_review" or _over(capture, at):
+        raise problem(404, "enrolment.unknown", "no such film waits to be looked at", "ask for the list")
+    return capture
+
+
+def _opened(tx: Transaction, capture: Capture | None) -> tuple[Challenge | None, str | None]:
+    """What was asked for, or why it was refused."""
+    if capture is None:
+        return None, None
+    text = unseal(tx.held(capture.person_id).key, capture.sealed, context=capture.id)
+    if capture.status == "refused":
+        return None, str(json.loads(text)["reason"])
+    return Challenge.model_validate_json(text), None
+
+
+def _shown(challenge: Challenge, text: str | None) -> dict[str, Any]:
+    shown = {
+        "capture_id": challenge.capture_id,
+        "digits": challenge.digits,
+        "turns": list(challenge.turns),
+        "expires_at": zulu(challenge.expires),
+        "consent_sha256": challenge.consent_sha256,
+    }
+    return shown if text is None else {**shown, "consent_text": text}
+
+
+def _consent(tx: Transaction, person_id: PersonId) -> str:
+    person = tx.person(person_id)
+    return CONSENT.get(person.language if person else "en", CONSENT["en"])
+
+
+def _over(capture: Capture, at: datetime) -> bool:
+    return capture.expires_at <= at.timestamp()
 
 
 def _evidence(value: object) -> DeviceSignature:
@@ -61,4 +372,12 @@ def _json(value: object, name: str) -> Any:
         ) from error
 
 
-ROUTES = [enrol]
+ROUTES = [
+    my_enrolment,
+    begin_enrolment,
+    send_film,
+    waiting_enrolments,
+    enrolment_film,
+    refuse_enrolment,
+    enrol,
+]

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from gateway.access import JSON_BYTES, holder, person_of
 from gateway.problems import problem
 from gateway.service import Service
-from ledger.canonical import challenge, sha256
+from ledger.canonical import challenge
 from ledger.consent.grant import (
     SCHEMA,
     Action,
@@ -32,14 +32,13 @@ from ledger.consent.grant import (
     sentence,
     zulu,
 )
+from ledger.consent.notice_text import check_notice, current
 from ledger.consent.registry import SignedGrant, record_grant, record_grants, revoke
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import GrantId, PersonId, new_id
 
 Ask = Request[Any, Any, Any]
-NOTICE = "Your face is used only as this grant says. Every use and every refusal is on your timeline."
-NOTICE_VERSION = "2026-11"
 IMPORT_LINES = 20_000
 
 
@@ -60,7 +59,8 @@ class GrantDraft(Strict):
     approval: Approval = "none"
     revocation_effect: RevocationEffect = "withdraw_all"
     preferences: tuple[str, ...] = ()
-    language: str = "en"
+    language: str | None = None
+    """None: the person's own."""
 
 
 class GrantIn(Strict):
@@ -72,8 +72,11 @@ class GrantIn(Strict):
 def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str, Any]:
     """The exact grant to sign, its canonical bytes, what they say in words, and the challenge."""
     person_id = person_of(request, service)
-    at = service.clock().replace(microsecond=0)
+    # To the minute: seconds would stand in the sentence and tell the person nothing.
+    at = service.clock().replace(second=0, microsecond=0)
     chosen = data.model_dump(mode="json", exclude={"days"})
+    chosen["language"] = data.language or _language(service, person_id)
+    notice = current(chosen["language"])
     grant = parse_grant(
         {
             **chosen,
@@ -85,7 +88,7 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
             "issued": zulu(at),
             "starts": zulu(at),
             "expires": zulu(at + timedelta(days=data.days)),
-            "notice": {"sha256": sha256(NOTICE.encode()).hex(), "version": NOTICE_VERSION},
+            "notice": notice.named.model_dump(),
         }
     )
     check_signable(grant, at=at)
@@ -95,7 +98,7 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
         "canonical": signed.decode(),
         "challenge": encode_key(challenge(GRANT_TAG, signed)),
         "sentence": sentence(grant, _grantee_name(service, grant.grantee)),
-        "notice": NOTICE,
+        "notice": notice.text,
     }
 
 
@@ -103,6 +106,7 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
 def create_grant(request: Ask, service: Service, data: GrantIn) -> dict[str, Any]:
     """Record a signed grant."""
     person_id = person_of(request, service)
+    check_notice(parse_grant(data.grant))
     grant, index = record_grant(
         service.ledger, SignedGrant(person_id, data.grant, data.evidence), at=service.clock()
     )
@@ -198,15 +202,32 @@ def revoke_grant(
     return {"grant_id": grant_id, "revoked": True, "index": index}
 
 
-def _grantee_name(service: Service, grantee: Grantee) -> str:
-    """How the sentence names who may use the likeness."""
-    if grantee.type == "everyone":
-        return "Everyone"
+def _language(service: Service, person_id: PersonId) -> str:
     with service.ledger.reading() as tx:
-        app = tx.app(grantee.id)
-    if app is None:
-        raise problem(400, "grant.unknown_grantee", f"there is no app `{grantee.id}`", "check the id")
-    return app.name
+        person = tx.person(person_id)
+    return person.language if person is not None else "en"
+
+
+def _grantee_name(service: Service, grantee: Grantee) -> str:
+    """How the sentence names who may use the likeness; it finds its own words for a group and for everyone."""
+    if grantee.type in {"group", "everyone"}:
+        return ""
+    with service.ledger.reading() as tx:
+        if grantee.type == "app":
+            app = tx.app(grantee.id)
+            name = app.name if app is not None else None
+        else:
+            # Someone who has erased their account since has no name any more.
+            person = tx.person(grantee.id)
+            name = person.display_name if person is not None else "" if tx.erased(grantee.id) else None
+    if name is None:
+        raise problem(
+            400,
+            "grant.unknown_grantee",
+            f"there is no {grantee.type} `{grantee.id}`",
+            "check the id",
+        )
+    return name
 
 
 ROUTES = [preview_grant, create_grant, list_grants, import_grants, revoke_grant]

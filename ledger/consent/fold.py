@@ -227,7 +227,9 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911,
         case "age":
             born = body["born_on"]
             age = Age(date.fromisoformat(born) if born else None, body["over_18"])
-            return replace(standing, ages=(*standing.ages, age))
+            # That somebody was not 18 yet was true when it was said; a birth date stays one.
+            kept = (one for one in standing.ages if one.born_on is not None or one.over_18)
+            return replace(standing, ages=(*kept, age))
         case "grant":
             grant = parse_grant(body["grant"])
             if grant.id in standing.grants:
@@ -246,6 +248,9 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911,
             video, role = VideoId(body["video_id"]), body.get("role", "owner")
             words = Map(standing.approvals.get(video, _NOTHING)).set(role, body["approved"])
             return replace(standing, approvals=Map(standing.approvals).set(video, words))
+        case "guardian" | "estate" if body.get("role", "owner") != "owner":
+            # The guardian's or executor's own copy: it is about somebody else's likeness.
+            return standing
         case "guardian":
             return _guard(standing, body)
         case "estate":

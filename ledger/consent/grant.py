@@ -2,7 +2,8 @@
 
 `schema: "countersign/grant/v1"`, RFC 8785 JSON. Every field is present in the signed bytes, so nothing is
 ever inferred from silence; the defaults offered by a preview are the narrowest. Purposes are terms of the
-W3C Data Privacy Vocabulary (DPV). A grant expires within ten years.
+W3C Data Privacy Vocabulary (DPV). A grant expires within ten years. One that was recorded before grants had
+:data:`LATER` says nothing of them, and its bytes are what they always were; none is signed like that any more.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from pydantic import (
 )
 
 from ledger.canonical import canonical
+from ledger.consent.words import sentence as sentence  # noqa: PLC0414 — it is asked for here
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, Prefix, is_id
 
@@ -26,6 +28,8 @@ SCHEMA = "countersign/grant/v1"
 LONGEST = timedelta(days=3653)
 CLOCK_SKEW = timedelta(minutes=5)
 SIGNING_WINDOW = timedelta(hours=24)
+LATER = frozenset({"preferences", "delegate_key", "parent"})
+"""Fields that grants did not always have."""
 
 Modality = Literal["face", "voice"]
 Action = Literal["generate", "remix", "edit", "extend"]
@@ -96,11 +100,11 @@ class Grant(Strict):
     ]
     approval: Approval
     revocation_effect: RevocationEffect
-    preferences: Annotated[tuple[Preference, ...], Field(max_length=10)]
+    preferences: Annotated[tuple[Preference, ...], Field(max_length=10)] = ()
     """What the person would rather not be shown with, in their own words; checked as far as words go."""
-    delegate_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")] | None
+    delegate_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")] | None = None
     """Ed25519: whoever holds this key may pass the grant on, only narrower. None: nobody may."""
-    parent: str | None
+    parent: str | None = None
     """The grant that this one passes on."""
     notice: Notice
     language: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
@@ -151,7 +155,7 @@ class Grant(Strict):
 
     def signed_bytes(self) -> bytes:
         """The canonical bytes the grantor signs."""
-        return canonical(self.model_dump(mode="json", by_alias=True))
+        return canonical(self.model_dump(mode="json", by_alias=True, exclude_unset=True))
 
 
 def beyond(child: Grant, parent: Grant) -> list[str]:
@@ -200,6 +204,10 @@ def parse_grant(value: object) -> Grant:
 def check_signable(grant: Grant, *, at: datetime) -> None:
     """Refuse a grant that is stale, future-dated, over before it begins, or not kept to. Raises InvalidStatement."""
     again = "ask for a new preview and sign that"
+    if unsaid := LATER - grant.model_fields_set:
+        raise InvalidStatement(
+            "grant.malformed", f"the grant's field `{min(unsaid)}` is wrong: field required", again
+        )
     if grant.issued > at + CLOCK_SKEW:
         raise InvalidStatement(
             "grant.clock",
@@ -212,52 +220,3 @@ def check_signable(grant: Grant, *, at: datetime) -> None:
         )
     if grant.expires <= at:
         raise InvalidStatement("grant.expired", f"the grant expired at `{zulu(grant.expires)}`", again)
-
-
-_WORDS = {
-    "generate": "make",
-    "remix": "remix",
-    "edit": "edit",
-    "extend": "extend",
-    "dpv:NonCommercialPurpose": "not for business",
-    "dpv:CommercialPurpose": "for business",
-    "dpv:Advertising": "for advertising",
-}
-
-
-def sentence(grant: Grant, grantee_name: str) -> str:
-    """What the grant says, for the person signing it, generated from the very fields that are signed."""
-    many = "1 video" if grant.max_uses == 1 else f"up to {grant.max_uses} videos"
-    verbs = _list([_WORDS[action] for action in grant.actions])
-    face, voice = ("face" in grant.modalities), ("voice" in grant.modalities)
-    likeness = (
-        "your face and your voice"
-        if face and voice
-        else "your face, not your voice"
-        if face
-        else "your voice, not your face"
-    )
-    purpose = _list([_WORDS[p] for p in grant.purposes], last="or")
-    shown = "anyone may watch them" if grant.audience == "everyone" else "only they may watch them"
-    parts = [
-        f"{grantee_name} may {verbs} {many} with {likeness}",
-        f"from {grant.starts:%-d %B %Y} until {grant.expires:%-d %B %Y %H:%M} UTC",
-        purpose,
-        shown,
-    ]
-    if grant.allowed_contexts:
-        parts.append(f"{_list(list(grant.allowed_contexts), last='or')} ones too")
-    if grant.forbidden_contexts:
-        parts.append(f"nothing {_list(list(grant.forbidden_contexts), last='or')}")
-    if grant.approval == "before_release":
-        parts.append("you approve each one before it goes out")
-    after = (
-        "and everything made with it is withdrawn"
-        if grant.revocation_effect == "withdraw_all"
-        else "what is already out stays"
-    )
-    return f"{', '.join(parts)}. You can take this back at any moment: nothing new is made from then on, {after}."
-
-
-def _list(words: list[str], last: str = "and") -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

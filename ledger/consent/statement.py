@@ -6,6 +6,7 @@
 | enrolment  | ``countersign/enrolment/v1``| the operator who saw the person           |
 | session    | ``countersign/session/v1``  | the person's key, over a fresh nonce      |
 | device     | ``countersign/device/v1``   | the person, with a key they already have  |
+| recovery   | ``countersign/recovery/v1`` | the person, for new codes, over a nonce   |
 | guardianship | ``countersign/guardianship/v1`` | the guardian, and the operator who vouches |
 | handover   | ``countersign/handover/v1`` | the person, once they are of age          |
 
@@ -32,6 +33,7 @@ GRANT_TAG = "countersign/grant/v1"
 ENROLMENT_TAG = "countersign/enrolment/v1"
 SESSION_TAG = "countersign/session/v1"
 DEVICE_TAG = "countersign/device/v1"
+RECOVERY_TAG = "countersign/recovery/v1"
 GUARDIANSHIP_TAG = "countersign/guardianship/v1"
 HANDOVER_TAG = "countersign/handover/v1"
 
@@ -112,6 +114,18 @@ class Enrolment(Strict):
     def signed_bytes(self) -> bytes:
         # What is not said is left out: the bytes of an enrolment by device key are what they always were.
         return canonical(self.model_dump(mode="json", by_alias=True, exclude_unset=True))
+
+
+class KeyAddition(Strict):
+    """A person's word, signed with a key they have, that another key signs for them as well."""
+
+    schema_: Annotated[Literal["countersign/device/v1"], Field(alias="schema")]
+    person_id: Annotated[str, Field(pattern=r"^person_[0-9a-z]{26}$")]
+    key: Signer
+    issued: Moment
+
+    def signed_bytes(self) -> bytes:
+        return canonical(self.model_dump(mode="json", by_alias=True))
 
 
 class Guardianship(Strict):

@@ -49,7 +49,7 @@ def _kind(name: str, roles: str, fields: str) -> EntryKind:
 
 KINDS: tuple[EntryKind, ...] = (
     _kind("enrolment", "owner", "cameo_id enrolment list_key"),
-    _kind("grant", "grantor delegate", "grant evidence"),
+    _kind("grant", "grantor", "grant evidence"),
     _kind("revocation", "grantor", "grant_id cameo_id effect"),
     _kind("decision", "depicted requester", "video_id app_id grant_ids allowed"),
     _kind("returned", "depicted requester", "video_id grant_ids stage reasons"),

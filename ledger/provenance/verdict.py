@@ -8,7 +8,8 @@
 
 Then `released`, `consent_then` and `consent_now`. A mark alone shows that the pixels carry a number; it does
 not show that the rest of the picture is what we released, and the verdict says so. When manifest and mark
-point to different clips, neither is believed.
+point to different clips, neither is believed. What was made from a clip that somebody has withdrawn is withdrawn
+too, at any depth.
 """
 
 import re
@@ -104,8 +105,11 @@ def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStandi
     if video is None or release is None:
         return None
     decision = tx.find("decision", video_id)
-    uses = tx.uses(video.id)
-    now, changed = _consent_now(tx, uses, at)
+    uses, line = tx.uses(video.id), tx.lineage(video)
+    above = [use for one in line[1:] for use in tx.uses(one.id)]
+    now, changed = _consent_now(tx, uses, above, at)
+    if line[-1].parent_id is not None:
+        now, changed = "unknown", None  # a row of what it was made from is missing
     return ClipStanding(
         video_id=video_id,
         released=True,
@@ -127,13 +131,23 @@ def _clip_by_payload(tx: Transaction, payload: str, *, at: datetime) -> ClipStan
     return clip_standing(tx, video_id, at=at) if video_id else None
 
 
-def _consent_now(tx: Transaction, uses: Sequence[Depicted], at: datetime) -> tuple[ConsentNow, str | None]:
-    """The worst of everyone shown: one person's withdrawal is the clip's."""
-    if not uses:
-        return "nobody_shown", None
+def _consent_now(
+    tx: Transaction, uses: Sequence[Depicted], above: Sequence[Depicted], at: datetime
+) -> tuple[ConsentNow, str | None]:
+    """The worst of everyone shown: one person's withdrawal is the clip's, and that of everything made from it.
+
+    `above`: those shown in the clips it was made from. That a grant of theirs has ended changes nothing made before.
+    """
     answers = [_one(tx, use, at) for use in uses]
+    answers += [one for use in above if (one := _one(tx, use, at))[0] in _REACHING]
+    if not answers:
+        return "nobody_shown", None
     order: tuple[ConsentNow, ...] = ("unknown", "erased", "withdrawn", "revoked", "expired", "standing")
     return min(answers, key=lambda answer: order.index(answer[0]))
+
+
+_REACHING: tuple[ConsentNow, ...] = ("unknown", "erased", "withdrawn")
+"""What befalls a clip befalls what was made from it."""
 
 
 def _one(tx: Transaction, use: Depicted, at: datetime) -> tuple[ConsentNow, str | None]:

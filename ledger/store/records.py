@@ -110,3 +110,44 @@ class KeyHolder:
 
     role: str
     holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An endpoint where an app is told of events. Its secret stays in the store."""
+
+    id: str
+    app_id: AppId
+    url: str
+    created_at: int
+    disabled_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one endpoint. `next_at`: when it is tried next; None once it is delivered or given up."""
+
+    id: str
+    webhook_id: str
+    type: str
+    payload: str
+    created_at: int
+    attempts: int = 0
+    next_at: int | None = None
+    delivered_at: int | None = None
+    last_status: str = ""
+    """The answer's HTTP status, or in a word why there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldClip:
+    """A finished clip that waits for the word of those it shows.
+
+    `stamped`: the sealed token that says it was checked, marked and signed. `object_key`: where its bytes lie.
+    """
+
+    video_id: VideoId
+    stamped: str = field(repr=False)
+    object_key: str
+    asked_at: int
+    expires_at: int

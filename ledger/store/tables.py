@@ -205,10 +205,13 @@ class PersonSession(SQLModel, table=True):
 
     hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
     person_id: str = Field(max_length=64, foreign_key="person.id", index=True)
+    key_id: str = Field(default="", max_length=1400)
+    """The key it was opened with."""
     agent: str = Field(default="", max_length=120)
     """What the browser calls itself, for the person to recognise it by."""
     created_at: int = Field(default=0, sa_type=BigInteger)
     expires_at: int = Field(sa_type=BigInteger)
+    """Moves on while the session is used, up to its longest life."""
 
 
 class Video(SQLModel, table=True):
@@ -295,3 +298,28 @@ class ShadowCount(SQLModel, table=True):
     outcome: str = Field(primary_key=True, max_length=16)
     policy_id: str = Field(primary_key=True, max_length=96)
     count: int = Field(sa_type=BigInteger)
+
+
+class Webhook(SQLModel, table=True):
+    """An endpoint of an app. `secret` is sealed under the app's key."""
+
+    id: str = Field(primary_key=True, max_length=64)
+    app_id: str = Field(max_length=64, foreign_key="app.id", index=True)
+    url: str = Field(max_length=2000)
+    secret: bytes = Field(sa_type=LargeBinary)
+    created_at: int = Field(sa_type=BigInteger)
+    disabled_at: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class Delivery(SQLModel, table=True):
+    """An event on its way to one endpoint. `next_at` is null once it is delivered or given up."""
+
+    id: str = Field(primary_key=True, max_length=64)
+    webhook_id: str = Field(primary_key=True, max_length=64, foreign_key="webhook.id", index=True)
+    type: str = Field(max_length=64)
+    payload: str = Field(sa_type=Text)
+    created_at: int = Field(sa_type=BigInteger)
+    attempts: int = 0
+    next_at: int | None = Field(default=None, sa_type=BigInteger, index=True)
+    delivered_at: int | None = Field(default=None, sa_type=BigInteger)
+    last_status: str = Field(default="", max_length=32)

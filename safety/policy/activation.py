@@ -5,6 +5,11 @@ decision's place in the log says under which rules it was made, in every process
 restart. During a roll-out two sets stand side by side, and the log says for what share of the apps the incoming one
 decides: always the same apps, so that nobody sees the rules flicker.
 
+A set is asked in its own words: what its schema does not know yet (:data:`safety.policy.facts.LATER`) is left out,
+so that a set of years ago decides as it did, byte for byte. It decides nothing new that way: where it would allow
+what one of those facts stands against, the answer is no (`policy.outdated`), and no set that lacks one of them passes
+the check before an activation.
+
 The archive is the database, and is not trusted: what is read is hashed, and anything but the set in force denies
 everything. A candidate *in shadow* decides every request too, beside the active set. It changes nothing; where it
 would have answered otherwise is counted.

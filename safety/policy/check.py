@@ -1,6 +1,6 @@
 """Whether a policy set may go into force: everything that is known about it, in one report.
 
-1. It is read whole, and the schema knows every word of it.
+1. It is read whole, the schema knows every word of it, and every fact that there is.
 2. Every case of the decision table is answered as the table says.
 3. Every invariant follows from the policies, over all requests there can be; and so does every invariant of the set
    it would replace, or dropping it is said.
@@ -21,7 +21,7 @@ from ledger.errors import LedgerError
 from safety.errors import SafetyError
 from safety.policy import cases
 from safety.policy.cedar import Invariant, Policies, Policy, Told, pst, set_hash, speaks_of
-from safety.policy.engine import Engine
+from safety.policy.engine import Engine, lacking
 from safety.policy.mutants import Score, run
 from safety.policy.proof import Difference, Idle, Proven, Refuted, differences, prove, vacuous
 
@@ -173,6 +173,7 @@ def check(
         engine = Engine.of(files)
         faults = [fault for case in listed if (fault := case.fault(engine)) is not None]
         faults += _indiscreet(policies)
+        faults += [f"the schema does not know `{key}`" for key in sorted(lacking(policies))]
         if not listed:
             faults.append(f"there is no decision table `{cases.FILE}`")
         proofs, empty = prove(policies), vacuous(policies)

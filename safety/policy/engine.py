@@ -9,6 +9,7 @@ denial with at least one :class:`Finding`, and no method here raises:
 | a policy's id         | that forbid applied; sentence and remedy are the policy's own         |
 | `policy.unreadable`   | the policy set is missing, empty or invalid: everything is denied     |
 | `policy.error`        | Cedar reported an error, was not decided, or something raised         |
+| `policy.outdated`     | allowed, but by a set that does not know a fact which stands against it |
 | `policy.default_deny` | no forbid applied and no permit either: one for each condition unmet  |
 | `facts.invalid`       | a fact is missing, of a wrong type, or out of range                   |
 
@@ -19,7 +20,7 @@ a request named; an auditor reads which rule it was and where it comes from. `po
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
@@ -28,7 +29,18 @@ from ledger.reasons import Reason
 from safety.policy import cedar
 from safety.policy.cedar import Policy, Query, Uid
 from safety.policy.explain import Conditions
-from safety.policy.facts import CONTEXTS, IDS, KINDS, PRINCIPALS, QUESTIONS, RESOURCES, attributes, flaws
+from safety.policy.facts import (
+    CONTEXTS,
+    IDS,
+    KINDS,
+    LATER,
+    PRINCIPALS,
+    QUESTIONS,
+    RESOURCES,
+    TYPES,
+    attributes,
+    flaws,
+)
 
 Reader = Literal["requester", "owner", "auditor"]
 _SERVICE = Uid("Service", "countersign")
@@ -88,6 +100,8 @@ class Engine:
         self.policy_set_hash = policy_set_hash
         self.fault = fault
         """What is wrong with the policy set, for the operator; while there is anything, all is denied."""
+        self.unknown = lacking(policies) if policies is not None else frozenset[str]()
+        """The facts that are left out when this set is asked: its schema is from before them."""
         self._conditions = Conditions(policies) if policies is not None else None
 
     @classmethod
@@ -137,7 +151,10 @@ class Engine:
                 return [self._deny(_UNREADABLE)] * len(questions)
             checked: dict[tuple[str, int], list[str]] = {}
             found = [_misfits(action, facts, checked) for action, facts in questions]
-            asked = [None if bad else query(*one) for bad, one in zip(found, questions, strict=True)]
+            asked = [
+                None if bad else _without(query(*one), self.unknown)
+                for bad, one in zip(found, questions, strict=True)
+            ]
             sitting = self.policies.about(one.entities for one in asked if one is not None)
             return [
                 self._deny(*map(_invalid, bad)) if one is None else self._ruling(sitting.ask(one), one, facts)
@@ -150,6 +167,11 @@ class Engine:
 
     def _ruling(self, answer: cedar.Answer, question: Query, facts: Mapping[str, Any]) -> Ruling:
         match answer:
+            case cedar.Permitted() if _unheard(facts, self.unknown):
+                # INVARIANT: a person's limit that the set in force can not read is kept to by refusing.
+                told = _OUTDATED if _holds_grant(facts) else None
+                outdated = Finding(_OUTDATED.id, told, _OUTDATED, _OUTDATED)
+                return Ruling(False, (_OUTDATED.id,), (outdated,), self.policy_set_hash)
             case cedar.Permitted(by):
                 return Ruling(True, tuple(p.id for p in by), (), self.policy_set_hash)
             case cedar.Forbidden(by) if by:
@@ -190,6 +212,11 @@ _ERROR = Reason(
     "policy.error",
     "this service's policies could not decide, so the answer is no",
     "try again later; the operator can find the cause in the service's own records",
+)
+_OUTDATED = Reason(
+    "policy.outdated",
+    "this service's policies are older than a limit that the person has set, so the answer is no",
+    "try again later; the operator has to put the current policies in force",
 )
 _DEFAULT = Reason(
     "policy.default_deny",
@@ -252,6 +279,35 @@ def _entity(
     uid = Uid(kind, next(getattr(facts, field) for field in type(facts).__slots__ if field in IDS))
     entities[uid] = {**attributes(facts), **(refs or {})}
     return uid
+
+
+def lacking(policies: cedar.Policies) -> frozenset[str]:
+    """Which of :data:`~safety.policy.facts.LATER` this set's schema is from before."""
+    types = policies.vocabulary.types
+    return frozenset(
+        key for key in LATER if key.partition(".")[2] not in types.get(key.partition(".")[0], ())
+    )
+
+
+def _without(asked: Query, unknown: frozenset[str]) -> Query:
+    """The question as the set can read it. No policy of the set can speak of what is left out."""
+    if not unknown:
+        return asked
+    known = {
+        uid: {name: value for name, value in attrs.items() if f"{uid.type}.{name}" not in unknown}
+        for uid, attrs in asked.entities.items()
+    }
+    return replace(asked, entities=known)
+
+
+def _unheard(facts: Mapping[str, Any], unknown: frozenset[str]) -> bool:
+    """Whether something was left out that a set which knows it might refuse for."""
+    cameo = facts.get("cameo")
+    parts = [*facts.values(), cameo.grant if cameo is not None else None]
+    stated = {TYPES[type(part)]: part for part in parts if part is not None}
+    return any(
+        key.partition(".")[0] in stated and not LATER[key](stated[key.partition(".")[0]]) for key in unknown
+    )
 
 
 # Facts to words ---------------------------------------------------------------------------------------

@@ -235,6 +235,22 @@ IDS = frozenset(
     {"app_id", "cameo_id", "grant_id", "job_id", "clip_id", "reader_id", "operator_id", "order_id"}
 )
 FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in (*KINDS.values(), GrantFacts)}
+TYPES: Mapping[type[Facts], str] = {
+    **{KINDS[name]: kind for name, kind in {**PRINCIPALS, **RESOURCES, **CONTEXTS}.items()},
+    GrantFacts: "Grant",
+}
+"""The entity type that facts are in the schema."""
+
+LATER: Mapping[str, Callable[[Any], bool]] = {
+    "Cameo.with_adult": lambda cameo: not (cameo.minor and cameo.with_adult),
+    "Cameo.guardians_allow_adults": lambda _: True,
+    "Grant.within_countries": lambda grant: bool(grant.within_countries),
+    "Grant.against_preferences": lambda grant: not grant.against_preferences,
+}
+"""Facts that schemas from before them do not know, and whether one is at rest: it says nothing against a request.
+
+Append only, and no fact is taken away: a set that ever decided is asked again in the words it had.
+"""
 
 
 def attributes(facts: Facts) -> dict[str, object]:
@@ -245,19 +261,24 @@ def attributes(facts: Facts) -> dict[str, object]:
 # As they are written down ------------------------------------------------------------------------------
 
 
-def as_json(facts: Facts | None) -> dict[str, Any] | None:
-    """Sets become sorted lists; everything else is JSON as it is."""
+def as_json(facts: Facts | None, *, unknown: frozenset[str] = frozenset()) -> dict[str, Any] | None:
+    """Sets become sorted lists; everything else is JSON as it is. `unknown`: those of :data:`LATER` to leave out."""
     if facts is None:
         return None
-    return {name: _plain(getattr(facts, name)) for name in FIELDS[type(facts)]}
+    kind = TYPES[type(facts)]
+    return {
+        name: _plain(getattr(facts, name), unknown)
+        for name in FIELDS[type(facts)]
+        if f"{kind}.{name}" not in unknown
+    }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, unknown: frozenset[str]) -> Any:
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, Mapping):
         return dict(value)
-    return as_json(value) if isinstance(value, GrantFacts) else value
+    return as_json(value, unknown=unknown) if isinstance(value, GrantFacts) else value
 
 
 def from_json(kind: type[Any], written: Mapping[str, Any] | None) -> Any:
@@ -310,8 +331,7 @@ def _domains() -> dict[str, Domain]:
     found: dict[str, Domain] = {
         f"Scores.{category}": Whole(get_args(Score)[1]) for category in get_args(Category)
     }
-    named = {KINDS[name]: kind for name, kind in {**PRINCIPALS, **RESOURCES, **CONTEXTS}.items()}
-    for facts, name in {**named, GrantFacts: "Grant"}.items():
+    for facts, name in TYPES.items():
         for field, hint in get_type_hints(facts, include_extras=True).items():
             domain = _domain(hint)
             if field not in IDS and domain is not None:

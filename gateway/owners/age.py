@@ -1,0 +1,157 @@
+"""How old somebody is, from an issuer we were told to believe; unknown age stays a minor's.
+
+The person is sent to the issuer and comes back to a page of ours, which asks them to go on: only then does their
+browser send the session cookie, and only the account that began the check can finish it. Kept is the least that
+serves: of an adult that they are one, of a minor the birth date, on which their permissions end.
+"""
+
+import json
+from datetime import datetime
+from html import escape
+from typing import Annotated, Any
+
+from litestar import Request, Response, get, post
+from litestar.concurrency import sync_to_thread
+from pydantic import Field
+
+from gateway import demo_issuer
+from gateway.access import JSON_BYTES, person_of
+from gateway.oidc import Claims, Issuer
+from gateway.problems import problem
+from gateway.service import Service
+from ledger.consent.authority import YOUNGEST_YEARS
+from ledger.consent.fold import ADULT_YEARS, birthday
+from ledger.consent.grant import Strict
+from ledger.ids import PersonId
+from ledger.store.journal import About
+from ledger.store.transaction import Transaction
+
+Ask = Request[Any, Any, Any]
+LIFE_S = 900
+CHECKS_A_DAY = 10
+
+
+def issuer_of(service: Service) -> Issuer:
+    """Raises a 404 problem when none is configured: then nobody's age can be shown here."""
+    settings = service.settings
+    redirect = f"{settings.url}/age/return"
+    if service.demo_issuer:
+        return Issuer(service.demo_issuer, demo_issuer.CLIENT, "", redirect)
+    if not settings.age_issuer:
+        raise problem(
+            404, "age.not_offered", "this service can not check your age", "ask its operator to vouch for you"
+        )
+    return Issuer(settings.age_issuer, settings.age_client_id, settings.age_client_secret, redirect)
+
+
+@post("/v1/age/start", status_code=200, sync_to_thread=True)
+def start_age_check(request: Ask, service: Service) -> dict[str, str]:
+    """Where to go to have one's age confirmed: `{"location"}`."""
+    person_id, at = person_of(request, service), service.clock()
+    begun = issuer_of(service).begin()
+    kept = json.dumps({"nonce": begun.nonce, "verifier": begun.verifier})
+    now = int(at.timestamp())
+
+    def operation(tx: Transaction) -> bool:
+        if tx.count(f"age/{person_id}", at=at, life_s=86_400) > CHECKS_A_DAY:
+            return False
+        tx.add_nonce(begun.state, person_id, at=now, expires_at=now + LIFE_S, purpose="age", detail=kept)
+        return True
+
+    if not service.ledger.transact(operation):
+        raise problem(429, "age.often", "you have tried very often today", "try again tomorrow")
+    return {"location": begun.location}
+
+
+@get("/age/return", include_in_schema=False, sync_to_thread=False)
+def age_return(request: Ask) -> Response[str]:
+    """Where the issuer sends people. It changes nothing: another site's page can lead anybody here."""
+    state, code, error = (request.query_params.get(name, "") for name in ("state", "code", "error"))
+    words = "One more step" if code and not error else "The age check was not finished"
+    form = (
+        '<form method="post" action="/age/finish">'
+        f'<input type="hidden" name="state" value="{escape(state[:200])}">'
+        f'<input type="hidden" name="code" value="{escape(code[:2000])}">'
+        '<p><button class="primary">Continue</button></p></form>'
+        if code and not error
+        else '<p><a href="/me/security">Back</a></p>'
+    )
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Age check</title>'
+        '<link rel="stylesheet" href="/assets/style.css"></head>'
+        f"<body><main><h1>{words}</h1>{form}</main></body></html>"
+    )
+    return Response(page, media_type="text/html; charset=utf-8")
+
+
+@post("/age/finish", include_in_schema=False)
+async def age_finish(request: Ask, service: Service) -> Response[str]:
+    """The page's own form. Then back to where the person's age is shown."""
+    form = await request.form()
+    data = FinishIn(state=str(form.get("state", "")), code=str(form.get("code", "")))
+    await sync_to_thread(_finish, request, service, data)
+    return Response("", status_code=303, headers={"location": "/me/security"})
+
+
+class FinishIn(Strict):
+    state: Annotated[str, Field(max_length=200)]
+    code: Annotated[str, Field(max_length=2000)]
+
+
+@post("/v1/age", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
+def finish_age_check(request: Ask, service: Service, data: FinishIn) -> dict[str, Any]:
+    """Redeem what the issuer sent. Only for the account that began this check, and only once."""
+    return _finish(request, service, data)
+
+
+def _finish(request: Ask, service: Service, data: FinishIn) -> dict[str, Any]:
+    person_id, at = person_of(request, service), service.clock()
+    now = int(at.timestamp())
+    kept = service.ledger.transact(lambda tx: tx.take_nonce(data.state, person_id, at=now, purpose="age"))
+    if kept is None:
+        raise problem(
+            403,
+            "age.state",
+            "this answer belongs to no age check of yours that is still open",
+            "start it again",
+        )
+    begun, issuer = json.loads(kept), issuer_of(service)
+    claims = issuer.finish(data.code, nonce=begun["nonce"], verifier=begun["verifier"], at=at)
+    body = _least(claims, at)
+
+    def operation(tx: Transaction) -> bool:
+        tx.append("age", data.state, [About(person_id, "owner", {"issuer": issuer.url, **body})], at=at)
+        return tx.standing(person_id).minor(at)
+
+    minor = service.ledger.transact(operation)
+    if claims.born_on is not None and at.date() < birthday(claims.born_on, YOUNGEST_YEARS):
+        raise _too_young(service, person_id)
+    return {"minor": minor}
+
+
+def _least(claims: Claims, at: datetime) -> dict[str, Any]:
+    """What is kept of the claims. Where they contradict each other, the word for a minor."""
+    if claims.born_on is None:
+        return {"born_on": None, "over_18": claims.over_18}
+    of_age = at.date() >= birthday(claims.born_on, ADULT_YEARS)
+    if of_age and claims.over_18 is not False:
+        return {"born_on": None, "over_18": True}
+    return {"born_on": None if of_age else claims.born_on.isoformat(), "over_18": False}
+
+
+def _too_young(service: Service, person_id: PersonId) -> Exception:
+    """Nobody under 13 has an account. Their sessions end; what was kept is erased unless a likeness is in use."""
+
+    def operation(tx: Transaction) -> None:
+        tx.close_sessions(person_id)
+        if not tx.standing(person_id).active:
+            tx.erase_person(person_id)
+
+    service.ledger.transact(operation)
+    return problem(
+        403, "account.too_young", "nobody under 13 can have an account here", "come back when you are 13"
+    )
+
+
+ROUTES = [start_age_check, age_return, age_finish, finish_age_check]

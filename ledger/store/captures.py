@@ -1,0 +1,68 @@
+"""Enrolments that people began by themselves, until an operator has looked at them."""
+
+from dataclasses import asdict, dataclass, field, replace
+
+from sqlmodel import col, select
+
+from ledger.ids import PersonId
+from ledger.store import tables
+from ledger.store.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One attempt. `sealed`: what the person was asked to do; the object under `object_key`: the film of them doing it."""
+
+    id: str
+    person_id: PersonId
+    status: str
+    """challenge, pending_review, accepted, refused or expired."""
+    sealed: bytes = field(repr=False)
+    created_at: int
+    expires_at: int
+    object_key: str | None = None
+    sha256: str = ""
+    """Of the film as it was sent, hex."""
+
+
+class Captures(Journal):
+    def add_capture(self, capture: Capture) -> None:
+        self.session.add(tables.Capture(**asdict(capture)))
+        self.session.flush()
+
+    def capture(self, capture_id: str) -> Capture | None:
+        row = self.session.get(tables.Capture, capture_id)
+        return _copy(row) if row is not None else None
+
+    def newest_capture(self, person_id: str) -> Capture | None:
+        """The person's last attempt."""
+        row = tables.Capture
+        query = select(row).where(row.person_id == person_id)
+        found = self.session.exec(query.order_by(col(row.created_at).desc(), col(row.id).desc())).first()
+        return _copy(found) if found is not None else None
+
+    def waiting_captures(self) -> list[Capture]:
+        """Those an operator has to look at, oldest first."""
+        row = tables.Capture
+        query = select(row).where(row.status == "pending_review").order_by(col(row.created_at), row.id)
+        return [_copy(found) for found in self.session.exec(query)]
+
+    def keep_capture(self, capture: Capture, **changes: object) -> Capture:
+        """Write an attempt back with these changes."""
+        changed = replace(capture, **changes)  # type: ignore[arg-type]
+        self.session.merge(tables.Capture(**asdict(changed)))
+        self.session.flush()
+        return changed
+
+
+def _copy(row: tables.Capture) -> Capture:
+    return Capture(
+        id=row.id,
+        person_id=PersonId(row.person_id),
+        status=row.status,
+        sealed=row.sealed,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        object_key=row.object_key,
+        sha256=row.sha256,
+    )
