@@ -11,12 +11,14 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, log, public, videos, webhooks
+from gateway import audit, log, passing_on, public, reviews, videos, webhooks
 from gateway.owners import (
     accounts,
     age,
     approvals,
+    circle,
     enrolment,
+    family,
     grants,
     passkeys,
     sessions,
@@ -64,6 +66,10 @@ def create_app(service: Service) -> Litestar:
             *enrolment.ROUTES,
             *grants.ROUTES,
             *timeline.ROUTES,
+            *family.ROUTES,
+            *circle.ROUTES,
+            *reviews.ROUTES,
+            *passing_on.ROUTES,
             *webhooks.ROUTES,
             *approvals.ROUTES,
             *tokens.ROUTES,

@@ -31,6 +31,7 @@ from gateway.policy import apps, policy
 from gateway.service import open_service
 from gateway.settings import Settings
 from generator.errors import GeneratorError
+from ledger.consent.statement import decode_bytes
 from ledger.errors import LedgerError, LogError
 from ledger.ids import CameoId
 from ledger.keys import Rotated
@@ -255,12 +256,16 @@ def keys() -> None:
 @click.argument("role", type=click.Choice(get_args(Role)))
 @click.argument("name")
 @click.option(
-    "--public-key", default="", help="An operator's Ed25519 public key (base64url), with which they vouch."
+    "--public-key",
+    default="",
+    help="Ed25519 (base64url): with it an operator vouches, and an app passes on grants that say so.",
 )
 def create(role: Role, name: str, public_key: str) -> None:
     """Create a key. It is shown once."""
     if role == "operator" and not public_key:
         raise click.UsageError("an operator signs what they vouch for: give --public-key")
+    if public_key:
+        decode_bytes(public_key, 32)
     with open_service(Settings()) as service:
         secret, holder = access.create_key(service, role, name, public_key=public_key)
     click.echo(json.dumps({"role": role, "holder": holder, "key": secret}))

@@ -44,6 +44,13 @@ _STATUS_OF = {
     "statement.altered": 403,
     "grant.not_yours": 403,
     "grant.minor": 403,
+    "grant.not_guardian": 403,
+    "grant.not_delegable": 403,
+    "guardian.age": 403,
+    "guardian.of_age": 403,
+    "guardian.not_you": 403,
+    "guardian.wider": 403,
+    "handover.minor": 403,
     "approval.guardian": 403,
     "approval.decided": 409,
 }

@@ -102,6 +102,8 @@ class Site:
     launcher: Launcher
     home: Path
     apps: tuple[str, ...] = ("film club", "other app", "third app")
+    app_keys: dict[str, str] = field(default_factory=dict)
+    """The public keys of apps that pass grants on."""
     env: dict[str, str] = field(default_factory=dict)
     mortal: bool = False
     """Whether :meth:`die_at` works."""
@@ -127,7 +129,7 @@ class Site:
             | {"TMPDIR": str(self.temporary)},
             log=str(self.home / "service.log"),
             keys={
-                "app": dict.fromkeys(self.apps, ""),
+                "app": {**dict.fromkeys(self.apps, ""), **self.app_keys},
                 "operator": {OPERATOR: encode_key(self.operator.public_key())},
                 "auditor": {"press council": ""},
             },
