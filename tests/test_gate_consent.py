@@ -109,7 +109,8 @@ def test_a_grant_to_the_people_one_approves_of_is_for_those_who_are_among_them_t
 @pytest.mark.parametrize("grantee", ["app", "everyone"])
 def test_a_blocked_app_gets_nothing_whatever_a_grant_says(world: Ruled, grantee: str) -> None:
     app, ada = world.app(), world.enrol()
-    world.grant(ada, app, **({"grantee": {"type": "everyone", "id": "*"}} if grantee == "everyone" else {}))
+    everyone: dict[str, Any] = {"grantee": {"type": "everyone", "id": "*"}}
+    world.grant(ada, app, **(everyone if grantee == "everyone" else {}))
     permit = world.allow(app, ada).permit
     world.block(ada, app)
     assert refused(world, world.request(app, ada)) == {"standing.blocked"}
