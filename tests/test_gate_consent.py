@@ -357,7 +357,8 @@ def test_nobody_passes_on_more_than_they_hold_nor_with_another_key(world: Ruled)
     app, other, ada = world.app(), world.app("Other"), world.enrol()
     parent, key = delegable(world, ada, app, jurisdictions=["DE"], preferences=["no alcohol"])
     narrow = {"jurisdictions": ["DE"], "preferences": ["no alcohol"]}
-    for wider in ({"jurisdictions": ["*"]}, {"preferences": []}, {"max_uses": 4}):
+    changes: list[dict[str, Any]] = [{"jurisdictions": ["*"]}, {"preferences": []}, {"max_uses": 4}]
+    for wider in changes:
         with pytest.raises(InvalidStatement, match="allows more"):
             world.delegate(ada, parent, key, other, **{**narrow, **wider})
     with pytest.raises(InvalidStatement, match="signed by a key that is not the one on record"):
