@@ -157,7 +157,7 @@ def taken_back(story: Story, grant_id: str) -> str | None:
 
 def is_blocked(story: Story, target: str | None) -> bool:
     words = [event["blocked"] for event in of_kind(story, "block") if event["target"] == target]
-    return last(words, default=False)
+    return bool(last(words, default=False))
 
 
 def uses(story: Story, grant_id: str) -> set[str]:
