@@ -104,9 +104,9 @@ FALSE_PASSKEYS: dict[str, tuple[dict[str, Any], int, str]] = {
     "another port": ({"origin": "http://localhost:1"}, 400, "passkey.origin"),
     "this address, but no name": ({"origin": "http://127.0.0.1"}, 400, "passkey.origin"),
     "an assertion": ({"kind": "webauthn.get"}, 400, "passkey.ceremony"),
-    "another site": ({"rp_id": "evil.example"}, 400, "passkey.malformed"),
-    "nobody verified": ({"flags": PRESENT}, 400, "passkey.malformed"),
-    "nobody there": ({"flags": 0}, 400, "passkey.malformed"),
+    "another site": ({"rp_id": "evil.example"}, 400, "passkey.rp_id"),
+    "nobody verified": ({"flags": PRESENT}, 400, "passkey.user_verification"),
+    "nobody there": ({"flags": 0}, 400, "passkey.user_presence"),
 }
 
 

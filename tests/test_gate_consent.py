@@ -109,7 +109,8 @@ def test_a_grant_to_the_people_one_approves_of_is_for_those_who_are_among_them_t
 @pytest.mark.parametrize("grantee", ["app", "everyone"])
 def test_a_blocked_app_gets_nothing_whatever_a_grant_says(world: Ruled, grantee: str) -> None:
     app, ada = world.app(), world.enrol()
-    world.grant(ada, app, **({"grantee": {"type": "everyone", "id": "*"}} if grantee == "everyone" else {}))
+    everyone: dict[str, Any] = {"grantee": {"type": "everyone", "id": "*"}}
+    world.grant(ada, app, **(everyone if grantee == "everyone" else {}))
     permit = world.allow(app, ada).permit
     world.block(ada, app)
     assert refused(world, world.request(app, ada)) == {"standing.blocked"}
@@ -356,7 +357,8 @@ def test_nobody_passes_on_more_than_they_hold_nor_with_another_key(world: Ruled)
     app, other, ada = world.app(), world.app("Other"), world.enrol()
     parent, key = delegable(world, ada, app, jurisdictions=["DE"], preferences=["no alcohol"])
     narrow = {"jurisdictions": ["DE"], "preferences": ["no alcohol"]}
-    for wider in ({"jurisdictions": ["*"]}, {"preferences": []}, {"max_uses": 4}):
+    changes: list[dict[str, Any]] = [{"jurisdictions": ["*"]}, {"preferences": []}, {"max_uses": 4}]
+    for wider in changes:
         with pytest.raises(InvalidStatement, match="allows more"):
             world.delegate(ada, parent, key, other, **{**narrow, **wider})
     with pytest.raises(InvalidStatement, match="signed by a key that is not the one on record"):
