@@ -3,7 +3,7 @@
 import json
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from generator.backend import RenderRequest
 from generator.pipeline import Pipeline
 from generator.stamp import Stamper
 from ledger.consent.registry import revoke
-from ledger.errors import InvalidStatement, LedgerError, Unavailable
+from ledger.errors import LedgerError, Unavailable
 from ledger.ids import AppId, CameoId, GrantId, VideoId, new_id
 from ledger.log.note import open_checkpoint
 from ledger.provenance import media

@@ -38,7 +38,7 @@ def asked(world: World) -> list[str]:
 
 def subjects(ledger: Ledger, table: str) -> list[str]:
     with ledger.database.engine.connect() as connection:
-        return [row[0] for row in connection.exec_driver_sql(f'SELECT id FROM "{table}"')]  # noqa: S608 — our own word
+        return [row[0] for row in connection.exec_driver_sql(f'SELECT id FROM "{table}"')]
 
 
 def test_the_log_of_an_old_home_is_whole(old: World) -> None:

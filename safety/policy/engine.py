@@ -284,7 +284,9 @@ def _entity(
 def lacking(policies: cedar.Policies) -> frozenset[str]:
     """Which of :data:`~safety.policy.facts.LATER` this set's schema is from before."""
     types = policies.vocabulary.types
-    return frozenset(key for key in LATER if key.partition(".")[2] not in types.get(key.partition(".")[0], ()))
+    return frozenset(
+        key for key in LATER if key.partition(".")[2] not in types.get(key.partition(".")[0], ())
+    )
 
 
 def _without(asked: Query, unknown: frozenset[str]) -> Query:

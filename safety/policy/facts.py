@@ -243,7 +243,7 @@ TYPES: Mapping[type[Facts], str] = {
 
 LATER: Mapping[str, Callable[[Any], bool]] = {
     "Cameo.with_adult": lambda cameo: not (cameo.minor and cameo.with_adult),
-    "Cameo.guardians_allow_adults": lambda cameo: True,
+    "Cameo.guardians_allow_adults": lambda _: True,
     "Grant.within_countries": lambda grant: bool(grant.within_countries),
     "Grant.against_preferences": lambda grant: not grant.against_preferences,
 }
