@@ -1,7 +1,12 @@
-"""Who is asking: apps, operators and auditors by API key, people by a session their device opened.
+"""Who is asking: apps, operators and auditors by API key, people by a session that their key opened.
 
-Keys and session tokens are 256 random bits, stored as SHA-256: a stolen database opens nothing. A session cookie
-is HttpOnly and SameSite=Strict, and a request that changes anything must come from our own pages (`Origin`).
+API keys, session tokens and recovery codes are random, of 100 bits or more, and stored as SHA-256: a stolen database
+opens nothing. A session cookie is HttpOnly and SameSite=Strict, and a request that changes anything must come from
+our own pages: a browser says where it comes from (`Origin`, `Sec-Fetch-Site`), and what it says must be us. A session
+ends when it was not used for a while, and after its longest life.
+
+Whoever signed in with a recovery code has no session but a token, good for one purpose: what does not ask for it by
+`recovered=True` does not know it.
 """
 
 import hashlib
@@ -11,25 +16,35 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from litestar import Request
+from litestar.datastructures import Cookie
 
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.consent import fold
-from ledger.consent.statement import SESSION_TAG, DeviceSignature, encode_key, verify
-from ledger.errors import InvalidStatement
 from ledger.ids import AppId, PersonId, new_id
+from ledger.store.accounts import Session
 from ledger.store.records import App, KeyHolder
+from ledger.store.tokens import Token
 from ledger.store.transaction import Transaction
 
 Role = Literal["app", "operator", "auditor"]
+Ask = Request[Any, Any, Any]
 JSON_BYTES = 64 << 10
 """Statements are small; what is larger is refused before it is parsed."""
-COOKIE = "countersign_session"
-NONCE_LIFE_S = 300
+RECOVERED_S = 900
+"""How long a sign-in by recovery code lasts."""
+_RECOVERED = "recovered"
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+
+
+# -- apps, operators, auditors -----------------------------------------------------------------------------
 
 
 def create_key(service: Service, role: Role, name: str, *, public_key: str = "") -> tuple[str, str]:
-    """A new API key, shown once, and the id of its holder. An operator also registers the key they sign with."""
+    """A new API key, shown once, and the id of its holder.
+
+    An operator also registers the key they sign with, and an app may: with it, it passes on grants that say so.
+    """
     at = int(service.clock().timestamp())
     secret = f"cs_{role}_{secrets.token_urlsafe(32)}"
 
@@ -38,12 +53,12 @@ def create_key(service: Service, role: Role, name: str, *, public_key: str = "")
         match role:
             case "app":
                 holder = new_id("app")
-                tx.add_app(App(AppId(holder), name, created_at=at))
+                tx.add_app(App(AppId(holder), name, created_at=at, public_key=public_key))
             case "operator":
                 tx.register_operator(name, public_key)
             case "auditor":
                 pass
-        tx.add_key(_hash(secret), KeyHolder(role, holder), hint=secret[-6:], at=at)
+        tx.add_key(hash_of(secret), KeyHolder(role, holder), hint=secret[-6:], at=at)
         return holder
 
     return secret, service.ledger.transact(operation)
@@ -55,12 +70,12 @@ def revoke_key(service: Service, hint: str) -> int:
     return service.ledger.transact(lambda tx: tx.revoke_keys(hint, at))
 
 
-def holder(request: Request[Any, Any, Any], service: Service, role: Role) -> str:
+def holder(request: Ask, service: Service, role: Role) -> str:
     """Whose API key this is. Raises a 401 problem for no key, a wrong one, a revoked one, or another role's."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and secret:
         with service.ledger.reading() as tx:
-            found = tx.key_holder(_hash(secret))
+            found = tx.key_holder(hash_of(secret))
         if found is not None and found.role == role:
             return found.holder
     raise problem(
@@ -68,62 +83,109 @@ def holder(request: Request[Any, Any, Any], service: Service, role: Role) -> str
     )
 
 
-def app_of(request: Request[Any, Any, Any], service: Service) -> AppId:
+def app_of(request: Ask, service: Service) -> AppId:
     return AppId(holder(request, service, "app"))
 
 
-def login_nonce(service: Service, person_id: str) -> str:
-    """A challenge for a person's device. Given for unknown ids too: it does not tell who is enrolled."""
-    at = int(service.clock().timestamp())
-    nonce = encode_key(secrets.token_bytes(32))
-    service.ledger.transact(lambda tx: tx.add_nonce(nonce, person_id, at=at, expires_at=at + NONCE_LIFE_S))
-    return nonce
+# -- people ------------------------------------------------------------------------------------------------
 
 
-def login(service: Service, person_id: str, nonce: str, evidence: DeviceSignature) -> str:
-    """Open a session for the person whose device signed the nonce. Returns the cookie's value."""
-    at = int(service.clock().timestamp())
-    token = secrets.token_urlsafe(32)
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who is signed in. `session`: with which; None after a sign-in by recovery code."""
 
-    def operation(tx: Transaction) -> bool:
-        # Used up whether or not the signature holds, so this returns instead of raising: one challenge, one try.
-        taken, person = tx.take_nonce(nonce, person_id, at=at), tx.person(person_id)
-        if taken is None or person is None:
-            return False
-        try:
-            signers = [one.signer for one in tx.credentials(person_id)]
-            verify(SESSION_TAG, session_statement(person_id, nonce), evidence, signers=signers)
-        except InvalidStatement:
-            return False
-        expires = at + service.settings.session_hours * 3600
-        tx.open_session(_hash(token), person_id, expires_at=expires)
-        return True
+    person_id: PersonId
+    token_hash: bytes
+    session: Session | None
 
-    if not service.ledger.transact(operation):
-        raise problem(
-            401, "session.refused", "the sign-in did not work", "ask for a new challenge and sign that"
+    @property
+    def recovered(self) -> bool:
+        return self.session is None
+
+
+def cookie_name(service: Service) -> str:
+    """`__Host-` (RFC 6265bis §4.1.3.2): no other host of the domain can set it. Browsers take it over https alone."""
+    return f"{'__Host-' if _secure(service) else ''}countersign_session"
+
+
+def cookie(service: Service, token: str, *, life_s: int) -> Cookie:
+    return Cookie(
+        key=cookie_name(service),
+        value=token,
+        httponly=True,
+        samesite="strict",
+        secure=_secure(service),
+        path="/",
+        max_age=life_s,
+    )
+
+
+def _secure(service: Service) -> bool:
+    return service.settings.url.startswith("https:")
+
+
+def open_session(tx: Transaction, request: Ask, service: Service, person_id: PersonId, key_id: str) -> Cookie:
+    """A new session, opened with a key that just signed. The cookie is the only place its token ever is."""
+    at, token = int(service.clock().timestamp()), secrets.token_urlsafe(32)
+    longest = service.settings.session_hours * 3600
+    tx.forget_sessions(at=at)
+    tx.open_session(
+        Session(
+            hash=hash_of(token),
+            person_id=person_id,
+            key_id=key_id,
+            agent=called(request.headers.get("user-agent", "")),
+            created_at=at,
+            expires_at=at + min(longest, service.settings.idle_minutes * 60),
         )
-    return token
+    )
+    return cookie(service, token, life_s=longest)
 
 
-def session_statement(person_id: str, nonce: str) -> bytes:
-    """What the device signs to open a session (tag ``countersign/session/v1``)."""
-    return f"{person_id}\n{nonce}".encode()
+def open_recovery(tx: Transaction, service: Service, person_id: PersonId) -> Cookie:
+    """What a recovery code opens, for 15 minutes: enough to add a passkey."""
+    at, token = int(service.clock().timestamp()), secrets.token_urlsafe(32)
+    tx.add_token(Token(hash_of(token), _RECOVERED, person_id, at, at + RECOVERED_S))
+    return cookie(service, token, life_s=RECOVERED_S)
 
 
-def logout(service: Service, token: str) -> None:
-    service.ledger.transact(lambda tx: tx.close_session(_hash(token)))
+def signed_in(request: Ask, service: Service, *, recovered: bool = False) -> SignedIn:
+    """Who is signed in. Raises a 401 problem; 403 for a change asked for by another site's page.
 
-
-def person_of(request: Request[Any, Any, Any], service: Service) -> PersonId:
-    """Whose session this is. Raises a 401 problem; 403 for a change asked for by another site's page."""
+    `recovered`: whether somebody who signed in with a recovery code may do this, too.
+    """
     refuse_other_sites(request, service)
-    token, at = request.cookies.get(COOKIE, ""), int(service.clock().timestamp())
+    token, now = request.cookies.get(cookie_name(service), ""), service.clock()
+    hashed, at = hash_of(token), int(now.timestamp())
     with service.ledger.reading() as tx:
-        person_id = tx.person_in_session(_hash(token), at=at) if token else None
-    if person_id is None:
+        session = tx.signed_in(hashed, at=at) if token else None
+        by_code = tx.token(hashed, _RECOVERED, at=now) if token and session is None else None
+    if session is not None and at < (end := session.created_at + service.settings.session_hours * 3600):
+        _keep(service, session, at=at, end=end)
+        return SignedIn(session.person_id, hashed, session)
+    if by_code is None:
         raise problem(401, "access.session", "you are not signed in", "sign in with your device")
-    return person_id
+    if not recovered:
+        raise problem(
+            403,
+            "access.recovered",
+            "signed in with a recovery code you can only add a passkey, take a grant back, and sign out",
+            "add a passkey, then sign in with it",
+        )
+    return SignedIn(by_code.person_id, hashed, None)
+
+
+def _keep(service: Service, session: Session, *, at: int, end: int) -> None:
+    """Move a session's end on, once a tenth of the time without use is over: not every request writes."""
+    idle = service.settings.idle_minutes * 60
+    until = min(end, at + idle)
+    if until - session.expires_at > idle // 10:
+        service.ledger.transact(lambda tx: tx.extend_session(session.hash, expires_at=until))
+
+
+def person_of(request: Ask, service: Service, *, recovered: bool = False) -> PersonId:
+    """Whose session this is; as :func:`signed_in`."""
+    return signed_in(request, service, recovered=recovered).person_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +198,18 @@ class Acting:
 
 
 def acting(
-    request: Request[Any, Any, Any], service: Service, *, may: Collection[fold.Role] = get_args(fold.Role)
+    request: Ask,
+    service: Service,
+    *,
+    may: Collection[fold.Role] = get_args(fold.Role),
+    recovered: bool = False,
 ) -> Acting:
     """For whom the person signed in acts: themselves, or whom the query parameter `for` names.
 
     A guardian acts for a minor, an executor for somebody who has died; `may` says which of them may do this. Raises
     403 `access.not_for_them`, for somebody who does not exist as well.
     """
-    actor, named = person_of(request, service), request.query_params.get("for")
+    actor, named = person_of(request, service, recovered=recovered), request.query_params.get("for")
     owner = PersonId(named or actor)
     role: fold.Role | None = "owner" if owner == actor else _role(service, actor, owner)
     if role is None or role not in may:
@@ -164,17 +230,52 @@ def _role(service: Service, actor: PersonId, owner: PersonId) -> fold.Role | Non
     return "executor" if standing.executor == actor else None
 
 
-def refuse_other_sites(request: Request[Any, Any, Any], service: Service) -> None:
-    """Signing someone in is a change too: they would act, and sign, in a session that is not theirs."""
-    origin = request.headers.get("origin")
-    if request.method not in {"GET", "HEAD"} and origin is not None and origin != service.settings.url:
+def refuse_other_sites(request: Ask, service: Service) -> None:
+    """Raises 403 for a change that a page of another site asked for; `null` is another site.
+
+    Signing someone in is a change too: they would act, and sign, in a session that is not theirs.
+    """
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    ours = origin in {None, service.settings.url} and site in {None, "same-origin"}
+    if request.method not in _SAFE and not ours:
         raise problem(
             403,
             "access.origin",
             "this request comes from another site's page",
-            "use this service's own pages",
+            f"use this service's own pages, at {service.settings.url}",
         )
 
 
-def _hash(secret: str) -> bytes:
+def called(agent: str) -> str:
+    """What a browser calls itself, in words its owner would use."""
+    browsers = {
+        "Edg": "Edge",
+        "OPR/": "Opera",
+        "Firefox/": "Firefox",
+        "FxiOS": "Firefox",
+        "Chrome/": "Chrome",
+        "CriOS": "Chrome",
+        "Safari/": "Safari",
+    }
+    systems = {
+        "iPhone": "iPhone",
+        "iPad": "iPad",
+        "Android": "Android",
+        "Windows": "Windows",
+        "Mac OS": "Mac",
+        "CrOS": "Chromebook",
+        "Linux": "Linux",
+    }
+    found = [
+        next((name for mark, name in names.items() if mark in agent), "") for names in (browsers, systems)
+    ]
+    return ", ".join(filter(None, found)) or agent[:40]
+
+
+def session_statement(person_id: str, nonce: str) -> bytes:
+    """What a key signs to open a session (tag ``countersign/session/v1``); no person where a passkey says who it is."""
+    return f"{person_id}\n{nonce}".encode()
+
+
+def hash_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()

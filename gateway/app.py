@@ -11,8 +11,21 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, log, public, videos
-from gateway.owners import accounts, age, enrolment, grants, timeline
+from gateway import audit, log, notices, passing_on, public, retention, reviews, takedowns, videos, webhooks
+from gateway.owners import (
+    accounts,
+    age,
+    approvals,
+    circle,
+    enrolment,
+    family,
+    grants,
+    passkeys,
+    records,
+    sessions,
+    timeline,
+    tokens,
+)
 from gateway.problems import on_error
 from gateway.service import Service
 
@@ -24,7 +37,8 @@ CSP = (
 HEADERS = {
     "content-security-policy": CSP,
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    # Nothing to other sites; but with `no-referrer` a form of our own pages would say `Origin: null`, as theirs do.
+    "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
 
@@ -41,15 +55,29 @@ def create_app(service: Service) -> Litestar:
         route_handlers=[
             videos.create_video,
             videos.precheck_video,
+            videos.remix_video,
             videos.list_videos,
             videos.get_video,
             videos.delete_video,
             videos.video_content,
             *accounts.ROUTES,
+            *sessions.ROUTES,
+            *passkeys.ROUTES,
             *age.ROUTES,
             *enrolment.ROUTES,
             *grants.ROUTES,
             *timeline.ROUTES,
+            *family.ROUTES,
+            *circle.ROUTES,
+            *reviews.ROUTES,
+            *passing_on.ROUTES,
+            *records.ROUTES,
+            *retention.ROUTES,
+            *webhooks.ROUTES,
+            *approvals.ROUTES,
+            *tokens.ROUTES,
+            *takedowns.ROUTES,
+            *notices.ROUTES,
             public.verify,
             public.clip_status,
             audit.audit_uses,

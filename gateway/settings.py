@@ -45,6 +45,25 @@ class Settings(BaseSettings):
     workers: int = 2
     """Processes that verify and seal large batches. They start with the first one."""
     session_hours: int = 12
+    """How long a session lasts at most."""
+    idle_minutes: int = 120
+    """How long it lasts while nothing is asked in it."""
+    proxies: int = 0
+    """How many reverse proxies of yours stand before this service: whose word on a client's address is believed."""
+    sign_ins_per_address: int = 120
+    """Within five minutes; asking for a challenge counts as well."""
+    failures_per_account: int = 20
+    """Sign-ins with a wrong signature by one account's keys, within five minutes."""
+    accounts_per_address: int = 20
+    """Within an hour; asking counts as well."""
+    recoveries_per_address: int = 10
+    """Within an hour."""
+    webhooks_to_private: bool = False
+    """For development: webhooks may go to this machine and to private networks, and over http."""
+    mail: str = ""
+    """`smtp://user:password@host:587` or `smtps://…`. Empty, for development: letters lie in `home/mail` as files."""
+    mail_from: str = "notices@countersign.local"
+    """Who our letters are from."""
 
     @property
     def uploads(self) -> Path:

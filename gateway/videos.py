@@ -11,27 +11,29 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
 from litestar import Request, Response, delete, get, post, route
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import UploadFile
 from litestar.enums import HttpMethod
-from litestar.response import Stream
 from pydantic import Field, ValidationError
 
 from gateway.access import app_of
-from gateway.problems import problem, refused
+from gateway.owners.tokens import speaks_for
+from gateway.problems import Problem, problem, refused
+from gateway.ranges import send, wanted_piece
 from gateway.service import DEFAULT_MODEL, Service
 from ledger.consent.grant import Audience, Purpose, Strict
-from ledger.ids import AppId, CameoId, VideoId, is_id, new_id
+from ledger.ids import AppId, CameoId, PersonId, VideoId, is_id, new_id
 from ledger.store.records import Video
 from safety.enrolment import decode_picture
-from safety.gate import Denied, GenerationRequest
+from safety.gate import MOST_PEOPLE, Denied, GenerationRequest
 
 Ask = Request[Any, Any, Any]
 POLL_AFTER_MS = "500"
-MOST_PEOPLE = 4
+A = TypeVar("A", bound="Asked")
 
 
 class Character(Strict):
@@ -46,20 +48,18 @@ class ImageReference(Strict):
     image_url: Annotated[str, Field(max_length=40_000_000)]
 
 
-class VideoCreate(Strict):
-    """`POST /v1/videos`. `seconds` is a string, as the protocol has it. Ours: `purpose`, `audience`."""
+Country = Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")]
+
+
+class Asked(Strict):
+    """What every request for a clip says. Ours: `purpose`, `audience`, and `countries`, where it will be shown."""
 
     prompt: str
-    model: str = DEFAULT_MODEL
-    seconds: Annotated[str, Field(pattern=r"^([1-9]|1[0-2])$")] = "4"
-    size: Literal["1280x720", "720x1280", "854x480", "480x854", "640x360", "1024x1792", "1792x1024"] = (
-        "1280x720"
-    )
     characters: Annotated[tuple[Character, ...], Field(max_length=4)] = ()
     character_ids: Annotated[tuple[str, ...], Field(max_length=4)] = ()
-    input_reference: ImageReference | None = None
     purpose: Purpose = "dpv:NonCommercialPurpose"
     audience: Audience = "requester"
+    countries: Annotated[tuple[Country, ...], Field(min_length=1, max_length=250)] = ("*",)
 
     @property
     def cameo_ids(self) -> tuple[CameoId, ...]:
@@ -67,13 +67,44 @@ class VideoCreate(Strict):
         return tuple(dict.fromkeys(CameoId(one) for one in named))
 
 
+class VideoCreate(Asked):
+    """`POST /v1/videos`. `seconds` is a string, as the protocol has it."""
+
+    model: str = DEFAULT_MODEL
+    seconds: Annotated[str, Field(pattern=r"^([1-9]|1[0-2])$")] = "4"
+    size: Literal["1280x720", "720x1280", "854x480", "480x854", "640x360", "1024x1792", "1792x1024"] = (
+        "1280x720"
+    )
+    input_reference: ImageReference | None = None
+
+
+class VideoRemix(Asked):
+    """`POST /v1/videos/{id}/remix`. Length, size and model are those of the clip it starts from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """The app that asks, and the person it asks for, if it said so and showed that it may."""
+
+    app_id: AppId
+    person: PersonId | None
+
+
+def _asker(request: Ask, service: Service) -> _Asker:
+    app_id = app_of(request, service)
+    return _Asker(app_id, speaks_for(request, service, app_id))
+
+
 @post("/v1/videos", status_code=200)
 async def create_video(request: Ask, service: Service) -> Response[dict[str, Any]]:
-    """Ask for a video. 403 when someone shown has not agreed, 400 when the words or the input cannot be accepted."""
+    """Ask for a video. 403 when someone shown has not agreed, 400 when the words or the input cannot be accepted.
+
+    The header `x-countersign-person`: a token of the person the app asks for, whose grants then count as well.
+    """
     # Before the body is read: a stranger's 200 MB are not worth keeping.
-    app_id = await sync_to_thread(app_of, request, service)
+    asker = await sync_to_thread(_asker, request, service)
     fields, picture = await _body(request)
-    return await sync_to_thread(_create, service, app_id, fields, picture)
+    return await sync_to_thread(_create, service, asker, fields, picture)
 
 
 @post("/v1/videos/precheck", status_code=200)
@@ -82,15 +113,28 @@ async def precheck_video(request: Ask, service: Service) -> dict[str, Any]:
 
     Nothing is reserved or recorded, so the answer holds for this moment only. 30 times a minute.
     """
-    app_id = await sync_to_thread(app_of, request, service)
+    asker = await sync_to_thread(_asker, request, service)
     fields, picture = await _body(request)
-    return await sync_to_thread(_precheck, service, app_id, fields, picture)
+    return await sync_to_thread(_precheck, service, asker, fields, picture)
+
+
+@post("/v1/videos/{video_id:str}/remix", status_code=200)
+async def remix_video(request: Ask, service: Service, video_id: str) -> Response[dict[str, Any]]:
+    """Ask for another clip with the people of one that is out: the app's own, or one made for everyone to see.
+
+    Everyone it shows is named by it, and each needs a grant that allows a remix.
+    """
+    asker = await sync_to_thread(_asker, request, service)
+    fields, picture = await _body(request)
+    if picture is not None:
+        raise problem(400, "request.input_reference", "a remix starts from a clip alone", "leave it out")
+    return await sync_to_thread(_remix, service, asker, video_id, fields)
 
 
 def _precheck(
-    service: Service, app_id: AppId, fields: Mapping[str, Any], picture: bytes | None
+    service: Service, asker: _Asker, fields: Mapping[str, Any], picture: bytes | None
 ) -> dict[str, Any]:
-    answer = service.gate.precheck(_request(service, app_id, fields, picture), at=service.clock())
+    answer = service.gate.precheck(_request(service, asker, fields, picture), at=service.clock())
     if isinstance(answer, Denied) and answer.kind == "traffic":
         raise refused(answer)
     reasons = [reason.as_json() for reason in answer.reasons] if isinstance(answer, Denied) else []
@@ -98,37 +142,71 @@ def _precheck(
 
 
 def _create(
-    service: Service, app_id: AppId, fields: Mapping[str, Any], picture: bytes | None
+    service: Service, asker: _Asker, fields: Mapping[str, Any], picture: bytes | None
 ) -> Response[dict[str, Any]]:
-    request = _request(service, app_id, fields, picture)
+    return _decided(service, _request(service, asker, fields, picture))
+
+
+def _remix(
+    service: Service, asker: _Asker, video_id: str, fields: Mapping[str, Any]
+) -> Response[dict[str, Any]]:
+    asked = _parse(VideoRemix, fields)
+    with service.ledger.reading() as tx:
+        parent = tx.video(video_id) if is_id(video_id, "video") else None
+    if parent is None or parent.deleted_at is not None:
+        raise _unknown(video_id)
+    if parent.app_id == asker.app_id and parent.object_key is None:
+        raise _not_ready(parent)
+    return _decided(
+        service,
+        GenerationRequest(
+            video_id=VideoId(new_id("video")),
+            app_id=asker.app_id,
+            model=parent.model,
+            prompt=_words(asked),
+            seconds=parent.seconds,
+            size=parent.size,
+            purpose=asked.purpose,
+            audience=asked.audience,
+            modalities=frozenset({"face"}),
+            cameo_ids=_known(asked.cameo_ids),
+            person=asker.person,
+            countries=asked.countries,
+            action="remix",
+            parent=parent.id,
+        ),
+    )
+
+
+def _decided(service: Service, request: GenerationRequest) -> Response[dict[str, Any]]:
     answer = service.gate.decide(request, at=service.clock())
     if isinstance(answer, Denied):
+        if request.parent is not None and answer.reasons[0].id == "parent.unknown":
+            # Another app's clip that is not for everyone: to this one it does not exist.
+            raise _unknown(request.parent)
         raise refused(answer)
     service.pipeline.submit(request.video_id)
     return Response(
-        _video_object(_own(service, app_id, request.video_id)),
+        _video_object(_own(service, request.app_id, request.video_id)),
         headers={"openai-poll-after-ms": POLL_AFTER_MS},
     )
 
 
 def _request(
-    service: Service, app_id: AppId, fields: Mapping[str, Any], picture: bytes | None
+    service: Service, asker: _Asker, fields: Mapping[str, Any], picture: bytes | None
 ) -> GenerationRequest:
-    asked = _parse(fields)
+    asked = _parse(VideoCreate, fields)
     if asked.model not in service.models:
         raise problem(
             400, "request.model", f"there is no model `{asked.model[:40]}`", f"use one of {service.models}"
         )
-    if "\x00" in asked.prompt:
-        # PostgreSQL cannot store it; the decision would be lost as a fault of ours.
-        raise problem(400, "request.prompt", "the prompt contains the character NUL", "remove it")
     if asked.input_reference is not None:
         picture = _inline(asked.input_reference.image_url)
     return GenerationRequest(
         video_id=VideoId(new_id("video")),
-        app_id=app_id,
+        app_id=asker.app_id,
         model=asked.model,
-        prompt=asked.prompt,
+        prompt=_words(asked),
         seconds=int(asked.seconds),
         size=asked.size,
         purpose=asked.purpose,
@@ -136,7 +214,16 @@ def _request(
         modalities=frozenset({"face"}),
         cameo_ids=_known(asked.cameo_ids),
         reference=decode_picture(picture) if picture is not None else None,
+        person=asker.person,
+        countries=asked.countries,
     )
+
+
+def _words(asked: Asked) -> str:
+    if "\x00" in asked.prompt:
+        # PostgreSQL cannot store it; the decision would be lost as a fault of ours.
+        raise problem(400, "request.prompt", "the prompt contains the character NUL", "remove it")
+    return asked.prompt
 
 
 @get("/v1/videos", sync_to_thread=True)
@@ -180,6 +267,7 @@ def delete_video(request: Ask, service: Service, video_id: str) -> dict[str, Any
     key = service.ledger.transact(lambda tx: tx.delete_video(VideoId(video_id), at=at))
     if key is not None:
         service.objects.delete(key)
+    service.pipeline.drafts.settle(VideoId(video_id))
     return {"id": video_id, "object": "video.deleted", "deleted": True}
 
 
@@ -195,54 +283,33 @@ def video_content(request: Ask, service: Service, video_id: str, variant: str = 
             400, "request.variant", f"the variant `{variant[:20]}` is not offered", "ask for `video`"
         )
     if video.status != "completed" or video.object_key is None:
-        raise problem(
-            404,
-            "video.not_ready",
-            f"the video is `{video.status}`; there is no clip",
-            "wait until it is completed",
-        )
+        raise _not_ready(video)
     with service.ledger.reading() as tx:
         denied = service.gate.may_download(tx, video, app_id, at=service.clock())
     if denied is not None:
         raise refused(denied)
-    return _ranged(request, service, video.object_key)
-
-
-def _ranged(request: Ask, service: Service, key: str) -> Response[Any]:
-    size = service.objects.size(key)
-    start, end, partial = 0, size, False
-    etag = f'"{key.rsplit("/", 1)[-1]}"'
-    wanted = request.headers.get("range") if request.method == "GET" else None
-    if wanted and request.headers.get("if-range", etag) == etag:
-        # At most 18 digits: Python refuses to read thousands of them, and no clip is that long.
-        found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", wanted.strip())
-        # Anything but one byte range may be answered with the whole (RFC 9110 §14.2).
-        if found and found.group(0) != "bytes=-":
-            first, last = found.groups()
-            start = int(first) if first else max(0, size - int(last))
-            end = min(size, int(last) + 1) if first and last else size
-            partial = True
-            if start >= size or start >= end:
-                error = problem(416, "request.range", f"the clip has `{size}` bytes", "ask for bytes it has")
-                error.headers["content-range"] = f"bytes */{size}"
-                raise error
-    headers = {"accept-ranges": "bytes", "content-length": str(end - start), "etag": etag}
-    if partial:
-        headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
-    status = 206 if partial else 200
-    if request.method == "HEAD":
-        return Response(b"", media_type="video/mp4", status_code=status, headers=headers)
-    return Stream(
-        service.objects.read(key, start, end), media_type="video/mp4", status_code=status, headers=headers
-    )
+    piece = wanted_piece(request, service.objects, video.object_key)
+    if request.method == "GET" and piece.start == 0:
+        # Once a download: a player asks for the rest in many pieces.
+        service.ledger.transact(lambda tx: tx.count_download(video.id))
+    return send(request, service.objects, piece)
 
 
 def _own(service: Service, app_id: AppId, video_id: str) -> Video:
     with service.ledger.reading() as tx:
         video = tx.video(video_id) if is_id(video_id, "video") else None
     if video is None or video.app_id != app_id or video.deleted_at is not None:
-        raise problem(404, "video.unknown", f"there is no video `{video_id[:40]}`", "check the id")
+        raise _unknown(video_id)
     return video
+
+
+def _unknown(video_id: str) -> Problem:
+    return problem(404, "video.unknown", f"there is no video `{video_id[:40]}`", "check the id")
+
+
+def _not_ready(video: Video) -> Problem:
+    sentence = f"the video is `{video.status}`; there is no clip"
+    return problem(404, "video.not_ready", sentence, "wait until it is completed")
 
 
 def _video_object(video: Video) -> dict[str, Any]:
@@ -259,7 +326,7 @@ def _video_object(video: Video) -> dict[str, Any]:
         "prompt": video.prompt,
         "size": video.size,
         "seconds": str(video.seconds),
-        "remixed_from_video_id": None,
+        "remixed_from_video_id": video.parent_id if video.action == "remix" else None,
         "error": error,
     }
 
@@ -332,9 +399,9 @@ def unbracket(pairs: list[tuple[str, str]]) -> dict[str, Any]:
     return fields
 
 
-def _parse(fields: Mapping[str, Any]) -> VideoCreate:
+def _parse(kind: type[A], fields: Mapping[str, Any]) -> A:
     try:
-        return VideoCreate.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])[:80] or "body"

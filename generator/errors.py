@@ -2,6 +2,7 @@
 
 GeneratorError
 ├── BackendFailed     the model could not make the clip; the job fails, the grant's use is given back
+├── JobEnded          nobody wants the clip any more: consent was taken back, or the app deleted it
 └── StampFailed       the clip could not be marked, signed or read back; it is never released
 """
 
@@ -17,6 +18,10 @@ class GeneratorError(Exception):
 
 
 class BackendFailed(GeneratorError):  # noqa: N818 — names the state
+    pass
+
+
+class JobEnded(GeneratorError):  # noqa: N818
     pass
 
 

@@ -1,26 +1,30 @@
-"""The durable pipeline: render, clear, stamp, release, whatever dies in between.
+"""The durable pipeline: render, clear, stamp, then release or hold, whatever dies in between.
 
 A DBOS workflow whose id is the video's id: it exists once, survives kill -9, and resumes at the step it was in.
 A step may run twice (it died after its effect and before its checkpoint), so every effect is keyed by the
 video's id: files are replaced whole, ledger entries are unique by (kind, video), and the permit opens for this
 job only. What passes between steps is sealed text, never a token.
+
+A job can end while it is being made: a revocation ends it in its own transaction. No step begins for a job that has
+ended, and a model that reports its progress is told to stop; whatever it makes all the same goes nowhere.
 """
 
 import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict, TypeVar
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from dbos import Serializer as DbosSerializer
 
 from generator.backend import Backend, Portrait, RenderRequest
-from generator.errors import GeneratorError
-from generator.stamp import Stamper, release
+from generator.drafts import Drafts
+from generator.errors import GeneratorError, JobEnded
+from generator.stamp import Held, Released, Stamper, release
 from ledger.canonical import sha256
 from ledger.errors import LedgerError
 from ledger.ids import VideoId
@@ -35,6 +39,9 @@ from safety.likeness import likeness_of
 QUEUE = "render"
 STAGES = ("render", "clear", "stamp", "release")
 _ENDED = {"ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+_LOOK_EVERY = timedelta(seconds=0.5)
+"""How often a running model's job is looked at."""
+T = TypeVar("T", RawClip, Cleared, Stamped)
 _log = logging.getLogger(__name__)
 
 
@@ -55,8 +62,12 @@ class Pipeline:
     objects: Objects
     work: Path
     clock: Callable[[], datetime]
+    drafts: Drafts = field(init=False)
 
     running: ClassVar["Pipeline | None"] = None
+
+    def __post_init__(self) -> None:
+        self.drafts = Drafts(self.gate, self.objects, self.work, self.clock)
 
     def launch(self, database_url: str, *, concurrency: int) -> None:
         config: DBOSConfig = {
@@ -73,8 +84,10 @@ class Pipeline:
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=concurrency, polling_interval_sec=0.2)
         self._take_up()
+        self.drafts.start()
 
     def close(self) -> None:
+        self.drafts.close()
         DBOS.destroy()
         Pipeline.running = None
 
@@ -131,21 +144,39 @@ class Pipeline:
         return self.gate.sealer.seal(raw_clip(allowed, out, backend=backend.name, version=backend.version))
 
     def _clear(self, sealed: str) -> str | Denied:
-        answer = self.gate.clear(self.gate.sealer.open(sealed, RawClip, at=self.clock()))
+        answer = self.gate.clear(self._open(sealed, RawClip, at=self.clock()))
         return answer if isinstance(answer, Denied) else self.gate.sealer.seal(answer)
 
     def _stamp(self, sealed: str) -> str:
         at = self.clock()
-        clear = self.gate.sealer.open(sealed, Cleared, at=at)
+        clear = self._open(sealed, Cleared, at=at)
         return self.gate.sealer.seal(self.stamper.stamp(clear, self._directory(clear.permit.video), at=at))
 
     def _release(self, sealed: str) -> str | Denied:
         at = self.clock()
-        clip = self.gate.sealer.open(sealed, Stamped, at=at)
-        answer = release(clip, self.gate, self.objects, at=at)
-        return answer if isinstance(answer, Denied) else answer.object_key
+        # The release itself looks whether the job has ended: it may have been released before a crash.
+        answer = release(self.gate.sealer.open(sealed, Stamped, at=at), self.gate, self.objects, at=at)
+        match answer:
+            case Released():
+                return "released"
+            case Held():
+                return "held"
+            case Denied():
+                return answer
 
     # -- what the stages need ---------------------------------------------------------------------------
+
+    def _open(self, sealed: str, kind: type[T], *, at: datetime) -> T:
+        """What the step before left, if there is still somebody who wants it. Raises JobEnded, Refused."""
+        token = self.gate.sealer.open(sealed, kind, at=at)
+        self._refuse_ended(token.permit.video)
+        return token
+
+    def _refuse_ended(self, video_id: VideoId) -> None:
+        with self.gate.ledger.reading() as tx:
+            ended = tx.has_ended(video_id)
+        if ended:
+            raise JobEnded("job.ended", "this job ended before the clip was finished", "ask for a new video")
 
     def _redeem(self, tx: Transaction, video_id: VideoId, at: datetime) -> tuple[Allowed, str]:
         sealed, prompt = tx.take_job(video_id)
@@ -168,11 +199,14 @@ class Pipeline:
         return tuple(Portrait(cameo_id, likeness.portrait, likeness.face) for cameo_id, likeness in found)
 
     def _progress(self, video_id: VideoId) -> Callable[[float], None]:
-        """Progress in whole tenths: each one is a write."""
-        last = -1
+        """Progress in whole tenths: each one is a write. Raises JobEnded for a job that is over, soon after it is."""
+        last, looked = -1, self.clock()
 
         def report(done: float) -> None:
-            nonlocal last
+            nonlocal last, looked
+            if (now := self.clock()) - looked >= _LOOK_EVERY or int(done * 10) > last:
+                looked = now
+                self._refuse_ended(video_id)
             tenth = int(done * 10)
             if tenth > last:
                 last = tenth
@@ -189,7 +223,10 @@ class Pipeline:
         """Start what was allowed but never started, end what cannot go on, sweep up files of ended jobs."""
         with self.gate.ledger.reading() as tx:
             unfinished = tx.unfinished_jobs()
+            waiting = {held.video_id for held in tx.held_clips()}
         for video_id in unfinished:
+            if video_id in waiting:
+                continue  # it is made; what becomes of it is for `drafts` to say
             status = DBOS.get_workflow_status(video_id)
             if status is None:
                 self.submit(video_id)
@@ -205,11 +242,11 @@ class Pipeline:
 
 @DBOS.workflow(name="make_clip")
 def make_clip(video_id: str) -> str:
-    """Render → clear → stamp → release, or fail with the reasons."""
+    """Render → clear → stamp → release or hold, or fail with the reasons."""
     line, video = Pipeline.running, VideoId(video_id)
     if line is None:
         raise RuntimeError("the pipeline is not launched")
-    ended, sealed = "released", video_id
+    sealed = ended = video_id
     for stage in STAGES:
         outcome = DBOS.run_step({"name": stage}, line.attempt, stage, sealed)
         if outcome["reasons"]:
@@ -217,7 +254,7 @@ def make_clip(video_id: str) -> str:
             options: Any = {"name": "fail", "retries_allowed": True, "max_attempts": 8}
             DBOS.run_step(options, line.fail, video, stage, outcome["reasons"])
             break
-        sealed = outcome["sealed"]
+        sealed = ended = outcome["sealed"]
     DBOS.run_step({"name": "tidy"}, line.tidy, video)
     return ended
 

@@ -2,7 +2,8 @@
 
 `stamp` makes the canonical file, hides the clip's 64-bit number in its pixels, signs it under C2PA, and then
 reads manifest and mark back from the finished bytes. `release` folds consent once more at its own place in the
-log and publishes in the same transaction as the entry that says so.
+log and publishes in the same transaction as the entry that says so; or, where only somebody's approval is missing,
+keeps the finished clip as a draft in the same transaction as the entry that says that.
 """
 
 import hmac
@@ -16,6 +17,7 @@ from ledger.ids import LeafIndex
 from ledger.provenance import media, watermark
 from ledger.provenance.manifest import Claim, Signer, read
 from ledger.store.objects import Objects
+from ledger.store.records import HeldClip
 from ledger.store.transaction import Transaction
 from safety.chain import Cleared, Permit, Stamped, stamped
 from safety.gate import Denied, Gate
@@ -29,6 +31,13 @@ class Released:
     """The clip is out. `index` is its release entry's place in the log."""
 
     index: LeafIndex
+    object_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The clip waits for the word of those it shows. Nobody else can see it."""
+
     object_key: str
 
 
@@ -70,6 +79,8 @@ class Stamper:
             watermark=payload.hex(),
             consent=consent_assertion(permit, self.origin, self.base_url),
             cameo_consents=tuple(use.grant_id for use in permit.uses),
+            action=permit.action,
+            parent_manifest=permit.parent.manifest_id if permit.parent else None,
         )
 
     def _read_back(self, path: Path, permit: Permit, payload: bytes) -> None:
@@ -105,6 +116,7 @@ def consent_assertion(permit: Permit, origin: str, base_url: str) -> dict[str, o
     return {
         "schema": CONSENT_SCHEMA,
         "video_id": permit.video_id,
+        **({"parent": permit.parent.video_id} if permit.parent else {}),
         "grants": [use.grant_id for use in permit.uses],
         "decision_index": permit.decision_index,
         "log_origin": origin,
@@ -113,19 +125,22 @@ def consent_assertion(permit: Permit, origin: str, base_url: str) -> dict[str, o
     }
 
 
-def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Released | Denied:
-    """Publish, if everyone shown still agrees. Idempotent: a clip has one release entry, whatever crashes."""
+def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Released | Held | Denied:
+    """Publish, if everyone shown still agrees; hold, if all that is missing is that someone approves.
+
+    Idempotent: a clip has one release entry and one draft, whatever crashes.
+    """
     permit = clip.permit
     # The object is durable before the transaction that names it; until then nothing can reach it.
     key = objects.put(clip.path)
 
-    def operation(tx: Transaction) -> Released | Denied:
+    def operation(tx: Transaction) -> Released | Held | Denied:
         done = tx.find("release", permit.video_id)
         if done is not None:
             return Released(done.index, key)
         denied = gate.may_release(tx, permit, at=at)
         if denied is not None:
-            return denied
+            return _hold(tx, clip, gate, key, at) or denied
         record = {
             "sha256": clip.sha256,
             "manifest_id": clip.manifest_id,
@@ -143,3 +158,16 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
     if isinstance(answer, Denied):
         objects.delete(key)
     return answer
+
+
+def _hold(tx: Transaction, clip: Stamped, gate: Gate, key: str, at: datetime) -> Held | None:
+    """Keep the clip until those it shows have spoken; None when it waits for something else."""
+    until = gate.may_wait(tx, clip.permit, at=at)
+    if until is None:
+        return None
+    if tx.held_clip(clip.permit.video) is None:
+        held = HeldClip(
+            clip.permit.video, gate.sealer.seal(clip), key, int(at.timestamp()), int(until.timestamp())
+        )
+        tx.hold_job(held, clip.sha256, at=at)
+    return Held(key)

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field, ValidationError
 
 from ledger.canonical import canonical, challenge, parse
-from ledger.consent.grant import Audience, Context, Modality, Moment, Purpose, Strict
+from ledger.consent.grant import Action, Audience, Context, Modality, Moment, Purpose, Strict
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, PersonId, VideoId
 from safety.errors import Refused
@@ -42,6 +42,13 @@ class Use(Strict):
         return PersonId(self.person_id), CameoId(self.cameo_id), GrantId(self.grant_id)
 
 
+class Parent(Strict):
+    """The clip that another is made from, as it was released."""
+
+    video_id: str
+    manifest_id: str
+
+
 class Permit(Strict):
     """What the gate allowed: these words, this size, these people, once, until `expires`."""
 
@@ -55,6 +62,8 @@ class Permit(Strict):
     audience: Audience
     person: PersonId | None = None
     countries: tuple[str, ...] = ("*",)
+    action: Action = "generate"
+    parent: Parent | None = None
     modalities: tuple[Modality, ...]
     contexts: tuple[Context, ...]
     scores: dict[Category, int]
@@ -161,8 +170,11 @@ class Sealer:
                 fields[name] = str(value) if isinstance(value, Path) else value
         return self._sign(type(token).__name__, fields)
 
-    def open(self, text: str, kind: type[T], *, at: datetime) -> T:
-        """The token sealed in `text`. Raises Refused when anything about it does not hold."""
+    def open(self, text: str, kind: type[T], *, at: datetime, moved_to: Path | None = None) -> T:
+        """The token sealed in `text`. Raises Refused when anything about it does not hold.
+
+        `moved_to`: where the same bytes lie now, if not where they lay when they were sealed.
+        """
         fields = self._verify(kind.__name__, text)
         try:
             permit = Permit.model_validate(fields.pop("permit"))
@@ -173,7 +185,7 @@ class Sealer:
         if "checks" in fields:
             fields["checks"] = tuple(fields["checks"])
         if "path" in fields:
-            fields["path"] = Path(fields["path"])
+            fields["path"] = moved_to or Path(fields["path"])
             # The bytes may have changed between processes; a token speaks only for the bytes it was made of.
             if not fields["path"].is_file() or file_sha256(fields["path"]) != fields["sha256"]:
                 raise Refused(

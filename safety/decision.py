@@ -72,6 +72,8 @@ class Asked:
     named: tuple[CameoId, ...]
     person: PersonId | None = None
     countries: tuple[str, ...] = ("*",)
+    parent: VideoId | None = None
+    """The clip it is to be made from: everyone that shows is among the named."""
     preferences: str | None = preferences.VERSION
     """The version by which people's preferences are held against the prompt. None: there were none yet."""
 
@@ -155,6 +157,8 @@ class Decision:
             "app_id": asked.requester.app_id,
             "requested_by": asked.person,
             "countries": list(asked.countries),
+            # Only where there is one: what was recorded before there were any is made again byte for byte.
+            **({"parent_id": asked.parent} if asked.parent is not None else {}),
             "allowed": self.allowed,
             "prompt": asked.prompt,
             "screening": asked.screening,
@@ -288,7 +292,7 @@ def cameo_facts(
         active=standing.in_use(at) and standing.cameo_id == person.cameo_id,
         erased=standing.erased,
         minor=standing.minor(at),
-        guardian_consent=held is not None and any(one in guardians for one in held.cosigned),
+        guardian_consent=held is not None and standing.guarded(held),
         # Their own guardian beside them is no stranger.
         with_adult=any(
             not one.standing.minor(at) and (one.owner is None or one.owner not in guardians) for one in others
@@ -308,8 +312,7 @@ def _grant_facts(held: GrantStanding, standing: Standing, wanted: Wanted, at: da
         for_requester=grant.grantee in grantees_of(wanted.app_id, wanted.person, standing),
         offered_to_everyone=grant.grantee.type == "everyone",
         started=grant.starts <= at,
-        # What was signed for a minor ends when they come of age.
-        expired=grant.expires <= at or (bool(held.cosigned) and not standing.minor(at)),
+        expired=grant.expires <= at or standing.lapsed(held, at),
         revoked=held.revoked_index is not None,
         withdrawn=held.withdrawn,
         modalities=frozenset(grant.modalities),

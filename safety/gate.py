@@ -4,15 +4,16 @@
 moment of the log), asks the policies in force at that moment, and records the answer *before* any model is called,
 in the same transaction that reserves one use of each grant. `precheck` gives the same answer and records nothing.
 `clear` looks at what the model made. `may_release` and `may_download` fold consent again at their own moment: a
-revocation that came in between wins.
+revocation that came in between wins. Both also ask for every clip that this one was made from: whoever withdrew one
+of those has withdrawn everything made of it.
 
 Every answer is a value: a token, or a :class:`Denied` with at least one reason. What cannot be checked is
 denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from ledger.canonical import sha256
 from ledger.consent.fold import Standing
-from ledger.consent.grant import Audience, Modality, Purpose
+from ledger.consent.grant import Action, Audience, Modality, Purpose
 from ledger.ids import AppId, CameoId, GrantId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
@@ -30,7 +31,7 @@ from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
 from safety import faces
-from safety.chain import Allowed, Cleared, Permit, RawClip, Sealer, Use, cleared
+from safety.chain import Allowed, Cleared, Parent, Permit, RawClip, Sealer, Use, cleared
 from safety.decision import (
     Asked,
     Decision,
@@ -57,10 +58,15 @@ from safety.policy.facts import (
     TrafficFacts,
 )
 from safety.prompt import CATEGORIES, Screening, screen
+from safety.register import Register
 
 PERMIT_LIFE = timedelta(hours=24)
+DRAFT_LIFE = timedelta(days=7)
+"""How long a finished clip waits for the word of those it shows."""
 FRAMES_EVERY_S = 0.4
 MINUTE_S, DAY_S = 60, 86_400
+MOST_PEOPLE = 4
+"""In one clip."""
 CHECKS = ("faces", "prompt")
 """What `clear` looks at. Frames are not yet classified for nudity or violence: every release entry says so."""
 _log = logging.getLogger(__name__)
@@ -95,6 +101,9 @@ class GenerationRequest:
     """Whom the app asks for, where it has shown that it may speak for them."""
     countries: tuple[str, ...] = ("*",)
     """Where the clip will be shown: ISO 3166-1 codes, or `*` for everywhere."""
+    action: Action = "generate"
+    parent: VideoId | None = None
+    """The clip to make it from. Everyone that shows is named by it, whether or not `cameo_ids` names them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,7 @@ class Gate:
         self.ledger = ledger
         self.sets = sets
         self.sealer = sealer
+        self.register = Register()
 
     # -- before the model -------------------------------------------------------------------------------
 
@@ -133,6 +143,7 @@ class Gate:
         busy = self._turned_away("ask", request.app_id, at)
         if busy is not None:
             return busy
+        request = self._naming_all(request)
         asked = self._gathered(request, at)
         return self.ledger.transact(lambda tx: self._decide_in(tx, request, asked, at))
 
@@ -144,6 +155,10 @@ class Gate:
             tx.count(_window("ask", request.app_id, window_s, at), at=at, life_s=window_s)
         # The time the entry will bear, to the second it is written with: whoever decides again has no other.
         at = tx.dated(at).replace(microsecond=0)
+        parent = self._parent(tx, request, at)
+        if isinstance(parent, Denied):
+            # As when somebody asks for the clip itself: who may not have it makes nothing of it.
+            return parent
         asked = _asked(tx, request, gathered)
         people = _people(tx, asked.named)
         decision = decide(self.sets.engine(tx, request.app_id), asked, people, at=at)
@@ -167,6 +182,8 @@ class Gate:
             audience=request.audience,
             person=request.person,
             countries=request.countries,
+            action=request.action,
+            parent=parent,
             modalities=tuple(sorted(request.modalities)),
             contexts=tuple(sorted(facts.contexts)),
             size=request.size,
@@ -182,7 +199,7 @@ class Gate:
             scores=dict(facts.scores),
             policy_set=decision.general.policy_set_hash,
             issued=at,
-            expires=at + PERMIT_LIFE,
+            expires=at + PERMIT_LIFE + (DRAFT_LIFE if _asks_for_approval(decision) else timedelta()),
         )
         sealed = self.sealer.grant(permit)
         _open_job(tx, request, sealed, permit.uses, at)
@@ -200,13 +217,41 @@ class Gate:
             return busy
         window = _window("precheck", request.app_id, MINUTE_S, at)
         self.ledger.transact(lambda tx: tx.count(window, at=at, life_s=MINUTE_S))
+        request = self._naming_all(request)
         gathered = self._gathered(request, at)
         with self.ledger.reading() as tx:
             at = tx.dated(at).replace(microsecond=0)
+            parent = self._parent(tx, request, at)
+            if isinstance(parent, Denied):
+                return parent
             asked = _asked(tx, request, gathered)
             people = _people(tx, asked.named)
             decision = decide(self.sets.engine(tx, request.app_id), asked, people, at=at)
         return WouldAllow() if decision.allowed else Denied(decision.reasons(), decision.kind)
+
+    def _naming_all(self, request: GenerationRequest) -> GenerationRequest:
+        """The request, naming everyone in the clip it starts from as well. Whom a clip shows never changes."""
+        if request.parent is None:
+            return request
+        with self.ledger.reading() as tx:
+            above = [use.cameo_id for use in tx.uses(request.parent)]
+        return replace(request, cameo_ids=tuple(dict.fromkeys((*above, *request.cameo_ids))))
+
+    def _parent(self, tx: Transaction, request: GenerationRequest, at: datetime) -> Parent | Denied | None:
+        """The clip to start from, if the app may have it now: its own, or one made for everyone to see."""
+        if request.parent is None:
+            return None
+        parent = tx.video(request.parent)
+        if parent is None or (parent.app_id != request.app_id and _audience(tx, parent) != "everyone"):
+            return Denied((_NO_PARENT,), "consent")
+        if len(request.cameo_ids) > MOST_PEOPLE:
+            raise InvalidInput(
+                "request.characters",
+                f"at most `{MOST_PEOPLE}` people fit in a clip, with those in the one it starts from",
+                "name fewer",
+            )
+        denied = self.may_download(tx, parent, request.app_id, at=at)
+        return denied or Parent(video_id=parent.id, manifest_id=parent.manifest_id or "")
 
     def _turned_away(self, action: str, app_id: AppId, at: datetime) -> Denied | None:
         """Whether the app asks too often. Those in flight together are counted after they were let in."""
@@ -228,25 +273,31 @@ class Gate:
         return Denied(ruling.reasons(), "traffic" if named.issuperset(ruling.policy_ids) else "consent")
 
     def _gathered(self, request: GenerationRequest, at: datetime) -> "_Gathered":
-        return _Gathered(_screened(request.prompt), self._strangers(request, at))
+        return _Gathered(_screened(request.prompt), self._faces_sent(request, at))
 
-    def _strangers(self, request: GenerationRequest, at: datetime) -> int | None:
-        """Recognisable faces in the reference picture that belong to nobody named. None: could not look.
+    def _faces_sent(self, request: GenerationRequest, at: datetime) -> "_FacesSent | None":
+        """The recognisable faces in the reference picture. None: could not look, or not read who is registered.
 
         Only people whose live grant the app holds are compared with: otherwise an app could find out whose face
         a picture shows by naming them.
         """
         if request.reference is None:
-            return 0
+            return _FacesSent(0, 0)
         try:
-            known = self._templates(self._granting(request, at))
-            found = faces.find_faces(request.reference)
-            return sum(
-                1 for face in found if face.recognisable and faces.match(face, tuple(known.values())) is None
+            known = tuple(self._templates(self._granting(request, at)).values())
+            found = [face for face in faces.find_faces(request.reference) if face.recognisable]
+            return _FacesSent(
+                strangers=sum(faces.match(face, known) is None for face in found),
+                listed=sum(map(self._listed(), found)),
             )
         except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the reference picture could not be looked at")
             return None
+
+    def _listed(self) -> Callable[[faces.Face], bool]:
+        """Whether a face is on the do-not-generate register, as it is now."""
+        with self.ledger.reading() as tx:
+            return self.register.listed(tx)
 
     def _granting(self, request: GenerationRequest, at: datetime) -> list[CameoId]:
         """Those named who have a live grant out to this app."""
@@ -282,11 +333,12 @@ class Gate:
         return cleared(raw, checks=CHECKS) if ruling.allowed else Denied(ruling.reasons(), "output")
 
     def _look(self, raw: RawClip) -> OutputFacts:
-        ungranted, seen, looked = 0, 0, True
+        ungranted, seen, listed, looked = 0, 0, 0, True
         try:
             granted = self._templates(use.ids[1] for use in raw.permit.uses)
-            check = faces.check_output(media.frames(raw.path, every_s=FRAMES_EVERY_S), granted)
-            ungranted = len(check.ungranted)
+            frames = media.frames(raw.path, every_s=FRAMES_EVERY_S)
+            check = faces.check_output(frames, granted, self._listed())
+            ungranted, listed = len(check.ungranted), len(check.listed)
             seen = sum(1 for count in check.granted_seen.values() if count)
         except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the clip could not be looked at")
@@ -299,14 +351,19 @@ class Gate:
             ungranted_faces=ungranted,
             # Every recognisable face is a granted adult's or already counted above; nobody's age is guessed.
             apparent_minors=0,
-            do_not_generate_matches=0,
+            do_not_generate_matches=listed,
             scores=dict(raw.permit.scores),
         )
 
     # -- consent, folded again --------------------------------------------------------------------------
 
-    def may_release(self, tx: Transaction, permit: Permit, *, at: datetime) -> Denied | None:
-        """None when the request may still be made, and everyone shown still agrees, at this place in the log."""
+    def may_release(
+        self, tx: Transaction, permit: Permit, *, at: datetime, supposing_approval: bool = False
+    ) -> Denied | None:
+        """None when the request may still be made, and everyone shown still agrees, at this place in the log.
+
+        `supposing_approval`: what the answer would be if everyone asked had approved this very clip.
+        """
         at = tx.dated(at)
         app_id, facts = AppId(permit.app_id), _permit_facts(permit)
         engine, requester = self.sets.engine(tx, app_id), _requester(tx, app_id)
@@ -317,6 +374,8 @@ class Gate:
             held = person.standing.grants.get(use.ids[2])
             others = [one for one in shown if one is not person]
             about = cameo_facts(person, held, wanted, others, at)
+            if supposing_approval and about.grant is not None:
+                about = replace(about, grant=replace(about.grant, approved=True))
             ruling = engine.rule("release_likeness", requester=requester, cameo=about, request=facts)
             agreeing += ruling.allowed
             refusals += ruling.reasons()
@@ -328,17 +387,49 @@ class Gate:
             consenting=agreeing,
             recorded=decision is not None
             and decision.index == permit.decision_index
-            and recorded == {use.ids for use in permit.uses},
+            and recorded == {use.ids for use in permit.uses}
+            and _same_parent(tx, permit),
         )
         general = engine.rule("release", requester=requester, job=job, request=facts)
         if not job.recorded:
             # What a permit of somebody else's making says of people is not for its bearer.
             return Denied(general.reasons() or (_UNRECORDED,), "consent")
         if general.allowed and agreeing == len(permit.uses):
-            return None
+            return self._still_there(tx, permit, at)
         if not refusals or general.policy_ids != _QUORUM:
             refusals += general.reasons()
         return Denied(unique(refusals), "consent")
+
+    def _still_there(self, tx: Transaction, permit: Permit, at: datetime) -> Denied | None:
+        """None unless the clip that this one was made from has been withdrawn. That its app let go of it is no matter."""
+        if permit.parent is None:
+            return None
+        parent = tx.video(permit.parent.video_id)
+        if parent is None:
+            return Denied((_NO_PARENT,), "consent")
+        return self._may_see(tx, parent, AppId(permit.app_id), released=True, at=at)
+
+    def may_wait(self, tx: Transaction, permit: Permit, *, at: datetime) -> datetime | None:
+        """Until when the clip may wait for the word of those it shows, where nothing else is missing; None: not at all."""
+        at = tx.dated(at).replace(microsecond=0)
+        awaited = self.awaited(tx, permit.video, at=at)
+        if not awaited or any(tx.standing(use.person_id).refused(permit.video) for use in awaited):
+            return None
+        if self.may_release(tx, permit, at=at, supposing_approval=True) is not None:
+            return None
+        grants = [tx.standing(use.ids[0]).grants[use.ids[2]].grant for use in permit.uses]
+        return min(at + DRAFT_LIFE, permit.expires, *(grant.expires for grant in grants))
+
+    def awaited(self, tx: Transaction, video_id: VideoId, *, at: datetime) -> list[Depicted]:
+        """Those in a clip whose grant asks for approval, and who have not approved it."""
+        found = []
+        for use in tx.uses(video_id):
+            standing = tx.standing(use.person_id)
+            held = standing.grants.get(use.grant_id)
+            asks = held is None or held.grant.approval == "before_release"
+            if asks and not standing.approved(video_id, at):
+                found.append(use)
+        return found
 
     def may_read(self, tx: Transaction, reader: ReaderFacts, about: ListFacts) -> Denied | None:
         """None when everything recorded about this person may be shown to whoever asks."""
@@ -351,24 +442,34 @@ class Gate:
         return None if ruling.allowed else Denied(ruling.reasons(), "consent")
 
     def may_download(self, tx: Transaction, video: Video, viewer: AppId, *, at: datetime) -> Denied | None:
-        """None unless the clip is not out, not for this viewer, or withdrawn by someone it shows."""
-        uses, engine = tx.uses(video.id), self.sets.engine(tx, viewer)
-        requester = _requester(tx, viewer)
+        """None unless the clip is not out, not for this viewer, or withdrawn by someone it shows.
+
+        Or by someone shown in a clip that it was made from, or in one that was made from, to the first.
+        """
+        return self._may_see(tx, video, viewer, released=video.object_key is not None, at=at)
+
+    def _may_see(
+        self, tx: Transaction, video: Video, viewer: AppId, *, released: bool, at: datetime
+    ) -> Denied | None:
+        engine, requester, line = self.sets.engine(tx, viewer), _requester(tx, viewer), tx.lineage(video)
+        shown, intact = list[CameoFacts | None](), line[-1].parent_id is None
+        for one in line:
+            uses = tx.uses(one.id)
+            intact = intact and _as_released(tx, one, {use.grant_id for use in uses})
+            wanted = Wanted(one.id, one.app_id, one.prompt, one.requested_by)
+            for use in uses:
+                person = Named(use.cameo_id, use.person_id, tx.standing(use.person_id))
+                held = person.standing.grants.get(use.grant_id)
+                shown.append(cameo_facts(person, held, wanted, (), at))
         clip = ClipFacts(
             clip_id=video.id,
-            depicted=len(uses),
-            released=video.object_key is not None,
+            depicted=len(shown),
+            released=released,
             quarantined=False,
-            taken_down=video.taken_down_at is not None,
+            taken_down=any(one.taken_down_at is not None for one in line),
             viewer_is_requester=video.app_id == viewer,
-            ledger_ok=_as_released(tx, video, {use.grant_id for use in uses}),
+            ledger_ok=intact,
         )
-        shown = list[CameoFacts | None]()
-        wanted = Wanted(video.id, video.app_id, video.prompt, video.requested_by)
-        for use in uses:
-            person = Named(use.cameo_id, use.person_id, tx.standing(use.person_id))
-            held = person.standing.grants.get(use.grant_id)
-            shown.append(cameo_facts(person, held, wanted, (), at))
         rulings = [
             engine.rule("download", requester=requester, clip=clip, cameo=one) for one in shown or [None]
         ]
@@ -400,32 +501,41 @@ class _Gathered:
     """What was found out about a request before its place in the log: it takes time, and reads no consent."""
 
     screening: Screening | None
-    strangers: int | None
+    faces: "_FacesSent | None"
+
+
+@dataclass(frozen=True, slots=True)
+class _FacesSent:
+    """Recognisable faces in the pictures sent: of nobody whom the request names; on the do-not-generate register."""
+
+    strangers: int
+    listed: int
 
 
 def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> Asked:
-    screening, strangers = gathered.screening, gathered.strangers
+    screening, sent = gathered.screening, gathered.faces
     return Asked(
         video_id=request.video_id,
         prompt=request.prompt,
         screening=screening.version if screening else "unavailable",
         requester=_requester(tx, request.app_id),
         request=RequestFacts(
-            action="generate",
+            action=request.action,
             purpose=request.purpose,
             audience=request.audience,
             modalities=request.modalities,
             contexts=screening.contexts if screening else frozenset(),
             scores=dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0),
-            classifiers_ok=screening is not None and strangers is not None,
+            classifiers_ok=screening is not None and sent is not None,
             depicted=len(request.cameo_ids),
-            unknown_faces=strangers or 0,
-            do_not_generate_matches=0,
+            unknown_faces=sent.strangers if sent else 0,
+            do_not_generate_matches=sent.listed if sent else 0,
             ledger_ok=True,
         ),
         named=request.cameo_ids,
         person=request.person,
         countries=request.countries,
+        parent=request.parent,
     )
 
 
@@ -442,7 +552,7 @@ def _people(tx: Transaction, named: Iterable[CameoId]) -> list[Named]:
 def _permit_facts(permit: Permit) -> RequestFacts:
     """The facts the permit was decided on, for the questions that come after."""
     return RequestFacts(
-        action="generate",
+        action=permit.action,
         purpose=permit.purpose,
         audience=permit.audience,
         modalities=frozenset(permit.modalities),
@@ -463,12 +573,34 @@ def _prompt(tx: Transaction, permit: Permit) -> str:
 
 
 def _as_released(tx: Transaction, video: Video, grants: Collection[GrantId]) -> bool:
-    """Whether the rows name the same people as the release did: who was in the clip is asked, not believed."""
+    """Whether the rows name the same people, and the same parent, as the release did: asked, not believed."""
     release = tx.find("release", video.id)
     if release is None:
         return video.object_key is None
     entry = tx.entry_at(video.app_id, release.index)
-    return entry is not None and set(entry.body["grant_ids"]) == set(grants)
+    return (
+        entry is not None
+        and set(entry.body["grant_ids"]) == set(grants)
+        and entry.body.get("parent_id") == video.parent_id
+    )
+
+
+def _audience(tx: Transaction, video: Video) -> str | None:
+    """For whose eyes a clip was allowed, as its decision says."""
+    decision = tx.find("decision", video.id)
+    entry = tx.entry_at(video.app_id, decision.index) if decision is not None else None
+    return entry.body["audience"] if entry is not None else None
+
+
+def _same_parent(tx: Transaction, permit: Permit) -> bool:
+    """Whether the row, which the release entry will repeat, starts from the clip that the permit names."""
+    video = tx.video(permit.video)
+    return video is not None and video.parent_id == (permit.parent.video_id if permit.parent else None)
+
+
+def _asks_for_approval(decision: Decision) -> bool:
+    grants = [consent.considered[-1].grant for consent in decision.consents]
+    return any(grant is not None and grant.approval == "before_release" for grant in grants)
 
 
 def _window(what: str, app_id: AppId, length_s: int, at: datetime) -> str:
@@ -478,6 +610,11 @@ def _window(what: str, app_id: AppId, length_s: int, at: datetime) -> str:
 
 _QUORUM = ("consent.quorum",)
 """That not everyone agrees says nothing beside the reasons of those who do not."""
+_NO_PARENT = Reason(
+    "parent.unknown",
+    "there is no such clip to start from",
+    "check its id; it is your own, or made for everyone",
+)
 _UNRECORDED = Reason(
     "release.unrecorded", "the ledger has no decision that allows this clip", "ask for the video again"
 )
@@ -494,6 +631,8 @@ def _open_job(
         size=request.size,
         seconds=request.seconds,
         created_at=int(at.timestamp()),
+        action=request.action,
+        parent_id=request.parent,
         requested_by=request.person,
     )
     tx.open_job(video, sealed, [Depicted(*use.ids) for use in uses])

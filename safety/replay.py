@@ -222,6 +222,7 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         named=tuple(CameoId(one) for one in body["named"]),
         person=PersonId(body["requested_by"]) if body["requested_by"] else None,
         countries=tuple(body["countries"]),
+        parent=VideoId(body["parent_id"]) if "parent_id" in body else None,
         preferences=body["preferences"],
     )
 

@@ -35,7 +35,7 @@ from ledger.log.sequencer import Ledger
 from ledger.store.database import MIGRATIONS, Database
 from ledger.store.journal import About
 from ledger.store.objects import Objects
-from ledger.store.records import App, Person, Video
+from ledger.store.records import App, Credential, Person, Video
 from ledger.store.transaction import Transaction
 from world import ORIGIN, START, World, check_log, open_ledger, statement, stored_leaves
 
@@ -145,7 +145,7 @@ def tables(connection: Connection) -> set[str]:
 def test_migrations_go_up_and_down_and_up_again(url: str) -> None:
     database = Database(url)
     database.migrate()
-    with database._writing.begin() as connection:
+    with database.altering() as connection:
         assert tables(connection) == set(SQLModel.metadata.tables)
         command.downgrade(migration(connection), "base")
     with database._writing.begin() as connection:
@@ -170,10 +170,10 @@ def test_what_an_earlier_version_wrote_is_there_after_the_way_up_and_down(home: 
     seen, leaves = ledger.checkpoint(), stored_leaves(ledger)
     ledger.close()
     database = Database(home.url)
-    with database._writing.begin() as connection:
+    with database.altering() as connection:
         command.downgrade(migration(connection), "0001.epochs")
         added = {"order_signature", "policy_set", "shadow_count", "tally"}
-        assert set(SQLModel.metadata.tables) - tables(connection) == added
+        assert added <= set(SQLModel.metadata.tables) - tables(connection)
     with database._writing.begin() as connection:
         assert [row.status for row in connection.execute(text("SELECT status FROM video"))] == ["queued"]
     database.close()
@@ -185,6 +185,80 @@ def test_what_an_earlier_version_wrote_is_there_after_the_way_up_and_down(home: 
     ledger.transact(lambda tx: tx.activate(PolicyChange.first("cd" * 32, at=START), at=START))
     assert check_whole(ledger, seen) == 1
     ledger.close()
+
+
+def test_the_one_device_key_of_an_earlier_version_becomes_the_first_credential(home: Home) -> None:
+    """Rows of 0002 as that version wrote them, up to today, down again, and up again."""
+    database = Database(home.url)
+    database.migrate()
+    with database.altering() as connection:
+        command.downgrade(migration(connection), "0002.policies")
+        for statement in (
+            "INSERT INTO person (id, display_name, device_key, created_at) VALUES ('p1', 'Ada', 'k1', 7)",
+            "INSERT INTO person (id, display_name, device_key, created_at) VALUES ('p2', 'Bob', 'k2', 8)",
+            "INSERT INTO person_session (hash, person_id, expires_at) VALUES (:blob, 'p1', 99)",
+            "INSERT INTO login_nonce (nonce, person_id, expires_at) VALUES ('n', 'p1', 99)",
+            "INSERT INTO app (id, name, suspended, created_at) VALUES ('a1', 'Film Club', :no, 5)",
+            (
+                "INSERT INTO video (id, app_id, model, prompt, size, seconds, status, progress, created_at)"
+                " VALUES ('v1', 'a1', 'm', 'p', '640x360', 1, 'queued', 0, 6)"
+            ),
+            "INSERT INTO video_grant (video_id, grant_id, cameo_id, person_id) VALUES ('v1', 'g', 'c', 'p1')",
+        ):
+            values = {"blob": b"h", "no": False}
+            connection.execute(text(statement), {k: v for k, v in values.items() if f":{k}" in statement})
+    database.migrate()
+
+    def held(connection: Connection, query: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+    with database.engine.connect() as connection:
+        assert held(
+            connection, "SELECT id, person_id, kind, public_key, created_at FROM credential ORDER BY id"
+        ) == [("k1", "p1", "device", "k1", 7), ("k2", "p2", "device", "k2", 8)]
+        assert held(connection, "SELECT display_name, language, handle FROM person ORDER BY id") == [
+            ("Ada", "en", None),
+            ("Bob", "en", None),
+        ]
+        assert held(connection, "SELECT person_id, agent, created_at FROM person_session") == [("p1", "", 0)]
+        assert held(connection, "SELECT purpose, detail FROM login_nonce") == [("session", "")]
+        assert held(connection, "SELECT name, public_key FROM app") == [("Film Club", "")]
+        assert held(connection, "SELECT action, parent_id, requested_by, downloads FROM video") == [
+            ("generate", None, None, 0)
+        ]
+    with database.altering() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO credential (id, person_id, kind, public_key, rp_id, origin, name, sign_count,"
+                " created_at) VALUES ('x', 'p1', 'passkey', 'cose', 'h', 'o', '', 0, 9)"
+            )
+        )
+        command.downgrade(migration(connection), "0002.policies")
+        assert held(connection, "SELECT id, device_key FROM person ORDER BY id") == [
+            ("p1", "k1"),
+            ("p2", "k2"),
+        ]
+        assert held(connection, "SELECT video_id FROM video_grant") == [("v1",)]
+    database.migrate()
+    with database.engine.connect() as connection:
+        assert held(connection, "SELECT id FROM credential ORDER BY id") == [("k1",), ("k2",)]
+    database.close()
+
+
+def test_rows_that_would_refer_to_nothing_stop_a_migration_and_change_nothing(tmp_path: Path) -> None:
+    """While SQLite makes a table anew it enforces no foreign keys: whoever alters it looks at the end."""
+    database = Database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    database.migrate()
+    orphan = "INSERT INTO cameo (id, person_id, likeness, portrait) VALUES ('c', 'nobody', x'', x'')"
+    with pytest.raises(Unavailable) as error, database.altering() as connection:
+        connection.exec_driver_sql(orphan)
+    assert error.value.reason.id == "store.dangling"
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM cameo").scalar_one() == 0
+    # … and nobody has that connection afterwards.
+    with pytest.raises(Unavailable), database.writing() as session:
+        session.connection().exec_driver_sql(orphan)
+    database.close()
 
 
 def test_tables_and_migrations_do_not_drift_apart(url: str) -> None:
@@ -865,18 +939,31 @@ def test_an_append_is_whole_or_not_at_all(home: Home, table: str) -> None:
 # ── rows beside the log ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_two_people_cannot_share_a_device_and_one_device_key_finds_its_owner(home: Home) -> None:
+def test_a_key_belongs_to_one_person_and_finds_its_owner(home: Home) -> None:
     ledger = home.start()
-    person = Person(PersonId(new_id("person")), "Ada", "k" * 43, created_at=0)
-    ledger.transact(lambda tx: tx.add_person(person))
-    again = Person(PersonId(new_id("person")), "Bob", "k" * 43, created_at=0)
+    ada, bob = (Person(PersonId(new_id("person")), name, created_at=0) for name in ("Ada", "Bob"))
+    key, other = "k" * 43, "l" * 43
+
+    def first(tx: Transaction, person: Person, key: str) -> None:
+        tx.add_person(person, Credential(key, person.id, "device", key, created_at=0))
+
+    ledger.transact(partial(first, person=ada, key=key))
     with pytest.raises(Unavailable):
-        ledger.transact(lambda tx: tx.add_person(again))
+        ledger.transact(partial(first, person=bob, key=key))
     with ledger.reading() as tx:
-        assert tx.person_by_device("k" * 43) == person
-        assert tx.person(again.id) is None
+        held = tx.credential(key)
+        assert held is not None
+        assert (held.person_id, held.signer.public_key) == (ada.id, key)
+        assert tx.credential(other) is None
+        assert tx.person(bob.id) is None
         with pytest.raises(NotFound):
-            tx.held(again.id)
+            tx.held(bob.id)
+    # A second device of hers, and who he is once his key is his own.
+    ledger.transact(lambda tx: tx.add_credential(Credential(other, ada.id, "device", other, created_at=1)))
+    ledger.transact(partial(first, person=bob, key="m" * 43))
+    with ledger.reading() as tx:
+        assert [one.id for one in tx.credentials(ada.id)] == [key, other]
+        assert [one.id for one in tx.credentials(bob.id)] == ["m" * 43]
     ledger.close()
 
 
@@ -938,7 +1025,7 @@ def test_a_challenge_is_used_up_once_however_many_ask(home: Home) -> None:
 
     def take(ledger: Ledger) -> bool:
         together.wait()
-        return ledger.transact(lambda tx: tx.take_nonce("n", "person", at=1))
+        return ledger.transact(lambda tx: tx.take_nonce("n", "person", at=1)) is not None
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(take, [first, second, first, second]))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -21,6 +22,7 @@ from pydantic import (
 
 from ledger.canonical import canonical
 from ledger.consent.preference import telling
+from ledger.consent.words import sentence as sentence  # noqa: PLC0414 — it is asked for here
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, Prefix, is_id
 
@@ -47,6 +49,18 @@ def zulu(moment: datetime) -> str:
 
 Moment = Annotated[datetime, PlainSerializer(zulu, return_type=str)]
 """An aware time, whole seconds, written `2026-03-01T00:00:00Z`."""
+
+
+def _spelt(value: object) -> datetime:
+    # One spelling only: the canonical bytes must not depend on who parsed them.
+    moment = datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    if zulu(moment) != value:
+        raise ValueError(f"`{str(value)[:40]}` is not a UTC time such as `2026-03-01T00:00:00Z`")
+    return moment
+
+
+StatedMoment = Annotated[Moment, BeforeValidator(_spelt)]
+"""A moment in a statement from outside, which is read in that spelling only."""
 
 
 class Strict(BaseModel):
@@ -92,9 +106,9 @@ class Grant(Strict):
     actions: Annotated[tuple[Action, ...], Field(min_length=1)]
     audience: Audience
     max_uses: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-    issued: Moment
-    starts: Moment
-    expires: Moment
+    issued: StatedMoment
+    starts: StatedMoment
+    expires: StatedMoment
     jurisdictions: Annotated[
         tuple[Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")], ...], Field(min_length=1)
     ]
@@ -124,15 +138,6 @@ class Grant(Strict):
             raise ValueError(f"`{value[:40]}` is not a {info.field_name.replace('_', ' ')}")
         return value
 
-    @field_validator("issued", "starts", "expires", mode="before")
-    @classmethod
-    def _utc_seconds(cls, value: object) -> object:
-        # One spelling only: the canonical bytes must not depend on who parsed them.
-        moment = datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        if zulu(moment) != value:
-            raise ValueError(f"`{str(value)[:40]}` is not a UTC time such as `2026-03-01T00:00:00Z`")
-        return moment
-
     @model_validator(mode="after")
     def _holds_together(self) -> "Grant":
         if self.expires <= self.starts:
@@ -141,6 +146,8 @@ class Grant(Strict):
             raise ValueError("`expires` is more than ten years after `starts`")
         if overlap := set(self.allowed_contexts) & set(self.forbidden_contexts):
             raise ValueError(f"`{min(overlap)}` is both allowed and forbidden")
+        if self.parent == self.grant_id:
+            raise ValueError("a grant does not pass on itself")
         if self.parent is not None and self.delegate_key is not None:
             raise ValueError("a grant that was passed on can not be passed on again")
         return self
@@ -165,6 +172,8 @@ def beyond(child: Grant, parent: Grant) -> list[str]:
         for field, within in (
             ("grantor", child.grantor == parent.grantor),
             ("cameo_id", child.cameo_id == parent.cameo_id),
+            # To one by name: a group or everyone is more than whom the parent names.
+            ("grantee", child.grantee.type in {"app", "person"} or child.grantee == parent.grantee),
             ("modalities", set(child.modalities) <= set(parent.modalities)),
             ("purposes", set(child.purposes) <= set(parent.purposes)),
             ("allowed_contexts", set(child.allowed_contexts) <= set(parent.allowed_contexts)),
@@ -226,52 +235,3 @@ def check_signable(grant: Grant, *, at: datetime) -> None:
         )
     if grant.expires <= at:
         raise InvalidStatement("grant.expired", f"the grant expired at `{zulu(grant.expires)}`", again)
-
-
-_WORDS = {
-    "generate": "make",
-    "remix": "remix",
-    "edit": "edit",
-    "extend": "extend",
-    "dpv:NonCommercialPurpose": "not for business",
-    "dpv:CommercialPurpose": "for business",
-    "dpv:Advertising": "for advertising",
-}
-
-
-def sentence(grant: Grant, grantee_name: str) -> str:
-    """What the grant says, for the person signing it, generated from the very fields that are signed."""
-    many = "1 video" if grant.max_uses == 1 else f"up to {grant.max_uses} videos"
-    verbs = _list([_WORDS[action] for action in grant.actions])
-    face, voice = ("face" in grant.modalities), ("voice" in grant.modalities)
-    likeness = (
-        "your face and your voice"
-        if face and voice
-        else "your face, not your voice"
-        if face
-        else "your voice, not your face"
-    )
-    purpose = _list([_WORDS[p] for p in grant.purposes], last="or")
-    shown = "anyone may watch them" if grant.audience == "everyone" else "only they may watch them"
-    parts = [
-        f"{grantee_name} may {verbs} {many} with {likeness}",
-        f"from {grant.starts:%-d %B %Y} until {grant.expires:%-d %B %Y %H:%M} UTC",
-        purpose,
-        shown,
-    ]
-    if grant.allowed_contexts:
-        parts.append(f"{_list(list(grant.allowed_contexts), last='or')} ones too")
-    if grant.forbidden_contexts:
-        parts.append(f"nothing {_list(list(grant.forbidden_contexts), last='or')}")
-    if grant.approval == "before_release":
-        parts.append("you approve each one before it goes out")
-    after = (
-        "and everything made with it is withdrawn"
-        if grant.revocation_effect == "withdraw_all"
-        else "what is already out stays"
-    )
-    return f"{', '.join(parts)}. You can take this back at any moment: nothing new is made from then on, {after}."
-
-
-def _list(words: list[str], last: str = "and") -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

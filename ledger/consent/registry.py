@@ -4,7 +4,6 @@ All are entries in the one log; what stands afterwards is for :mod:`ledger.conse
 kept whole, with its evidence, so that anyone the owner shows it to can check the signature offline.
 """
 
-from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from functools import cache, partial
 from typing import Any
 
 from ledger.consent.authority import Cosignature, check_signatures
+from ledger.consent.certificate import certificate as certified
+from ledger.consent.fold import Standing
 from ledger.consent.grant import Grant, RevocationEffect, check_signable, parse_grant
-from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, device, verify
+from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, device, verify, wrong_signer
 from ledger.errors import InvalidStatement, LogError, NotFound
 from ledger.ids import CameoId, GrantId, LeafIndex, PersonId
 from ledger.log.sequencer import Ledger
@@ -128,20 +129,26 @@ class _Facts:
             raise InvalidStatement(
                 "grant.replayed", "this grant was already recorded", "ask for a new preview"
             )
-        # 3. Exactly these bytes were signed by whoever may, and a minor's by a guardian too.
-        known = cache(self._tx.credential)
+        # 3. Whoever may use it exists.
+        self._check_grantee(grant)
+        # 4. Exactly these bytes were signed by whoever may, and a minor's by a guardian too, each with a key that
+        #    is theirs today: a list is not told at once that a guardian's phone was stolen.
+        standing, known = self._standing(owner), cache(self._tx.credential)
+        signing = {owner, standing.executor, *(one.guardian for one in signed.cosignatures)}
         for found in check_signatures(
-            self._standing(owner),
+            standing,
             grant,
             signed.evidence,
             signed.cosignatures,
             at=self._at,
             last_count=lambda key: one.sign_count if (one := known(key)) else 0,
         ):
-            if found.signer.kind == "passkey":
-                self._tx.credential_used(found.signer.id, found.sign_count, at=self._at)
-        # 4. Whoever may use it exists.
-        self._check_grantee(grant)
+            signer = found.signer
+            passed_on = grant.parent is not None and signer.id == signed.evidence.key_id
+            if not passed_on and ((held := known(signer.id)) is None or held.person_id not in signing):
+                raise wrong_signer()
+            if signer.kind == "passkey":
+                self._tx.credential_used(signer.id, found.sign_count, at=self._at)
         self._taken.add(grant.id)
 
     def _check_grantee(self, grant: Grant) -> None:
@@ -171,12 +178,15 @@ def revoke(
 ) -> LeafIndex:
     """End a grant, from this place in the log on. Needs no signature and cannot be undone; repeating it is harmless.
 
+    In the same transaction end the jobs that are still being made under it, or under what was passed on from it, and
+    with `withdraw_all` those that are made from its clips: none of them is released later.
     `effect` widens or keeps what the grant says: `withdraw_all` may always be chosen, `stop_new` cannot undo it.
     Raises NotFound for a grant that is not this owner's.
     """
 
     def operation(tx: Transaction) -> LeafIndex:
-        held = tx.standing(owner).grants.get(grant_id)
+        standing = tx.standing(owner)
+        held = standing.grants.get(grant_id)
         if held is None:
             raise NotFound(
                 "grant.unknown", f"you have no grant `{grant_id[:40]}`", "look at your list of grants"
@@ -189,9 +199,19 @@ def revoke(
             ref = f"{grant_id}/withdrawal"
         strongest = "withdraw_all" if "withdraw_all" in {effect, held.grant.revocation_effect} else "stop_new"
         body = {"grant_id": grant_id, "cameo_id": held.grant.cameo_id, "effect": strongest}
-        return tx.append("revocation", ref, [About(owner, "grantor", body)], at=at)
+        index = tx.append("revocation", ref, [About(owner, "grantor", body)], at=at)
+        tx.take_back(_passed_on(standing, grant_id), withdraw=strongest == "withdraw_all", at=at)
+        return index
 
     return ledger.transact(operation)
+
+
+def _passed_on(standing: Standing, grant_id: GrantId) -> list[GrantId]:
+    """A grant, and every one that passes it on."""
+    found = [grant_id]
+    for one in found:
+        found += [child for child in standing.passed_on.get(one, ()) if child not in found]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +236,12 @@ def erase(ledger: Ledger, owner: PersonId, cameo: CameoId, *, at: datetime) -> E
     def operation(tx: Transaction) -> Erased:
         if tx.owner(cameo) != owner:
             raise NotFound("cameo.unknown", f"you have no likeness `{cameo[:40]}`", "check the id")
+        drafts = tx.end_jobs_of(owner, at=at)  # before their last entry: nothing follows it
         count = tx.held(owner).count
         index = tx.append("erasure", cameo, [About(owner, "owner", {"cameo_id": cameo})], at=at)
         (entry,) = tx.entries(owner, start=count)
         leaf, commitments = tx.statements([index])[index]
-        return Erased(entry, leaf, commitments, count + 1, tuple(tx.erase_person(owner)))
+        return Erased(entry, leaf, commitments, count + 1, (*tx.erase_person(owner), *drafts))
 
     return ledger.transact(operation)
 
@@ -230,19 +251,40 @@ def certificate(ledger: Ledger, erased: Erased) -> dict[str, Any]:
 
     `proof`: null while witnesses keep the checkpoint waiting; anyone can ask for it later, by its index.
     """
-    entry, proof = erased.entry, None
-    with suppress(LogError):  # what has been destroyed can not be asked for again: this must not fail now
-        ledger.published(entry.index)
-        proof = ledger.proof(entry.index).encode().decode()
-    return {
-        "schema": "countersign/erasure/v1",
-        "index": entry.index,
-        "n": entry.opening.n,
-        "body": dict(entry.body),
-        "secret": b64encode(entry.opening.secret).decode(),
-        "role": entry.opening.label,
-        "leaf": b64encode(erased.leaf).decode(),
-        "commitments": [b64encode(commitment).decode() for commitment in erased.commitments],
-        "proof": proof,
-        "records_destroyed": erased.records,
-    }
+    entry = erased.entry
+    return certified(
+        entry.index,
+        entry.body,
+        entry.opening,
+        erased.leaf,
+        erased.commitments,
+        origin=ledger.origin,
+        proof=_proof(ledger, entry.index),
+        records_destroyed=erased.records,
+    )
+
+
+def deletion_certificate(ledger: Ledger, owner: PersonId, index: LeafIndex) -> dict[str, Any]:
+    """That something kept about a person was destroyed, as their own list says at `index`. Raises NotFound."""
+    with ledger.reading() as tx:
+        entry = tx.recorded(owner, index)
+        if entry is None or entry.kind != "deletion":
+            raise NotFound("deletion.unknown", f"your list has no deletion at `{index}`", "look at your list")
+        leaf, commitments = tx.statements([index])[index]
+    return certified(
+        index,
+        entry.body,
+        entry.opening,
+        leaf,
+        commitments,
+        origin=ledger.origin,
+        proof=_proof(ledger, index),
+    )
+
+
+def _proof(ledger: Ledger, index: LeafIndex) -> str | None:
+    # What has been destroyed can not be asked for again: this must not fail while witnesses keep the log waiting.
+    with suppress(LogError):
+        ledger.published(index)
+        return ledger.proof(index).encode().decode()
+    return None

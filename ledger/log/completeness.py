@@ -15,7 +15,7 @@ All binary values are base64. What :func:`verify` proves, under the reader's own
 2. each record is a leaf of that log, by the service key in force at its place, and commits to exactly this body,
    as the n-th about the holder of K;
 3. tags t_0 … t_{k-1} are assigned to exactly these leaves, and t_k to none: so k is the whole number;
-4. K is the key this person's enrolment, record 0, names: so nobody else's short list stands in for this one;
+4. K is the key that record 0, this person's account or enrolment, names: so nobody else's short list stands in;
 5. the story holds (:mod:`ledger.consent.story`): every use under a live grant, and none after its revocation;
 6. against what the reader saw before (:class:`Seen`): the same key, the same records and only newer ones, the
    same log grown.
@@ -338,9 +338,16 @@ def _digest(records: Sequence[Record]) -> str:
 
 def _own_key(parsed: _Bundle, records: Sequence[Record], key: bytes) -> None:
     first = records[0][1] if records else {}
-    if first.get("kind") != "enrolment" or first.get("cameo_id") != parsed.cameo_id:
-        raise LogError("list.enrolment", "the list does not begin with the enrolment of this likeness")
-    if first.get("list_key") != sha256(key).hex():
+    begins = first.get("kind") in {"enrolment", "account"}
+    enrolled = [body.get("cameo_id") for _, body in records if body.get("kind") == "enrolment"]
+    if not begins or enrolled != [parsed.cameo_id]:
+        sentence = "the list does not begin with the account or the enrolment of this likeness"
+        raise LogError("list.enrolment", sentence)
+    if any(
+        body.get("list_key") != sha256(key).hex()
+        for _, body in records
+        if body.get("kind") in {"enrolment", "account"}
+    ):
         raise LogError("list.key", "the list is numbered with another key than the enrolment names")
 
 

@@ -58,6 +58,7 @@ class Claim:
     watermark: the payload embedded in the picture, hex. consent: grant ids, decision, log origin and index,
     the live status URL. cameo_consents: one id per likeness shown, never a name and never a picture.
     is_reference: the clip was animated by the built-in reference renderer, not by a trained model.
+    parent_manifest: the manifest of the clip that this one was made from, and `action` how it was made of it.
     """
 
     video_id: VideoId
@@ -69,6 +70,8 @@ class Claim:
     watermark: str
     consent: Mapping[str, Any]
     cameo_consents: tuple[str, ...] = ()
+    action: str = "generate"
+    parent_manifest: str | None = None
     generator: str = "Countersign"
     generator_version: str = "0.1.0"
 
@@ -194,14 +197,21 @@ def _as_claimed(finding: ManifestFinding, claim: Claim) -> Signed:
 def _definition(claim: Claim) -> dict[str, Any]:
     when = claim.at.isoformat(timespec="seconds")
     agent = {"name": claim.backend, "version": claim.backend_version}
-    created: dict[str, Any] = {
-        "action": "c2pa.created",
+    made: dict[str, Any] = {
+        "action": "c2pa.created" if claim.parent_manifest is None else "c2pa.edited",
         "when": when,
         "softwareAgent": agent,
         "digitalSourceType": claim.source_type,
     }
     if claim.cameo_consents:
-        created["parameters"] = {"ingredientIds": list(claim.cameo_consents)}
+        made["parameters"] = {"ingredientIds": list(claim.cameo_consents)}
+    ingredients = [_cameo(consent_id) for consent_id in claim.cameo_consents]
+    actions = [made]
+    if claim.parent_manifest is not None:
+        # C2PA 2.4 §18.15: what is made of something else begins by opening it, and says which one it was.
+        opened = {"ingredientIds": [claim.parent_manifest]}
+        actions = [{"action": "c2pa.opened", "when": when, "parameters": opened}, made]
+        ingredients.append(_parent(claim.parent_manifest))
     watermarked = {"action": "c2pa.watermarked.bound", "when": when}
     return {
         "claim_version": 2,
@@ -210,9 +220,9 @@ def _definition(claim: Claim) -> dict[str, Any]:
         ],
         "title": claim.title,
         "format": _FORMAT,
-        "ingredients": [_cameo(consent_id) for consent_id in claim.cameo_consents],
+        "ingredients": ingredients,
         "assertions": [
-            _assertion("c2pa.actions.v2", {"actions": [created, watermarked], "allActionsIncluded": True}),
+            _assertion("c2pa.actions.v2", {"actions": [*actions, watermarked], "allActionsIncluded": True}),
             _assertion(
                 "c2pa.soft-binding",
                 {"alg": WATERMARK_ALG, "blocks": [{"scope": {}, "value": claim.watermark}]},
@@ -237,6 +247,7 @@ def _generation(claim: Claim, when: str) -> dict[str, Any]:
         "created": when,
         "synthetic": True,
         "reference_renderer": claim.is_reference,
+        "action": claim.action,
     }
 
 
@@ -247,6 +258,17 @@ def _cameo(consent_id: str) -> dict[str, str]:
         "relationship": "inputTo",
         "instance_id": consent_id,
         "label": consent_id,
+    }
+
+
+def _parent(manifest_id: str) -> dict[str, str]:
+    """The clip this one was made from, by the id of its manifest. Its bytes stay with whoever may have them."""
+    return {
+        "title": "The clip it was made from",
+        "relationship": "parentOf",
+        "format": _FORMAT,
+        "instance_id": manifest_id,
+        "label": manifest_id,
     }
 
 

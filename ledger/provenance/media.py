@@ -15,6 +15,7 @@ Left to others: high dynamic range is converted without tone mapping; captions, 
 dropped.
 """
 
+import io
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+from PIL import Image
 
 from ledger.errors import MediaError
 
@@ -265,6 +267,15 @@ def frames(path: Path, *, every_s: float | None = None) -> Iterator[tuple[float,
                     continue
                 due_s = (seconds // every_s + 1) * every_s
             yield seconds, _rgb(frame)
+
+
+def thumbnail(path: Path, *, longest: int = 480) -> bytes:
+    """The clip's first frame as a JPEG, its longer side at most `longest` pixels."""
+    _, frame = next(frames(path))
+    picture, out = Image.fromarray(frame), io.BytesIO()
+    picture.thumbnail((longest, longest))
+    picture.save(out, "JPEG", quality=85)
+    return out.getvalue()
 
 
 def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:

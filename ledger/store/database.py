@@ -31,6 +31,7 @@ class Database:
         self.url = url
         self.engine = _engine(url)
         self._writing = self.engine.execution_options(**_WRITING[self.engine.dialect.name])
+        self._altering = self._writing.execution_options(altering=True)
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision. Safe to run from several processes at once.
@@ -40,7 +41,7 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         try:
-            with translated(), self._rebuilding() as connection:
+            with self.altering() as connection:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except CommandError as error:
@@ -51,31 +52,20 @@ class Database:
             ) from error
 
     @contextmanager
-    def _rebuilding(self) -> Iterator[Connection]:
-        """A writing transaction in which tables may be replaced by altered copies of themselves.
+    def altering(self) -> Iterator[Connection]:
+        """One transaction in which tables may be made anew: what refers to what is checked at its end.
 
-        SQLite has no other way to alter most of a table, and refuses to drop the old one while rows of other tables
-        point into it, unless foreign keys are off, which can only be said outside of a transaction (§7 of its ALTER
-        TABLE documentation). INVARIANT: what is committed was checked.
+        SQLite changes a column by copying its table, and while foreign keys are enforced no table with rows that
+        others refer to can be dropped for its copy.
         """
-        if self.engine.dialect.name != "sqlite":
-            with self._writing.begin() as connection:
-                yield connection
-            return
-        with self._writing.connect() as connection:
-            driver: Any = connection.connection.driver_connection
-            driver.execute("PRAGMA foreign_keys=OFF")
+        with translated(), self._altering.connect() as connection:
             try:
                 with connection.begin():
                     yield connection
-                    if dangling := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
-                        raise Unavailable(
-                            "store.schema",
-                            f"rows of `{dangling[0][0]}` point at rows that are not there",
-                            "restore the database",
-                        )
+                    _check_references(connection)
             finally:
-                driver.execute("PRAGMA foreign_keys=ON")
+                # It enforces no foreign keys: nobody may have it after this.
+                connection.invalidate()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -90,6 +80,18 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _check_references(connection: Connection) -> None:
+    """Where they were not enforced. Raises Unavailable."""
+    if connection.dialect.name != "sqlite":
+        return
+    if dangling := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+        raise Unavailable(
+            "store.dangling",
+            f"`{len(dangling)}` rows would refer to rows that are not there",
+            "restore a backup; nothing was changed",
+        )
 
 
 @contextmanager
@@ -147,9 +149,12 @@ def _sqlite(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if options.get("altering"):
+            # Now or never: inside a transaction this pragma does nothing.
+            connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
         # IMMEDIATE: two writers never both read the head and then fight over it.
-        writing = connection.get_execution_options().get("writing")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writing") else "BEGIN")
 
     return engine
 

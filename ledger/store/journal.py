@@ -369,6 +369,20 @@ class Journal:
         start = bisect_left(range(held.count), index, key=lambda n: self._nth(held, n).index)
         return self.entries(subject_id, kinds, start=start)
 
+    def newest_entries(self, subject_id: str, limit: int, *, before: int = MAX_SIZE) -> list[Opened]:
+        """The last `limit` records about one subject that stand before log index `before`, newest first.
+
+        What it reads does not depend on how many there are. Raises as :meth:`entries`.
+        """
+        held = self.held(subject_id)
+        stop = bisect_left(range(held.count), before, key=lambda n: self._nth(held, n).index)
+        return self._list(held, max(0, stop - limit), stop)[::-1]
+
+    def recorded(self, subject_id: str, index: int) -> Opened | None:
+        """The record about this subject at log index `index`; None when there is none."""
+        found = self.newest_entries(subject_id, 1, before=index + 1)
+        return found[0] if found and found[0].index == index else None
+
     def entry_at(self, subject_id: str, index: LeafIndex) -> Opened | None:
         """The entry at `index` as this subject may read it; None when it is not about them."""
         held = self.held(subject_id)
@@ -459,10 +473,10 @@ class Journal:
             self.session.execute(_REWRAP, changed)
         return len(changed)
 
-    def _list(self, held: Held, start: int) -> list[Opened]:
-        """Records `start` … count-1, none missing. Raises Inconsistent."""
+    def _list(self, held: Held, start: int, stop: int | None = None) -> list[Opened]:
+        """Records `start` … stop-1, or to the last one; none missing. Raises Inconsistent."""
         key = held.list_key
-        tags = [tag_of(key, n) for n in range(start, held.count)]
+        tags = [tag_of(key, n) for n in range(start, held.count if stop is None else stop)]
         rows: dict[bytes, bytes] = {}
         for chunk in _chunks(tags):
             query = select(Record.tag, Record.sealed).where(col(Record.tag).in_(chunk))

@@ -7,6 +7,7 @@ replaces objects could swap a released clip.
 import hashlib
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import obstore
@@ -65,8 +66,32 @@ class Objects:
         for offset in range(start, end, _CHUNK):
             yield bytes(obstore.get_range(self._store, key, start=offset, end=min(end, offset + _CHUNK)))
 
+    def content(self, key: str) -> bytes:
+        """The whole of a small object. Raises NotFound."""
+        return b"".join(self.read(key, 0, self.size(key)))
+
+    def keep(self, key: str, content: bytes) -> None:
+        """Store something small that can be made again; what is there already stays."""
+        try:
+            obstore.put(self._store, key, content, mode="create")
+        except AlreadyExistsError:
+            return
+        except BaseError as error:
+            raise Unavailable(
+                "objects.unavailable", "the object could not be stored", "try again later"
+            ) from error
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Every object under a prefix, and when it was written."""
+        for part in obstore.list(self._store, prefix):
+            yield from ((str(one["path"]), one["last_modified"]) for one in part)
+
     def delete(self, key: str) -> None:
-        obstore.delete(self._store, key)
+        """Destroy an object. One that is gone already is as it should be."""
+        try:
+            obstore.delete(self._store, key)
+        except FileNotFoundError:
+            return
 
     def _make_durable(self, key: str) -> None:
         """The local store does not fsync; the release transaction that follows must never outlive its file."""

@@ -6,7 +6,7 @@ A row that left its transaction could be changed, or read again later, behind th
 from dataclasses import dataclass, field
 
 from ledger.consent.statement import Signer
-from ledger.ids import AppId, CameoId, GrantId, LeafIndex, PersonId, VideoId
+from ledger.ids import AppId, CameoId, GrantId, LeafIndex, NoticeId, PersonId, VideoId
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +110,74 @@ class KeyHolder:
 
     role: str
     holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An endpoint where an app is told of events. Its secret stays in the store."""
+
+    id: str
+    app_id: AppId
+    url: str
+    created_at: int
+    disabled_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one endpoint. `next_at`: when it is tried next; None once it is delivered or given up."""
+
+    id: str
+    webhook_id: str
+    type: str
+    payload: str
+    created_at: int
+    attempts: int = 0
+    next_at: int | None = None
+    delivered_at: int | None = None
+    last_status: str = ""
+    """The answer's HTTP status, or in a word why there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldClip:
+    """A finished clip that waits for the word of those it shows.
+
+    `stamped`: the sealed token that says it was checked, marked and signed. `object_key`: where its bytes lie.
+    """
+
+    video_id: VideoId
+    stamped: str = field(repr=False)
+    object_key: str
+    asked_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A notice of somebody without an account. `sealed`: the case, under the notice's own key."""
+
+    id: NoticeId
+    kind: str
+    status: str
+    token_hash: bytes = field(repr=False)
+    sealed: bytes | None = field(repr=False)
+    created_at: int
+    video_id: VideoId | None = None
+    confirmed_at: int | None = None
+    due_at: int | None = None
+    first_due_at: int | None = None
+    first_decided_at: int | None = None
+    held: bool = False
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A letter to be sent. `sealed`: under the key of its notice."""
+
+    id: str
+    notice_id: NoticeId
+    sealed: bytes = field(repr=False)
+    tries: int
+    next_at: int

@@ -205,10 +205,13 @@ class PersonSession(SQLModel, table=True):
 
     hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
     person_id: str = Field(max_length=64, foreign_key="person.id", index=True)
+    key_id: str = Field(default="", max_length=1400)
+    """The key it was opened with."""
     agent: str = Field(default="", max_length=120)
     """What the browser calls itself, for the person to recognise it by."""
     created_at: int = Field(default=0, sa_type=BigInteger)
     expires_at: int = Field(sa_type=BigInteger)
+    """Moves on while the session is used, up to its longest life."""
 
 
 class Video(SQLModel, table=True):
@@ -295,3 +298,87 @@ class ShadowCount(SQLModel, table=True):
     outcome: str = Field(primary_key=True, max_length=16)
     policy_id: str = Field(primary_key=True, max_length=96)
     count: int = Field(sa_type=BigInteger)
+
+
+class Webhook(SQLModel, table=True):
+    """An endpoint of an app. `secret` is sealed under the app's key."""
+
+    id: str = Field(primary_key=True, max_length=64)
+    app_id: str = Field(max_length=64, foreign_key="app.id", index=True)
+    url: str = Field(max_length=2000)
+    secret: bytes = Field(sa_type=LargeBinary)
+    created_at: int = Field(sa_type=BigInteger)
+    disabled_at: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class Delivery(SQLModel, table=True):
+    """An event on its way to one endpoint. `next_at` is null once it is delivered or given up."""
+
+    id: str = Field(primary_key=True, max_length=64)
+    webhook_id: str = Field(primary_key=True, max_length=64, foreign_key="webhook.id", index=True)
+    type: str = Field(max_length=64)
+    payload: str = Field(sa_type=Text)
+    created_at: int = Field(sa_type=BigInteger)
+    attempts: int = 0
+    next_at: int | None = Field(default=None, sa_type=BigInteger, index=True)
+    delivered_at: int | None = Field(default=None, sa_type=BigInteger)
+    last_status: str = Field(default="", max_length=32)
+
+
+class Notice(SQLModel, table=True):
+    """What somebody without an account asked of us. Who they are, and what they wrote, is sealed under the notice's own key.
+
+    It is about a clip (`takedown`) or about a face (`do_not_generate`).
+    """
+
+    id: str = Field(primary_key=True, max_length=64)
+    kind: str = Field(max_length=16)
+    status: str = Field(max_length=16)
+    """unconfirmed, open, decided, withdrawn or lapsed."""
+    token_hash: bytes = Field(sa_type=LargeBinary)
+    """SHA-256 of what the notifier was mailed."""
+    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)
+    """Null once the notice was withdrawn, or was never confirmed."""
+    video_id: str | None = Field(default=None, max_length=64, foreign_key="video.id")
+    created_at: int = Field(sa_type=BigInteger)
+    confirmed_at: int | None = Field(default=None, sa_type=BigInteger)
+    due_at: int | None = Field(default=None, sa_type=BigInteger)
+    """When what waits now, the notice or an appeal, must be decided."""
+    first_due_at: int | None = Field(default=None, sa_type=BigInteger)
+    first_decided_at: int | None = Field(default=None, sa_type=BigInteger)
+    held: bool = False
+    """Its clips are held back until it is decided."""
+    outcome: str | None = Field(default=None, max_length=16)
+    """The decision that stands: removed, kept or restored; registered or refused."""
+
+    __table_args__ = (Index(None, "status", "due_at"),)
+
+
+class NoticeVideo(SQLModel, table=True):
+    """A clip that a notice is about: the one it names, and identical copies of it."""
+
+    __tablename__ = "notice_video"
+
+    notice_id: str = Field(primary_key=True, max_length=64, foreign_key="notice.id")
+    video_id: str = Field(primary_key=True, max_length=64, foreign_key="video.id", index=True)
+
+
+class DoNotGenerate(SQLModel, table=True):
+    """A face nobody may generate, sealed under the key of its notice. In force while `since` is set."""
+
+    __tablename__ = "do_not_generate"
+
+    notice_id: str = Field(primary_key=True, max_length=64, foreign_key="notice.id")
+    sealed: bytes = Field(sa_type=LargeBinary)
+    since: int | None = Field(default=None, sa_type=BigInteger, unique=True)
+    """The place in the log that put it in force. Places only ascend, so nothing is added unnoticed."""
+
+
+class Mail(SQLModel, table=True):
+    """A letter that is still to be sent, sealed under the key of the notice it is about."""
+
+    id: str = Field(primary_key=True, max_length=64)
+    notice_id: str = Field(max_length=64, foreign_key="notice.id", index=True)
+    sealed: bytes = Field(sa_type=LargeBinary)
+    tries: int = 0
+    next_at: int = Field(sa_type=BigInteger, index=True)

@@ -1,45 +1,37 @@
-"""What can be done to the ledger inside one database transaction: the journal, and the rows beside it.
+"""What can be done to the ledger inside one database transaction: the journal, jobs, outbox, the other rows beside them.
 
 The database's one write lock (:mod:`ledger.store.database`) makes the order.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from datetime import datetime
-from typing import Any, Literal, TypeVar, overload
+from typing import Literal, TypeVar, overload
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal, literal_column, tuple_, update
+from sqlalchemy import bindparam, delete, insert, update
 from sqlmodel import SQLModel, col, select
 
 from ledger.canonical import canonical, parse
 from ledger.errors import InvalidStatement, NotFound
-from ledger.ids import CameoId, LeafIndex, PersonId, VideoId
-from ledger.reasons import Reason
+from ledger.ids import CameoId, PersonId
 from ledger.store import tables
+from ledger.store.accounts import Accounts
 from ledger.store.captures import Captures
-from ledger.store.journal import About, Opened
-from ledger.store.records import App, Cameo, Credential, Depicted, KeyHolder, Person, Video
+from ledger.store.jobs import Jobs
+from ledger.store.journal import Opened
+from ledger.store.notices import Notices
+from ledger.store.outbox import Outbox
+from ledger.store.records import App, Cameo, Credential, KeyHolder, Person
+from ledger.store.reviews import Reviews
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
+from ledger.store.tokens import Tokens
 
-ENDED = ("completed", "failed")
-RUNNING = ("queued", "in_progress")
-"""Every status that is not `ENDED`."""
-_PERSONAL = ("consent.", "minors.", "release.", "standing.")
-"""Reasons that say something about one person, by the beginning of their ids."""
 # What every decision runs, built once, as in the journal.
-_VIDEOS, _SETS, _TALLIES, _SHADOWS, _CAMEOS, _APPS = (
-    SQLModel.metadata.tables[name]
-    for name in ("video", "policy_set", "tally", "shadow_count", "cameo", "app")
+_SETS, _TALLIES, _SHADOWS, _CAMEOS, _APPS = (
+    SQLModel.metadata.tables[name] for name in ("policy_set", "tally", "shadow_count", "cameo", "app")
 )
 _OWNER = select(_CAMEOS.c.person_id).where(_CAMEOS.c.id == bindparam("cameo"))
 _APP = select(*_APPS.c).where(_APPS.c.id == bindparam("app"))
-_SPELT: list[ColumnElement[str]] = [literal_column(f"'{status}'") for status in RUNNING]
-"""In the statement itself: as parameters they would be expanded anew each time it runs."""
-_RUNNING = (
-    select(func.count())
-    .select_from(_VIDEOS)
-    .where(_VIDEOS.c.app_id == bindparam("app"), _VIDEOS.c.status.in_(_SPELT))
-)
 _NAMED = _TALLIES.c.name == bindparam("named")
 _TALLY = select(_TALLIES.c.count).where(_NAMED, _TALLIES.c.expires_at > bindparam("now"))
 _COUNT = (
@@ -59,10 +51,10 @@ _COUNT_SHADOW = (
     .values(count=_SHADOWS.c.count + 1)
     .returning(_SHADOWS.c.count)
 )
-R = TypeVar("R", App, Credential, Person, Cameo, Video, Depicted, KeyHolder)
+R = TypeVar("R", App, Credential, Person, Cameo, KeyHolder)
 
 
-class Transaction(Captures):
+class Transaction(Accounts, Captures, Jobs, Notices, Outbox, Reviews, Tokens):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------
@@ -166,13 +158,15 @@ class Transaction(Captures):
         self.session.merge(tables.Operator(id=operator_id, public_key=public_key))
 
     def erase_person(self, person_id: PersonId) -> list[str]:
-        """Destroy everything that is about this person, but the leaves. Returns the objects of clips that show them.
+        """Destroy everything that is about this person, but the leaves. Returns the objects of clips and films of them.
 
         What remains names nobody: leaves, tags, and rows that say a video showed someone under this random id.
         """
         shown = select(tables.VideoGrant.video_id).where(tables.VideoGrant.person_id == person_id)
         clips = list(self.session.exec(select(tables.Video).where(col(tables.Video.id).in_(shown))))
         keys = [clip.object_key for clip in clips if clip.object_key is not None]
+        films = select(tables.Capture.object_key).where(tables.Capture.person_id == person_id)
+        keys += [key for key in self.session.exec(films) if key is not None]
         for clip in clips:
             clip.object_key = None
             self.session.add(clip)
@@ -191,106 +185,6 @@ class Transaction(Captures):
             self.session.exec(delete(table).where(col(table.person_id) == person_id))
         self.session.exec(delete(tables.Person).where(col(tables.Person.id) == person_id))
         return keys
-
-    # -- jobs -------------------------------------------------------------------------------------------
-
-    def video(self, video_id: str) -> Video | None:
-        return _record(Video, self.session.get(tables.Video, video_id))
-
-    def video_by_payload(self, payload: bytes) -> VideoId | None:
-        """The released clip whose pixels carry this number."""
-        query = select(tables.Video.id).where(tables.Video.payload == payload)
-        found = self.session.exec(query).first()
-        return VideoId(found) if found else None
-
-    def open_job(self, video: Video, permit: str, uses: Iterable[Depicted]) -> None:
-        """A new job, with the sealed permit to make it."""
-        self.session.add(tables.Video(**asdict(video), permit=permit))
-        self.session.flush()
-        self.session.add_all(tables.VideoGrant(video_id=video.id, **asdict(use)) for use in uses)
-
-    def take_job(self, video_id: VideoId) -> tuple[str, str]:
-        """(sealed permit, prompt) of a job that is still to be made. Raises NotFound for any other."""
-        video = self.session.get(tables.Video, video_id)
-        if video is None or video.permit is None or video.status in ENDED:
-            raise NotFound(
-                "permit.used", "this permit has been used: one permit makes one clip", "ask for a new video"
-            )
-        video.status = "in_progress"
-        self.session.add(video)
-        return video.permit, video.prompt
-
-    def report_progress(self, video_id: VideoId, percent: int) -> None:
-        video = self.session.get_one(tables.Video, video_id)
-        if video.status not in ENDED:
-            video.progress = percent
-            self.session.add(video)
-
-    def uses(self, video_id: VideoId) -> list[Depicted]:
-        """Everyone a video shows."""
-        query = select(tables.VideoGrant).where(tables.VideoGrant.video_id == video_id)
-        return [_record(Depicted, row) for row in self.session.exec(query)]
-
-    def end_job(self, video_id: VideoId, stage: str, reasons: list[dict[str, str]], *, at: datetime) -> None:
-        """End a job without a clip and give each grant its use back. A job that has ended stays as it is."""
-        video = self.session.get_one(tables.Video, video_id)
-        if video.status in ENDED:
-            return
-        about = self._about_video(video, {"stage": stage, "reasons": reasons})
-        if len(self.uses(video_id)) > 1:
-            # Two people or more: why one of them is not in a clip is not for the others to read.
-            shared = [reason for reason in reasons if not reason["id"].startswith(_PERSONAL)]
-            about[1:] = [replace(one, body={**one.body, "reasons": shared}) for one in about[1:]]
-        self.append("returned", video_id, about, at=at)
-        video.status, video.error_code = "failed", reasons[0]["id"]
-        video.error_message = "; ".join(f"{reason['reason']} ({reason['remedy']})" for reason in reasons)
-        self.session.add(video)
-
-    def delete_video(self, video_id: VideoId, *, at: datetime) -> str | None:
-        """Take a video from its app. Returns the key of a clip to delete. A running job ends without one."""
-        cancelled = Reason(
-            "job.cancelled", "the app deleted this video before it was finished", "ask for a new one"
-        )
-        self.end_job(video_id, "cancel", [cancelled.as_json()], at=at)
-        video = self.session.get_one(tables.Video, video_id)
-        key, video.object_key, video.deleted_at = video.object_key, None, int(at.timestamp())
-        self.session.add(video)
-        return key
-
-    def finish_job(
-        self, video_id: VideoId, clip: Mapping[str, Any], object_key: str, *, at: datetime
-    ) -> LeafIndex:
-        """Publish: the release entry and the only row that makes a clip downloadable, together."""
-        video = self.session.get_one(tables.Video, video_id)
-        if video.status in ENDED:
-            raise NotFound("job.ended", "this job ended before the clip was finished", "ask for a new video")
-        index = self.append("release", video_id, self._about_video(video, clip), at=at)
-        video.status, video.progress, video.completed_at = "completed", 100, int(at.timestamp())
-        video.object_key, video.manifest_id = object_key, clip["manifest_id"]
-        video.payload = bytes.fromhex(clip["payload"])
-        self.session.add(video)
-        return index
-
-    def _about_video(self, video: tables.Video, record: Mapping[str, Any]) -> list[About]:
-        """The requester and everyone shown, each told of their own grants only."""
-        uses = self.uses(VideoId(video.id))
-        record = {**record, "video_id": video.id}
-        about = [About(video.app_id, "requester", {**record, "grant_ids": [use.grant_id for use in uses]})]
-        return about + [
-            About(
-                use.person_id, "depicted", {**record, "cameo_id": use.cameo_id, "grant_ids": [use.grant_id]}
-            )
-            for use in uses
-            if not self.erased(use.person_id)
-        ]
-
-    def unfinished_jobs(self) -> list[VideoId]:
-        rows = self.session.exec(select(tables.Video.id).where(col(tables.Video.status).not_in(ENDED)))
-        return [VideoId(row) for row in rows]
-
-    def running_jobs(self, app_id: str) -> int:
-        """How many of an app's jobs have not ended."""
-        return int(self._rows().execute(_RUNNING, {"app": app_id}).scalar_one())
 
     # -- policy sets ------------------------------------------------------------------------------------
 
@@ -442,38 +336,6 @@ class Transaction(Captures):
             return None
         self.session.delete(asked)
         return asked.detail
-
-    def open_session(self, token_hash: bytes, person_id: str, *, expires_at: int) -> None:
-        self.session.add(PersonSession(hash=token_hash, person_id=person_id, expires_at=expires_at))
-
-    def person_in_session(self, token_hash: bytes, *, at: int) -> PersonId | None:
-        row = self.session.get(PersonSession, token_hash)
-        return PersonId(row.person_id) if row is not None and row.expires_at > at else None
-
-    def close_sessions(self, person_id: str) -> None:
-        """Sign a person out everywhere."""
-        self.session.exec(delete(PersonSession).where(col(PersonSession.person_id) == person_id))
-
-    def close_session(self, token_hash: bytes) -> None:
-        row = self.session.get(PersonSession, token_hash)
-        if row is not None:
-            self.session.delete(row)
-
-    def videos(self, app_id: str, *, after: str | None, limit: int, newest_first: bool) -> list[Video]:
-        """One page of an app's videos, the one after `after`. One row more than `limit` when there is more."""
-        row = tables.Video
-        query = select(row).where(row.app_id == app_id, col(row.deleted_at).is_(None))
-        columns = (col(row.created_at), col(row.id))
-        if after is not None:
-            last = self.session.get(tables.Video, after)
-            if last is None or last.app_id != app_id:
-                raise NotFound(
-                    "request.after", f"there is no video `{after[:40]}`", "use an id from an earlier page"
-                )
-            mark = tuple_(literal(last.created_at), literal(last.id))
-            query = query.where(tuple_(*columns) < mark if newest_first else tuple_(*columns) > mark)
-        query = query.order_by(*(c.desc() if newest_first else c.asc() for c in columns)).limit(limit + 1)
-        return [_record(Video, found) for found in self.session.exec(query)]
 
 
 @overload

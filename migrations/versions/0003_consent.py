@@ -8,7 +8,7 @@ down_revision = "0002.policies"
 
 _FILLED = {
     "person": ["language"],
-    "person_session": ["agent", "created_at"],
+    "person_session": ["key_id", "agent", "created_at"],
     "login_nonce": ["purpose", "detail"],
     "app": ["public_key"],
     "video": ["action", "downloads"],
@@ -104,6 +104,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("video_id", name=op.f("pk_draft")),
     )
     with op.batch_alter_table("person_session") as batch:
+        batch.add_column(sa.Column("key_id", sa.String(length=1400), nullable=False, server_default=""))
         batch.add_column(sa.Column("agent", sa.String(length=120), nullable=False, server_default=""))
         batch.add_column(sa.Column("created_at", sa.BigInteger(), nullable=False, server_default="0"))
         batch.create_index(op.f("ix_person_session_person_id"), ["person_id"], unique=False)
@@ -138,6 +139,7 @@ def downgrade() -> None:
         batch.drop_column("detail")
     with op.batch_alter_table("person_session") as batch:
         batch.drop_index(op.f("ix_person_session_person_id"))
+        batch.drop_column("key_id")
         batch.drop_column("agent")
         batch.drop_column("created_at")
     op.drop_table("draft")
