@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.canonical import canonical, challenge, parse
-from ledger.consent.grant import Grant, RevocationEffect, parse_grant, sentence
+from ledger.consent.grant import LATER, Grant, RevocationEffect, parse_grant, sentence
 from ledger.consent.registry import SignedGrant, certificate, erase, record_grant, revoke
 from ledger.consent.statement import (
     ENROLMENT_TAG,
@@ -471,10 +471,21 @@ def test_a_grant_neither_passes_on_itself_nor_is_passed_on_twice() -> None:
             parse_grant({**FIXED, **change})
 
 
-@pytest.mark.parametrize("field", sorted(FIXED))
+@pytest.mark.parametrize("field", sorted({*FIXED} - LATER))
 def test_nothing_is_inferred_from_a_field_that_is_missing(field: str) -> None:
     with pytest.raises(InvalidStatement):
         parse_grant({name: value for name, value in FIXED.items() if name != field})
+
+
+@pytest.mark.parametrize("field", sorted(LATER))
+def test_a_field_that_grants_did_not_always_have_is_missing_in_old_ones_only(
+    asking: Asking, field: str
+) -> None:
+    """What was signed before is read as it was signed; nothing is signed like that any more."""
+    old = {name: value for name, value in FIXED.items() if name not in LATER}
+    assert parse_grant(old).signed_bytes() == canonical(old)
+    draft = {name: value for name, value in asking.draft().items() if name != field}
+    assert asking.refused(draft, asking.signed(draft)) == "grant.malformed"
 
 
 @pytest.mark.parametrize("value", [None, [], "grant", 7, b"{}", {1: 2}, [["schema", "countersign/grant/v1"]]])
@@ -529,6 +540,11 @@ def test_an_enrolment_is_parsed_as_strictly() -> None:
         {"device_key": LONG},
         {"admin": True},
         {"schema": "countersign/grant/v1"},
+        {"issued": "2026-03-01T12:00:00"},
+        {"issued": "2026-03-01T12:00:00+01:00"},
+        {"issued": 1_772_366_400},
+        {"person_id": "person_" + "a" * 26},
+        {"device_key": None},
     ):
         with pytest.raises(InvalidStatement):
             parse_enrolment({**enrolment, **change})
