@@ -103,10 +103,14 @@ class Site:
     launcher: Launcher
     home: Path
     apps: tuple[str, ...] = ("film club", "other app", "third app")
+    app_keys: dict[str, str] = field(default_factory=dict)
+    """The public keys of apps that pass grants on."""
     env: dict[str, str] = field(default_factory=dict)
     mortal: bool = False
     """Whether :meth:`die_at` works."""
     operator: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    colleagues: tuple[str, ...] = ()
+    """More operators, who sign nothing here."""
     port: int = field(default_factory=free_port)
     pid: int | None = None
 
@@ -130,8 +134,14 @@ class Site:
             | {"TMPDIR": str(self.temporary)},
             log=str(self.home / "service.log"),
             keys={
-                "app": dict.fromkeys(self.apps, ""),
-                "operator": {OPERATOR: encode_key(self.operator.public_key())},
+                "app": {**dict.fromkeys(self.apps, ""), **self.app_keys},
+                "operator": {
+                    OPERATOR: encode_key(self.operator.public_key()),
+                    **{
+                        name: encode_key(Ed25519PrivateKey.generate().public_key())
+                        for name in self.colleagues
+                    },
+                },
                 "auditor": {"press council": ""},
             },
             ahead_s=ahead_s,

@@ -8,20 +8,23 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
-from litestar import Request, get, post
+from litestar import Request, Response, get, post
 from litestar.concurrency import sync_to_thread
 from pydantic import Field, ValidationError
 
-from gateway.access import JSON_BYTES, acting, holder, person_of
+from gateway.access import JSON_BYTES, acting, holder
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge
+from ledger.consent.family import keep_for_guardian
+from ledger.consent.fold import Role
 from ledger.consent.grant import (
     SCHEMA,
     Action,
     Approval,
     Audience,
     Context,
+    Grant,
     Grantee,
     Modality,
     Purpose,
@@ -40,6 +43,8 @@ from ledger.ids import GrantId, PersonId, new_id
 
 Ask = Request[Any, Any, Any]
 IMPORT_LINES = 20_000
+_SIGN: tuple[Role, ...] = ("owner", "executor")
+"""Who signs grants. A guardian signs with the minor, not instead of them: see `gateway.owners.family`."""
 
 
 class GrantDraft(Strict):
@@ -59,6 +64,8 @@ class GrantDraft(Strict):
     approval: Approval = "none"
     revocation_effect: RevocationEffect = "withdraw_all"
     preferences: tuple[str, ...] = ()
+    may_pass_on: bool = False
+    """Whether the app may pass it on, only narrower, signed with the key it has registered."""
     language: str | None = None
     """None: the person's own."""
 
@@ -70,12 +77,16 @@ class GrantIn(Strict):
 
 @post("/v1/grants/preview", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str, Any]:
-    """The exact grant to sign, its canonical bytes, what they say in words, and the challenge."""
-    person_id = person_of(request, service)
+    """The exact grant to sign, its canonical bytes, what they say in words, and the challenge.
+
+    `needs_guardian`: that a guardian has to sign it as well before it counts.
+    """
+    here = acting(request, service, may=_SIGN)
+    person_id = here.owner
     # To the minute: seconds would stand in the sentence and tell the person nothing.
     at = service.clock().replace(second=0, microsecond=0)
-    chosen = data.model_dump(mode="json", exclude={"days"})
-    chosen["language"] = data.language or _language(service, person_id)
+    chosen = data.model_dump(mode="json", exclude={"days", "may_pass_on"})
+    chosen["language"] = data.language or _language(service, here.actor)
     notice = current(chosen["language"])
     grant = parse_grant(
         {
@@ -84,7 +95,7 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
             "grant_id": new_id("grant"),
             "grantor": person_id,
             "parent": None,
-            "delegate_key": None,
+            "delegate_key": _delegate_key(service, data),
             "issued": zulu(at),
             "starts": zulu(at),
             "expires": zulu(at + timedelta(days=data.days)),
@@ -92,29 +103,52 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
         }
     )
     check_signable(grant, at=at)
+    with service.ledger.reading() as tx:
+        needs_guardian = tx.standing(person_id).minor(at)
+    return {**to_sign(service, grant), "notice": notice.text, "needs_guardian": needs_guardian}
+
+
+def to_sign(service: Service, grant: Grant) -> dict[str, Any]:
+    """A grant, the bytes to sign, and what they say."""
     signed = grant.signed_bytes()
     return {
         "grant": json.loads(signed),
         "canonical": signed.decode(),
         "challenge": encode_key(challenge(GRANT_TAG, signed)),
         "sentence": sentence(grant, _grantee_name(service, grant.grantee)),
-        "notice": notice.text,
     }
+
+
+def _delegate_key(service: Service, data: GrantDraft) -> str | None:
+    if not data.may_pass_on:
+        return None
+    with service.ledger.reading() as tx:
+        app = tx.app(data.grantee.id)
+    if data.grantee.type != "app" or app is None or not app.public_key:
+        raise problem(
+            400,
+            "grant.no_app_key",
+            "only an app that has registered a key can pass a grant on",
+            "leave `may_pass_on` out, or choose such an app",
+        )
+    return app.public_key
 
 
 @post("/v1/grants", status_code=201, sync_to_thread=True, request_max_body_size=JSON_BYTES)
-def create_grant(request: Ask, service: Service, data: GrantIn) -> dict[str, Any]:
-    """Record a signed grant."""
-    person_id = person_of(request, service)
+def create_grant(request: Ask, service: Service, data: GrantIn) -> Response[dict[str, Any]]:
+    """Record a signed grant. A minor's is kept for a day, until a guardian signs it too: 202, `pending`."""
+    person_id, at = acting(request, service, may=_SIGN).owner, service.clock()
+    signed = SignedGrant(person_id, data.grant, data.evidence)
     check_notice(parse_grant(data.grant))
-    grant, index = record_grant(
-        service.ledger, SignedGrant(person_id, data.grant, data.evidence), at=service.clock()
-    )
-    return {
-        "grant_id": grant.grant_id,
-        "index": index,
-        "sentence": sentence(grant, _grantee_name(service, grant.grantee)),
-    }
+    with service.ledger.reading() as tx:
+        pending = tx.standing(person_id).minor(at)
+    if pending:
+        grant, index = keep_for_guardian(service.ledger, signed, at=at), None
+    else:
+        grant, index = record_grant(service.ledger, signed, at=at)
+    words = sentence(grant, _grantee_name(service, grant.grantee))
+    answer = {"grant_id": grant.grant_id, "pending": pending, "index": index, "sentence": words}
+    return Response(answer, status_code=202 if pending else 201)
 
 
 @post("/v1/grants/import", status_code=200)
@@ -167,14 +201,14 @@ class ImportLine(Strict):
 @get("/v1/grants", sync_to_thread=True)
 def list_grants(request: Ask, service: Service) -> dict[str, Any]:
     """My grants: what each says, whether it stands, how often it was used."""
-    person_id, at = person_of(request, service, recovered=True), service.clock()
+    person_id, at = acting(request, service, recovered=True).owner, service.clock()
     with service.ledger.reading() as tx:
         standing = tx.standing(person_id)
     grants = [
         {
             "grant_id": held.grant.grant_id,
             "sentence": sentence(held.grant, _grantee_name(service, held.grant.grantee)),
-            "live": held.live(at),
+            "live": standing.live(held, at),
             "uses": len(held.uses),
             "uses_left": held.uses_left,
             "expires": zulu(held.grant.expires),
@@ -207,7 +241,7 @@ def revoke_grant(
     request: Ask, service: Service, grant_id: str, data: RevokeIn | None = None
 ) -> dict[str, Any]:
     """Take a grant back: instantly, for good, without a signature."""
-    person_id = person_of(request, service, recovered=True)
+    person_id = acting(request, service, recovered=True).owner
     effect = data.effect if data else None
     index = revoke(service.ledger, person_id, GrantId(grant_id), effect, at=service.clock())
     return {"grant_id": grant_id, "revoked": True, "index": index}
