@@ -165,6 +165,8 @@ def beyond(child: Grant, parent: Grant) -> list[str]:
         for field, within in (
             ("grantor", child.grantor == parent.grantor),
             ("cameo_id", child.cameo_id == parent.cameo_id),
+            # To one by name: a group or everyone is more than whom the parent names.
+            ("grantee", child.grantee.type in {"app", "person"} or child.grantee == parent.grantee),
             ("modalities", set(child.modalities) <= set(parent.modalities)),
             ("purposes", set(child.purposes) <= set(parent.purposes)),
             ("allowed_contexts", set(child.allowed_contexts) <= set(parent.allowed_contexts)),
