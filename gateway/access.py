@@ -41,7 +41,10 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
 def create_key(service: Service, role: Role, name: str, *, public_key: str = "") -> tuple[str, str]:
-    """A new API key, shown once, and the id of its holder. An operator also registers the key they sign with."""
+    """A new API key, shown once, and the id of its holder.
+
+    An operator also registers the key they sign with, and an app may: with it, it passes on grants that say so.
+    """
     at = int(service.clock().timestamp())
     secret = f"cs_{role}_{secrets.token_urlsafe(32)}"
 
@@ -50,7 +53,7 @@ def create_key(service: Service, role: Role, name: str, *, public_key: str = "")
         match role:
             case "app":
                 holder = new_id("app")
-                tx.add_app(App(AppId(holder), name, created_at=at))
+                tx.add_app(App(AppId(holder), name, created_at=at, public_key=public_key))
             case "operator":
                 tx.register_operator(name, public_key)
             case "auditor":

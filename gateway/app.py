@@ -11,12 +11,14 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, log, public, retention, videos, webhooks
+from gateway import audit, log, notices, passing_on, public, retention, reviews, takedowns, videos, webhooks
 from gateway.owners import (
     accounts,
     age,
     approvals,
+    circle,
     enrolment,
+    family,
     grants,
     passkeys,
     records,
@@ -65,11 +67,17 @@ def create_app(service: Service) -> Litestar:
             *enrolment.ROUTES,
             *grants.ROUTES,
             *timeline.ROUTES,
+            *family.ROUTES,
+            *circle.ROUTES,
+            *reviews.ROUTES,
+            *passing_on.ROUTES,
             *records.ROUTES,
             *retention.ROUTES,
             *webhooks.ROUTES,
             *approvals.ROUTES,
             *tokens.ROUTES,
+            *takedowns.ROUTES,
+            *notices.ROUTES,
             public.verify,
             public.clip_status,
             audit.audit_uses,

@@ -1,4 +1,4 @@
-"""`countersign`: serve, verify, audit, policy, apps, keys, export, witness, demo.
+"""`countersign`: serve, verify, audit, consent, policy, apps, takedowns, keys, export, witness, demo.
 
 Commands work on the installation in `COUNTERSIGN_HOME` (default `var/countersign`), beside a running service or
 without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right, 3 a second operator has to sign.
@@ -25,8 +25,10 @@ from gateway.audit import (
     trust,
     uses_of,
 )
+from gateway.consent import consent
 from gateway.log import export, published_size
 from gateway.monitor import watch
+from gateway.notices import takedowns
 from gateway.orders import new_operator_key
 from gateway.policy import apps, policy
 from gateway.service import open_service
@@ -34,6 +36,7 @@ from gateway.settings import Settings
 from generator.errors import GeneratorError
 from ledger.consent import certificate
 from ledger.consent.certificate import DELETION, ERASURE
+from ledger.consent.statement import decode_bytes
 from ledger.errors import LedgerError, LogError
 from ledger.ids import CameoId
 from ledger.keys import Rotated
@@ -90,6 +93,8 @@ def verify(file: Path, as_json: bool) -> None:
             )
             changed = f" since {verdict.consent_changed_at}" if verdict.consent_changed_at else ""
             click.echo(f"  consent now      {verdict.consent_now}{changed}")
+            if verdict.taken_down_at is not None:
+                click.echo(f"  taken down       {verdict.taken_down_at}")
         for note in (*verdict.contradictions, *verdict.notes):
             click.echo(f"  note: {note}")
     sys.exit(0 if verdict.released else 1)
@@ -281,12 +286,16 @@ def keys() -> None:
 @click.argument("role", type=click.Choice(get_args(Role)))
 @click.argument("name")
 @click.option(
-    "--public-key", default="", help="An operator's Ed25519 public key (base64url), with which they vouch."
+    "--public-key",
+    default="",
+    help="Ed25519 (base64url): with it an operator vouches, and an app passes on grants that say so.",
 )
 def create(role: Role, name: str, public_key: str) -> None:
     """Create a key. It is shown once."""
     if role == "operator" and not public_key:
         raise click.UsageError("an operator signs what they vouch for: give --public-key")
+    if public_key:
+        decode_bytes(public_key, 32)
     with open_service(Settings()) as service:
         secret, holder = access.create_key(service, role, name, public_key=public_key)
     click.echo(json.dumps({"role": role, "holder": holder, "key": secret}))
@@ -326,6 +335,8 @@ def rotate(role: str) -> None:
 
 cli.add_command(policy)
 cli.add_command(apps)
+cli.add_command(consent)
+cli.add_command(takedowns)
 
 
 @cli.command("export")

@@ -44,8 +44,21 @@ _STATUS_OF = {
     "statement.altered": 403,
     "grant.not_yours": 403,
     "grant.minor": 403,
+    "grant.not_guardian": 403,
+    "grant.not_delegable": 403,
+    "guardian.age": 403,
+    "guardian.of_age": 403,
+    "guardian.not_you": 403,
+    "guardian.wider": 403,
+    "handover.minor": 403,
     "approval.guardian": 403,
     "approval.decided": 409,
+    "takedown.confirmed": 409,
+    "takedown.decided": 409,
+    "takedown.not_decided": 409,
+    "takedown.appealed": 409,
+    "takedown.too_late": 409,
+    "takedown.same_operator": 403,
 }
 
 
@@ -89,7 +102,7 @@ def refused(denied: Denied) -> Problem:
 
 def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     """The one exception handler."""
-    found = _problem_of(error)
+    found = problem_of(error)
     if found.status >= 500:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     path = request.url.path
@@ -102,7 +115,8 @@ def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict
     return Response(body, status_code=found.status, media_type=media_type, headers=headers)
 
 
-def _problem_of(error: Exception) -> Problem:
+def problem_of(error: Exception) -> Problem:
+    """What may be said about any error."""
     match error:
         case Problem():
             return error

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 from gateway import demo_issuer, retention
 from gateway.courier import delivering
+from gateway.mail import mailing
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
@@ -132,7 +133,11 @@ def running_jobs(service: Service) -> Iterator[None]:
     rotation.start()
     private = service.settings.webhooks_to_private
     try:
-        with delivering(service.ledger, service.clock, to_private=private), retention.running(service):
+        with (
+            delivering(service.ledger, service.clock, to_private=private),
+            mailing(service.ledger, service.settings, service.clock),
+            retention.running(service),
+        ):
             yield
     finally:
         stop.set()

@@ -4,24 +4,29 @@ A session is enough to revoke; granting needs the device's signature over the ve
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
-from litestar import Request, get, post
+from litestar import Request, Response, get, post
 from litestar.concurrency import sync_to_thread
 from pydantic import Field, ValidationError
 
-from gateway.access import JSON_BYTES, holder, person_of
+from gateway.access import JSON_BYTES, acting, holder
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge
+from ledger.consent.authority import signers_of
+from ledger.consent.family import keep_for_guardian
+from ledger.consent.fold import Role, fold
 from ledger.consent.grant import (
     SCHEMA,
     Action,
     Approval,
     Audience,
     Context,
+    Grant,
     Grantee,
     Modality,
     Purpose,
@@ -34,12 +39,15 @@ from ledger.consent.grant import (
 )
 from ledger.consent.notice_text import check_notice, current
 from ledger.consent.registry import SignedGrant, record_grant, record_grants, revoke
+from ledger.consent.signed_grant import signed_grant as signed_file
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import GrantId, PersonId, new_id
 
 Ask = Request[Any, Any, Any]
 IMPORT_LINES = 20_000
+_SIGN: tuple[Role, ...] = ("owner", "executor")
+"""Who signs grants. A guardian signs with the minor, not instead of them: see `gateway.owners.family`."""
 
 
 class GrantDraft(Strict):
@@ -59,6 +67,8 @@ class GrantDraft(Strict):
     approval: Approval = "none"
     revocation_effect: RevocationEffect = "withdraw_all"
     preferences: tuple[str, ...] = ()
+    may_pass_on: bool = False
+    """Whether the app may pass it on, only narrower, signed with the key it has registered."""
     language: str | None = None
     """None: the person's own."""
 
@@ -70,12 +80,16 @@ class GrantIn(Strict):
 
 @post("/v1/grants/preview", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str, Any]:
-    """The exact grant to sign, its canonical bytes, what they say in words, and the challenge."""
-    person_id = person_of(request, service)
+    """The exact grant to sign, its canonical bytes, what they say in words, and the challenge.
+
+    `needs_guardian`: that a guardian has to sign it as well before it counts.
+    """
+    here = acting(request, service, may=_SIGN)
+    person_id = here.owner
     # To the minute: seconds would stand in the sentence and tell the person nothing.
     at = service.clock().replace(second=0, microsecond=0)
-    chosen = data.model_dump(mode="json", exclude={"days"})
-    chosen["language"] = data.language or _language(service, person_id)
+    chosen = data.model_dump(mode="json", exclude={"days", "may_pass_on"})
+    chosen["language"] = data.language or _language(service, here.actor)
     notice = current(chosen["language"])
     grant = parse_grant(
         {
@@ -84,7 +98,7 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
             "grant_id": new_id("grant"),
             "grantor": person_id,
             "parent": None,
-            "delegate_key": None,
+            "delegate_key": _delegate_key(service, data),
             "issued": zulu(at),
             "starts": zulu(at),
             "expires": zulu(at + timedelta(days=data.days)),
@@ -92,29 +106,52 @@ def preview_grant(request: Ask, service: Service, data: GrantDraft) -> dict[str,
         }
     )
     check_signable(grant, at=at)
+    with service.ledger.reading() as tx:
+        needs_guardian = tx.standing(person_id).minor(at)
+    return {**to_sign(service, grant), "notice": notice.text, "needs_guardian": needs_guardian}
+
+
+def to_sign(service: Service, grant: Grant) -> dict[str, Any]:
+    """A grant, the bytes to sign, and what they say."""
     signed = grant.signed_bytes()
     return {
         "grant": json.loads(signed),
         "canonical": signed.decode(),
         "challenge": encode_key(challenge(GRANT_TAG, signed)),
         "sentence": sentence(grant, _grantee_name(service, grant.grantee)),
-        "notice": notice.text,
     }
+
+
+def _delegate_key(service: Service, data: GrantDraft) -> str | None:
+    if not data.may_pass_on:
+        return None
+    with service.ledger.reading() as tx:
+        app = tx.app(data.grantee.id)
+    if data.grantee.type != "app" or app is None or not app.public_key:
+        raise problem(
+            400,
+            "grant.no_app_key",
+            "only an app that has registered a key can pass a grant on",
+            "leave `may_pass_on` out, or choose such an app",
+        )
+    return app.public_key
 
 
 @post("/v1/grants", status_code=201, sync_to_thread=True, request_max_body_size=JSON_BYTES)
-def create_grant(request: Ask, service: Service, data: GrantIn) -> dict[str, Any]:
-    """Record a signed grant."""
-    person_id = person_of(request, service)
+def create_grant(request: Ask, service: Service, data: GrantIn) -> Response[dict[str, Any]]:
+    """Record a signed grant. A minor's is kept for a day, until a guardian signs it too: 202, `pending`."""
+    person_id, at = acting(request, service, may=_SIGN).owner, service.clock()
+    signed = SignedGrant(person_id, data.grant, data.evidence)
     check_notice(parse_grant(data.grant))
-    grant, index = record_grant(
-        service.ledger, SignedGrant(person_id, data.grant, data.evidence), at=service.clock()
-    )
-    return {
-        "grant_id": grant.grant_id,
-        "index": index,
-        "sentence": sentence(grant, _grantee_name(service, grant.grantee)),
-    }
+    with service.ledger.reading() as tx:
+        pending = tx.standing(person_id).minor(at)
+    if pending:
+        grant, index = keep_for_guardian(service.ledger, signed, at=at), None
+    else:
+        grant, index = record_grant(service.ledger, signed, at=at)
+    words = sentence(grant, _grantee_name(service, grant.grantee))
+    answer = {"grant_id": grant.grant_id, "pending": pending, "index": index, "sentence": words}
+    return Response(answer, status_code=202 if pending else 201)
 
 
 @post("/v1/grants/import", status_code=200)
@@ -167,14 +204,14 @@ class ImportLine(Strict):
 @get("/v1/grants", sync_to_thread=True)
 def list_grants(request: Ask, service: Service) -> dict[str, Any]:
     """My grants: what each says, whether it stands, how often it was used."""
-    person_id, at = person_of(request, service), service.clock()
+    person_id, at = acting(request, service, recovered=True).owner, service.clock()
     with service.ledger.reading() as tx:
         standing = tx.standing(person_id)
     grants = [
         {
             "grant_id": held.grant.grant_id,
             "sentence": sentence(held.grant, _grantee_name(service, held.grant.grantee)),
-            "live": held.live(at),
+            "live": standing.live(held, at),
             "uses": len(held.uses),
             "uses_left": held.uses_left,
             "expires": zulu(held.grant.expires),
@@ -183,6 +220,51 @@ def list_grants(request: Ask, service: Service) -> dict[str, Any]:
         for held in standing.grants.values()
     ]
     return {"grants": grants}
+
+
+def signed_grant(service: Service, owner: PersonId, grant_id: GrantId) -> dict[str, Any]:
+    """A grant with everything that shows who signed it, and that the log holds it. Raises a 404 problem."""
+    with service.ledger.reading() as tx:
+        entries = {} if tx.erased(owner) else {one.index: one for one in tx.entries(owner)}
+        held = tx.standing(owner).grants.get(grant_id)
+        if held is None:
+            raise problem(
+                404, "grant.unknown", f"you have no grant `{grant_id[:40]}`", "look at your list of grants"
+            )
+        entry = entries[held.index]
+        # The keys as they stood then: one that was taken away since has signed all the same.
+        before = fold(one.entry() for index, one in entries.items() if index < held.index)
+        leaf, commitments = tx.statements([held.index])[held.index]
+    known = {one.id: one for one in signers_of(before, held.grant)}
+    known |= {one.id: one for guardian in before.guardians.values() for one in guardian.signers}
+    cosignatures = entry.body.get("cosignatures", [])
+    used = [entry.body["evidence"], *(one["evidence"] for one in cosignatures)]
+    service.ledger.published(held.index)
+    return signed_file(
+        entry.body["grant"],
+        entry.body["evidence"],
+        cosignatures,
+        [known[one.get("public_key") or one["credential_id"]] for one in used],
+        parent=signed_grant(service, owner, GrantId(held.grant.parent)) if held.grant.parent else None,
+        log={
+            "origin": service.ledger.origin,
+            "vkey": str(service.ledger.verifier),
+            "index": held.index,
+            "n": entry.opening.n,
+            "role": entry.opening.label,
+            "body": dict(entry.body),
+            "secret": b64encode(entry.opening.secret).decode(),
+            "leaf": b64encode(leaf).decode(),
+            "commitments": [b64encode(one).decode() for one in commitments],
+            "proof": service.ledger.proof(held.index).encode().decode(),
+        },
+    )
+
+
+@get("/v1/grants/{grant_id:str}", sync_to_thread=True)
+def get_grant(request: Ask, service: Service, grant_id: str) -> dict[str, Any]:
+    """One of my grants, signed, for whoever I show it to: `countersign consent verify FILE` checks it without us."""
+    return signed_grant(service, acting(request, service).owner, GrantId(grant_id))
 
 
 class RevokeIn(Strict):
@@ -196,7 +278,7 @@ def revoke_grant(
     request: Ask, service: Service, grant_id: str, data: RevokeIn | None = None
 ) -> dict[str, Any]:
     """Take a grant back: instantly, for good, without a signature."""
-    person_id = person_of(request, service)
+    person_id = acting(request, service, recovered=True).owner
     effect = data.effect if data else None
     index = revoke(service.ledger, person_id, GrantId(grant_id), effect, at=service.clock())
     return {"grant_id": grant_id, "revoked": True, "index": index}
@@ -230,4 +312,4 @@ def _grantee_name(service: Service, grantee: Grantee) -> str:
     return name
 
 
-ROUTES = [preview_grant, create_grant, list_grants, import_grants, revoke_grant]
+ROUTES = [preview_grant, create_grant, list_grants, get_grant, import_grants, revoke_grant]

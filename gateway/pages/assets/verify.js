@@ -1,5 +1,6 @@
-"use strict";
-
+// A clip is sent to be checked, and what was found is said in the page's language.
+const words = JSON.parse(document.getElementById("verdict-words").dataset.words);
+const say = (key, values = {}) => words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const byId = (id) => document.getElementById(id);
 const drop = byId("drop");
 
@@ -16,7 +17,7 @@ byId("file").addEventListener("change", (event) => {
 
 async function check(file) {
   byId("verdict").hidden = false;
-  byId("summary").textContent = "Checking…";
+  byId("summary").textContent = say("checking");
   byId("findings").replaceChildren();
   byId("notes").replaceChildren();
   byId("raw").textContent = "";
@@ -28,12 +29,12 @@ async function check(file) {
     });
     verdict = await answer.json();
     if (!answer.ok) {
-      byId("summary").textContent = `This could not be checked: ${verdict.detail}.`;
+      byId("summary").textContent = say("not_checked", { detail: verdict.detail });
       for (const reason of verdict.reasons || []) note(reason.remedy);
       return;
     }
   } catch {
-    byId("summary").textContent = "The service could not be reached. Nothing is known about this clip.";
+    byId("summary").textContent = say("unreachable");
     return;
   }
   show(verdict);
@@ -41,31 +42,19 @@ async function check(file) {
 
 function show(verdict) {
   byId("summary").textContent = verdict.summary;
-  finding(verdict.manifest_trusted, verdict.manifest_trusted
-    ? `Signed by ${verdict.signer}${verdict.signed_at ? `, ${when(verdict.signed_at)}` : ""}`
-    : "No signature we trust");
-  finding(verdict.asset_bound, verdict.asset_bound
-    ? "Not altered since it was signed" : "The signature does not cover this file as it is");
-  finding(verdict.recovered_via !== "none", {
-    embedded: "Found in the ledger through its manifest",
-    watermark: "Found in the ledger through the mark in its pixels",
-    none: "Not found in the ledger",
-  }[verdict.recovered_via]);
+  byId("summary").lang = byId("notes").lang = "en";
+  const signed = verdict.signed_at ? say("signed_at", { signer: verdict.signer, when: when(verdict.signed_at) })
+    : say("signed", { signer: verdict.signer });
+  finding(verdict.manifest_trusted, verdict.manifest_trusted ? signed : say("unsigned"));
+  finding(verdict.asset_bound, say(verdict.asset_bound ? "bound" : "unbound"));
+  finding(verdict.recovered_via !== "none", say(verdict.recovered_via));
   if (verdict.released) {
-    const marked = verdict.recovered_via === "watermark";
-    if (marked) finding("maybe", "What else this file shows is not covered by the mark");
-    finding(verdict.consent_then, marked
-      ? "Everyone in the marked clip agreed when it was made" : "Everyone shown agreed when it was made");
-    const now = {
-      standing: [true, marked ? "Everyone in the marked clip still agrees" : "Everyone shown still agrees"],
-      expired: ["maybe", `The grant has ended${at(verdict)}`],
-      revoked: ["maybe", `Consent for new clips was withdrawn${at(verdict)}`],
-      withdrawn: [false, `Consent was withdrawn${at(verdict)}: this should no longer be shown`],
-      erased: [false, "Someone shown had their likeness erased"],
-      nobody_shown: [true, "It shows nobody's enrolled likeness"],
-      unknown: ["maybe", "What consent it has now cannot be told"],
-    }[verdict.consent_now];
-    finding(...now);
+    const marked = verdict.recovered_via === "watermark" ? ".marked" : "";
+    if (marked) finding("maybe", say("rest"));
+    finding(verdict.consent_then, say(`then${marked}`));
+    const now = verdict.consent_now;
+    const state = { standing: true, nobody_shown: true, withdrawn: false, erased: false }[now] ?? "maybe";
+    finding(state, say(now === "standing" ? `standing${marked}` : now, { at: at(verdict) }));
   }
   for (const text of [...verdict.contradictions, ...verdict.notes]) note(text);
   byId("raw").textContent = JSON.stringify(verdict, null, 2);
@@ -89,5 +78,5 @@ function note(text) {
   byId("notes").append(item);
 }
 
-const when = (iso) => new Date(iso).toLocaleString(undefined, { dateStyle: "long", timeStyle: "short" });
-const at = (verdict) => (verdict.consent_changed_at ? ` on ${when(verdict.consent_changed_at)}` : "");
+const when = (iso) => new Date(iso).toLocaleString(document.documentElement.lang, { dateStyle: "long", timeStyle: "short" });
+const at = (verdict) => (verdict.consent_changed_at ? say("at", { when: when(verdict.consent_changed_at) }) : "");

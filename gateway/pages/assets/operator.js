@@ -1,0 +1,125 @@
+// The operator's desk. The key stays in this tab's sessionStorage; every picture is blurred until somebody chooses to look.
+import { complain } from "./swap.js";
+
+const byId = (id) => document.getElementById(id);
+const words = JSON.parse(byId("operator").dataset.words);
+const KEY = "countersign-operator";
+
+async function ask(path, options = {}) {
+  const headers = { authorization: `Bearer ${sessionStorage.getItem(KEY)}` };
+  if (options.body) headers["content-type"] = "application/json";
+  const answer = await fetch(path, { ...options, headers });
+  if (answer.status === 401) { leave(); throw new Error(words.refused); }
+  if (!answer.ok) throw new Error((await answer.json()).detail ?? words.unavailable);
+  return answer;
+}
+
+function make(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+/** A film or picture, blurred; fetched, with the key, only when it is to be seen. */
+function media(path, kind) {
+  const box = make("div", { className: "blur" });
+  const look = make("button", { type: "button", className: "btn slim", textContent: words.look });
+  const frame = make(kind, kind === "video" ? { controls: true, muted: true, playsInline: true } : { alt: "" });
+  look.addEventListener("click", async () => {
+    try {
+      frame.src = URL.createObjectURL(await (await ask(path)).blob());
+      box.classList.remove("blur");
+      look.remove();
+    } catch (error) { complain(error.message); }
+  });
+  box.append(frame, look);
+  return box;
+}
+
+function facts(one, names) {
+  const list = make("dl", { className: "facts" });
+  for (const name of names) {
+    if (one[name] === undefined || one[name] === null || one[name] === "") continue;
+    list.append(make("dt", { textContent: name.replaceAll("_", " ") }), make("dd", { textContent: String(one[name]) }));
+  }
+  return list;
+}
+
+function decisions(choices, act) {
+  const why = make("input", { type: "text", maxLength: 400, required: true });
+  const label = make("label", { className: "field" }, make("span", { className: "label", textContent: words.why }), why);
+  const pair = make("div", { className: "pair" });
+  for (const [value, text] of choices) {
+    const button = make("button", { type: "button", className: "btn plain", textContent: text });
+    button.addEventListener("click", async () => {
+      if (!why.reportValidity()) return;
+      button.setAttribute("aria-busy", "true");
+      try { await act(value, why.value); await load(); } catch (error) { complain(error.message); }
+      button.removeAttribute("aria-busy");
+    });
+    pair.append(button);
+  }
+  return make("div", {}, label, pair);
+}
+
+const post = (path, body) => ask(path, { method: "POST", body: JSON.stringify(body) });
+
+function takedown(one) {
+  const card = make("article", { className: "card" }, make("h3", { textContent: one.form.shown }));
+  const clock = make("p", { className: "clock", textContent: one.due_at ?? "" });
+  if (one.due_at) clock.dataset.until = one.due_at;
+  const { reason, relation, country, intimate } = one.form;
+  card.append(clock, facts({ ...one, reason, relation, country, intimate }, ["notice_id", "waits_for", "video_id", "relation", "country", "intimate", "law", "reason"]));
+  if (one.appeal) card.append(make("p", { textContent: one.appeal.text }));
+  const choices = one.kind === "takedown" ? [["removed", words.removed], ["kept", words.kept]] : [["registered", words.registered], ["refused", words.refuse]];
+  if (one.waits_for === "appeal" && one.kind === "takedown") choices.push(["restored", words.restored]);
+  card.append(decisions(choices, (action, note) => post(`/v1/takedowns/${one.notice_id}/decision`, { action, note })));
+  return card;
+}
+
+function capture(one) {
+  const card = make("article", { className: "card" }, make("h3", { textContent: one.display_name }));
+  card.append(media(one.film, "video"), facts({ ...one, turns: one.turns.join(", ") }, ["capture_id", "digits", "turns", "born_on", "sent_at", "sha256"]));
+  card.append(make("p", { className: "small", textContent: words.vouch }));
+  card.append(decisions([["refuse", words.refuse]], (_, reason) => post(`/v1/enrolments/${one.capture_id}/refuse`, { reason })));
+  return card;
+}
+
+const QUEUES = [
+  ["takedowns", "/v1/takedowns/queue", (found) => found.notices.map(takedown)],
+  ["captures", "/v1/enrolments", (found) => found.enrolments.map(capture)],
+];
+
+async function load() {
+  complain("");
+  for (const [id, path, cards] of QUEUES) {
+    const place = byId(id);
+    try {
+      const shown = cards(await (await ask(path)).json());
+      place.replaceChildren(...(shown.length ? shown : [make("p", { className: "empty", textContent: words.none })]));
+    } catch (error) {
+      place.replaceChildren(make("p", { className: "empty", textContent: error.message }));
+    }
+  }
+}
+
+function enter() {
+  byId("operator-in").hidden = true;
+  byId("operator").hidden = false;
+  load();
+}
+
+function leave() {
+  sessionStorage.removeItem(KEY);
+  byId("operator-in").hidden = false;
+  byId("operator").hidden = true;
+}
+
+byId("operator-in").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, byId("key").value.trim());
+  byId("key").value = "";
+  enter();
+});
+byId("operator-out").addEventListener("click", leave);
+if (sessionStorage.getItem(KEY)) enter();

@@ -1,0 +1,122 @@
+"""One template, in one language, as a page: escaped throughout, never kept by a cache on the way.
+
+Whose language: the signed-in person's setting, else the cookie the footer's switch sets, else `Accept-Language`.
+An error on a page is a page too; somebody who is not signed in is sent to sign in, and back.
+"""
+
+import logging
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from litestar import Request, Response
+from litestar.response import Redirect
+from minijinja import Environment
+
+from gateway.problems import Problem, problem_of
+from gateway.site.words import CATALOGUES, LANGUAGES, Language, country, day, moment, negotiated, translator
+
+_log = logging.getLogger(__name__)
+Ask = Request[Any, Any, Any]
+LANGUAGE_COOKIE = "countersign_language"
+DONE = (
+    *("recorded", "revoked", "approved", "refused", "blocked", "unblocked", "added", "removed"),
+    *("invited", "guarded", "kept", "language", "passkey_added", "passkey_removed", "recovered", "sent", "age"),
+)
+"""What a page may say was just done: the query names one of these, and no text of its own."""
+
+
+@cache
+def _environment() -> Environment:
+    """Every template, parsed once. What is not given to one is an error, not a blank."""
+    templates = {path.name: path.read_text("utf-8") for path in sorted(CATALOGUES.glob("*.html.jinja"))}
+    return Environment(
+        templates=templates,
+        filters={"day": day, "moment": moment},
+        globals={"country": country},
+        auto_escape_callback=lambda _name: "html",
+        undefined_behavior="strict",
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def rendered(template: str, language: Language, **context: Any) -> str:
+    """The text of a page. `context`: what the template names; the frame's own values have defaults here."""
+    frame = {"signed_in": False, "acting_for": None, "for_query": "", "done": "", "here": "/", "tab": ""}
+    return _environment().render_template(
+        f"{template}.html.jinja", **(frame | context), t=translator(language), language=language
+    )
+
+
+def page(
+    request: Ask, template: str, *, language: Language | None = None, status: int = 200, **context: Any
+) -> Response[str]:
+    """A page for this request."""
+    spoken = language or language_of(request)
+    done = request.query_params.get("done", "")
+    text = rendered(
+        template,
+        spoken,
+        **({"done": done if done in DONE else "", "here": here(request)} | context),
+    )
+    return Response(
+        text,
+        status_code=status,
+        media_type="text/html; charset=utf-8",
+        headers={"cache-control": "no-store", "vary": "accept-language, cookie", "content-language": spoken},
+    )
+
+
+def language_of(request: Ask, setting: str = "") -> Language:
+    for wanted in (setting, request.cookies.get(LANGUAGE_COOKIE, "")):
+        for language in LANGUAGES:
+            if wanted == language:
+                return language
+    return negotiated(request.headers.get("accept-language", ""))
+
+
+def here(request: Ask) -> str:
+    """This page's own address, without what was just done: where to come back to."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "done"]
+    if request.method != "GET":
+        return "/me" if request.url.path.startswith("/me") else "/"
+    return request.url.path + (f"?{urlencode(kept)}" if kept else "")
+
+
+def to(path: str, done: str = "", *, person: str = "") -> Redirect:
+    """On to another page of ours, by GET. `person`: whose likeness it is about, where not one's own."""
+    query = urlencode({name: value for name, value in (("for", person), ("done", done)) if value})
+    return Redirect(f"{path}?{query}" if query else path, status_code=303)
+
+
+def local(path: str) -> str:
+    """A path of ours, or `/me`: nobody is sent to another site from here (`//elsewhere`, `/\\elsewhere`)."""
+    inside = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if inside and "\\" not in path else "/me"
+
+
+def on_page_error(request: Ask, error: Exception) -> Response[Any]:
+    """What went wrong, as a page. Only reasons are shown, as everywhere."""
+    found: Problem = problem_of(error)
+    if found.status >= 500:
+        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if found.status == 401:
+        return Redirect(f"/signin?next={quote(local(here(request)), safe='')}", status_code=303)
+    known = {403: "refused", 404: "unknown", 429: "often"}
+    kind = known.get(found.status, "fault" if found.status >= 500 else "input")
+    reasons = [{"sentence": spoken(one.sentence), "remedy": spoken(one.remedy)} for one in found.reasons]
+    return page(request, "problem", status=found.status, kind=kind, reasons=reasons)
+
+
+def spoken(text: str) -> str:
+    """A reason's sentence as it stands on a page: it begins large, ends with a stop, and needs no backticks."""
+    plain = text.replace("`", "")
+    return f"{plain[:1].upper()}{plain[1:]}{'' if plain.endswith(('.', '?', '!')) else '.'}" if plain else ""
+
+
+def chosen(form: Mapping[str, Any], name: str, default: str = "") -> str:
+    """One text field of a form that was sent."""
+    value = form.get(name, default)
+    return value if isinstance(value, str) else default
