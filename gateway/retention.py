@@ -23,6 +23,7 @@ from gateway.courier import KEPT_DAYS
 from ledger.canonical import sha256
 from ledger.consent.fold import ADULT_YEARS, Standing, birthday
 from ledger.consent.grant import zulu
+from ledger.consent.notices import forget_closed
 from ledger.errors import LedgerError
 from ledger.ids import CameoId, PersonId
 from ledger.store import keeping
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 EVERY_S = 3600.0
 CAPTURES_KEPT = timedelta(days=30)
+NOTICES_KEPT = timedelta(days=365)
 PROMPTS_KEPT = timedelta(days=90)
 CAME_OF_AGE = timedelta(days=90)
 TOLD_BEFORE = timedelta(days=30)
@@ -141,6 +143,21 @@ SCHEDULE = (
         recorded=True,
     ),
     Rule(
+        "notices",
+        _said(
+            "who gave notice of a clip, and what they wrote",
+            "wer ein Video gemeldet hat, und was dabei stand",
+        ),
+        _said("to answer them, and to hear an appeal", "um zu antworten, und um einen Einspruch zu hören"),
+        _said(
+            "365 days after the last decision; a face on the do-not-generate register until it is taken off",
+            "365 Tage nach der letzten Entscheidung; ein Gesicht auf der Sperrliste, bis es zurückgezogen wird",
+        ),
+        NOTICES_KEPT.days,
+        "GDPR Art. 5(1)(e), 17(3)(e)",
+        recorded=False,
+    ),
+    Rule(
         "likeness_of_age",
         _said(
             "the likeness of a child who is of age now and did not take it over",
@@ -236,6 +253,7 @@ def run(service: "Service") -> Report:
         lambda tx: keeping.failed_prompts(tx, before=before),
         lambda tx, _refs: keeping.forget_prompts(tx, before=before),
     )
+    report.count("notices", service.ledger.transact(lambda tx: forget_closed(tx, before=at - NOTICES_KEPT)))
     for person_id, cameo_id in _people(service):
         _come_of_age(service, report, person_id, cameo_id, at)
     report.count("files", sweep(service))

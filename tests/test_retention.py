@@ -16,10 +16,11 @@ from gateway.retention import SCHEDULE, run, sweep
 from gateway.service import Service, open_service
 from gateway.settings import Settings
 from ledger.consent import certificate
+from ledger.consent.notices import Form, confirm, decide, lodge
 from ledger.consent.registry import certificate as erasure_certificate
 from ledger.consent.registry import deletion_certificate, erase
 from ledger.errors import LogError, NotFound
-from ledger.ids import VideoId, new_id
+from ledger.ids import NoticeId, VideoId, new_id
 from ledger.log.policy import Policy
 from ledger.store import keeping
 from ledger.store.captures import Capture
@@ -297,6 +298,61 @@ def test_the_sweep_spares_what_is_named_young_or_being_made(kept: Kept) -> None:
     assert sweep(kept.service) == 0
     reasons = [{"id": "render.failed", "reason": "no", "remedy": "no"}]
     kept.ledger.transact(lambda tx: tx.end_job(job.permit.video, "render", reasons, at=kept.at))
+    assert sweep(kept.service) == 1
+
+
+def test_who_gave_notice_is_forgotten_a_year_after_the_last_word_and_the_clip_stays_down(kept: Kept) -> None:
+    form = Form(
+        kind="takedown",
+        name="Maud Tester",
+        email="maud@example.org",
+        shown="Maud Tester",
+        relation="self",
+        good_faith=True,
+        signature="Maud Tester",
+        country="DE",
+        reason="I never agreed to this.",
+    )
+    ada, app = kept.enrol(), kept.app()
+    kept.grant(ada, app)
+    permit = kept.allow(app, ada).permit
+    assert kept.release(permit) is None
+
+    def lodged(tx: Transaction) -> NoticeId:
+        notice = lodge(tx, form, permit.video, "token", at=kept.at)
+        return confirm(tx, notice, 48, "the law", at=kept.at).id
+
+    notice_id = kept.ledger.transact(lodged)
+    kept.wait(days=200)
+    assert run(kept.service).destroyed["notices"] == 0  # it waits for an answer, however long
+    kept.ledger.transact(lambda tx: decide(tx, notice_id, "operator", "removed", "So.", at=kept.at))
+    kept.wait(days=364)
+    assert run(kept.service).destroyed["notices"] == 0
+    kept.wait(days=2)
+    assert run(kept.service).destroyed["notices"] == 1
+    assert run(kept.service).destroyed["notices"] == 0
+    with kept.ledger.reading() as tx:
+        notice, video = tx.notice(notice_id), tx.video(permit.video)
+        assert tx.erased(notice_id)
+    assert notice is not None
+    assert (notice.sealed, notice.outcome) == (None, "removed")
+    assert video is not None
+    assert video.taken_down_at is not None
+
+
+def test_what_shows_that_somebody_died_is_not_swept_up(kept: Kept) -> None:
+    ada = kept.enrol()
+    path = kept.home / "evidence"
+    path.write_bytes(b"a certificate, sealed")
+    key = kept.service.objects.put(path)
+    said = {"executor": "x", "evidence_sha256": "e" * 64, "object_key": key}
+    kept.ledger.transact(
+        lambda tx: tx.add_review("estate", ada.person_id, said, at=kept.at, status="accepted")
+    )
+    age(kept, key, days=9)
+    assert sweep(kept.service) == 0
+    assert there(kept, key)
+    erase(kept.ledger, ada.person_id, ada.cameo_id, at=kept.at)
     assert sweep(kept.service) == 1
 
 

@@ -205,9 +205,13 @@ def captures_of(tx: Transaction, person_id: PersonId) -> list[str]:
 
 
 def named_objects(tx: Transaction, keys: Iterable[str]) -> set[str]:
-    """Which of these objects a row names."""
-    found: set[str] = set()
-    for part in _parts(keys):
+    """Which of these objects a row names: a clip, a draft, a film, or what shows that somebody has died.
+
+    Raises Unavailable for a row that can not be read: then nothing may be thought to be named by none.
+    """
+    wanted = set(keys)
+    found = {key for one in tx.reviews("estate") if (key := str(one.said["object_key"])) in wanted}
+    for part in _parts(wanted):
         for table in (tables.Video, tables.Draft, tables.Capture):
             named = select(table.object_key).where(col(table.object_key).in_(part))
             found.update(key for key in tx.session.exec(named) if key is not None)
