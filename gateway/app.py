@@ -4,7 +4,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from litestar import Litestar, Response, Router, get
+from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -27,8 +27,10 @@ from gateway.owners import (
 )
 from gateway.problems import on_error
 from gateway.service import Service
+from gateway.site import acts, me
+from gateway.site import open as entrance
 
-PAGES = Path(__file__).parent / "pages"
+ASSETS = Path(__file__).parent / "pages" / "assets"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -87,10 +89,12 @@ def create_app(service: Service) -> Litestar:
             public.policy_set,
             public.health,
             public.ready,
-            home,
+            *entrance.ROUTES,
+            *me.ROUTES,
+            *acts.ROUTES,
         ],
     )
-    assets = create_static_files_router(path="/assets", directories=[PAGES], include_in_schema=False)
+    assets = create_static_files_router(path="/assets", directories=[ASSETS], include_in_schema=False)
     return Litestar(
         route_handlers=[routes, assets],
         dependencies={"service": Provide(the_service)},
@@ -106,12 +110,6 @@ def create_app(service: Service) -> Litestar:
             render_plugins=[JsonRenderPlugin()],
         ),
     )
-
-
-@get("/", include_in_schema=False, sync_to_thread=True)
-def home() -> Response[bytes]:
-    """The page where anyone checks a clip."""
-    return Response((PAGES / "index.html").read_bytes(), media_type="text/html; charset=utf-8")
 
 
 async def _headers(message: Message, _scope: Scope) -> None:
