@@ -52,7 +52,7 @@ from ledger.log.policy import Policy
 from ledger.log.sequencer import Ledger
 from ledger.store.database import Database
 from ledger.store.journal import About, Draft
-from ledger.store.records import App, Cameo, Person
+from ledger.store.records import App, Cameo, Credential, Person
 from ledger.store.transaction import Transaction
 
 ORIGIN = "benchmark.example/log"
@@ -89,7 +89,9 @@ def ledger_in(home: Path, workers: int) -> Iterator[Ledger]:
 def enrol(tx: Transaction) -> Someone:
     someone = Someone(PersonId(new_id("person")), CameoId(new_id("cameo")), Ed25519PrivateKey.generate())
     key = encode_key(someone.device.public_key())
-    tx.add_person(Person(someone.id, "Someone", key, created_at=0))
+    tx.add_person(
+        Person(someone.id, "Someone", created_at=0), Credential(key, someone.id, "device", key, created_at=0)
+    )
     tx.add_cameo(Cameo(someone.cameo, someone.id, likeness=b"", portrait=b""))
     body = {
         "cameo_id": someone.cameo,
@@ -120,6 +122,9 @@ def grant_of(someone: Someone, app: AppId) -> SignedGrant:
         "jurisdictions": ["*"],
         "approval": "none",
         "revocation_effect": "stop_new",
+        "preferences": [],
+        "delegate_key": None,
+        "parent": None,
         "notice": {"sha256": "0" * 64, "version": "1"},
         "language": "en",
     }

@@ -11,7 +11,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, log, passing_on, public, reviews, videos, webhooks
+from gateway import audit, log, notices, passing_on, public, retention, reviews, takedowns, videos, webhooks
 from gateway.owners import (
     accounts,
     age,
@@ -21,6 +21,7 @@ from gateway.owners import (
     family,
     grants,
     passkeys,
+    records,
     sessions,
     timeline,
     tokens,
@@ -72,9 +73,13 @@ def create_app(service: Service) -> Litestar:
             *circle.ROUTES,
             *reviews.ROUTES,
             *passing_on.ROUTES,
+            *records.ROUTES,
+            *retention.ROUTES,
             *webhooks.ROUTES,
             *approvals.ROUTES,
             *tokens.ROUTES,
+            *takedowns.ROUTES,
+            *notices.ROUTES,
             public.verify,
             public.clip_status,
             audit.audit_uses,

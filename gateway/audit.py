@@ -15,6 +15,7 @@ from litestar import Request, get
 from gateway.access import holder
 from gateway.problems import refused
 from gateway.service import Service
+from ledger.consent.certificate import Certified
 from ledger.errors import LogError, NotFound
 from ledger.ids import CameoId, LeafIndex, PersonId
 from ledger.log import completeness
@@ -206,6 +207,25 @@ def told(verified: Verified, *, rests_on: str, first_visit: bool) -> list[str]:
         unproven.append("anything about earlier visits: this is your first")
     unproven.append(rests_on)
     return [*(f"proven      {line}" for line in proven), *(f"not proven  {line}" for line in unproven)]
+
+
+def certified(found: Certified, rests_on: str) -> list[str]:
+    """What a certificate proves and what it does not, in plain words."""
+    body = found.body
+    what = (
+        "everything about this person was erased"
+        if body["kind"] == "erasure"
+        else f"destroyed: {body['count']} of `{body['what']}`, by the rule `{body['rule']}`"
+    )
+    names = ", ".join(sorted({signature.key.name for signature in found.checkpoint.witnesses}))
+    lines = [
+        f"proven      the log {found.checkpoint.checkpoint.origin} holds at {found.index} that {body['at']}: {what}"
+    ]
+    lines += [f"proven      by its SHA-256: {digest}" for digest in body.get("sha256s", ())]
+    if names:
+        lines.append(f"proven      the log was witnessed by {names}")
+    lines.append("not proven  that no copy was kept: whoever kept one has signed that they did not")
+    return [shown(line) for line in (*lines, f"not proven  {rests_on}")]
 
 
 def lines_of(

@@ -1,4 +1,4 @@
-"""`countersign`: serve, verify, audit, policy, apps, keys, export, witness, demo.
+"""`countersign`: serve, verify, audit, consent, policy, apps, takedowns, keys, export, witness, demo.
 
 Commands work on the installation in `COUNTERSIGN_HOME` (default `var/countersign`), beside a running service or
 without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right, 3 a second operator has to sign.
@@ -7,15 +7,16 @@ without one. Exit status: 0 done, 1 the answer is no, 2 the command was not righ
 import json
 import sys
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import click
 
-from gateway import access
+from gateway import access, retention
 from gateway.access import Role
 from gateway.audit import (
     USES,
     Memory,
+    certified,
     lines_of,
     log_key_of,
     read_bundle,
@@ -24,13 +25,17 @@ from gateway.audit import (
     trust,
     uses_of,
 )
+from gateway.consent import consent
 from gateway.log import export, published_size
 from gateway.monitor import watch
+from gateway.notices import takedowns
 from gateway.orders import new_operator_key
 from gateway.policy import apps, policy
 from gateway.service import open_service
 from gateway.settings import Settings
 from generator.errors import GeneratorError
+from ledger.consent import certificate
+from ledger.consent.certificate import DELETION, ERASURE
 from ledger.consent.statement import decode_bytes
 from ledger.errors import LedgerError, LogError
 from ledger.ids import CameoId
@@ -88,6 +93,8 @@ def verify(file: Path, as_json: bool) -> None:
             )
             changed = f" since {verdict.consent_changed_at}" if verdict.consent_changed_at else ""
             click.echo(f"  consent now      {verdict.consent_now}{changed}")
+            if verdict.taken_down_at is not None:
+                click.echo(f"  taken down       {verdict.taken_down_at}")
         for note in (*verdict.contradictions, *verdict.notes):
             click.echo(f"  note: {note}")
     sys.exit(0 if verdict.released else 1)
@@ -157,8 +164,14 @@ def prove(cameo: str, auditor: str, since: int | None, out: Path | None, memory:
 @LOG_KEY
 @MEMORY
 def verify_list(bundle: Path, policy: Path | None, log_key: str | None, memory: Path) -> None:
-    """Check a proof file, offline: is it everything, and does the story hold? Says what was proven and what not."""
+    """Check a proof file, offline: is it everything, and does the story hold? Says what was proven and what not.
+
+    A certificate that something was destroyed is checked as well.
+    """
     content, remembered = read_bundle(bundle), Memory(memory)
+    if content.get("schema") in {ERASURE, DELETION}:
+        _verify_certificate(content, policy, log_key, remembered)
+        return
     rules, rests_on = trust(content, policy, log_key, remembered)
     seen = remembered.seen(str(content.get("origin")), str(content.get("cameo_id")))
     try:
@@ -174,6 +187,23 @@ def verify_list(bundle: Path, policy: Path | None, log_key: str | None, memory: 
         click.echo(line)
     # The key in force, not the one this visit began with: that one may be retired by the next.
     remembered.keep(verified, str(log_key_of(content)))
+
+
+def _verify_certificate(
+    content: dict[str, Any], policy: Path | None, log_key: str | None, remembered: Memory
+) -> None:
+    origin = str(content.get("origin"))
+    known = remembered.log(origin)
+    if policy is None and log_key is None and known is None:
+        raise click.UsageError("a certificate names no key: give the log's with --log-key, or a --policy")
+    rules, rests_on = trust(content, policy, log_key, remembered)
+    try:
+        found = certificate.verify(content, rules)
+    except LogError as error:
+        click.echo(f"NOT PROVEN: {shown(str(error))}\n  ({error.reason.id}) {error.reason.remedy}")
+        sys.exit(1)
+    for line in certified(found, rests_on):
+        click.echo(line)
 
 
 @audit.command()
@@ -305,6 +335,8 @@ def rotate(role: str) -> None:
 
 cli.add_command(policy)
 cli.add_command(apps)
+cli.add_command(consent)
+cli.add_command(takedowns)
 
 
 @cli.command("export")
@@ -316,6 +348,29 @@ def export_log(directory: Path) -> None:
         click.echo(
             f"{written} new files; {published_size(service.ledger)} entries under {directory}/checkpoint"
         )
+
+
+@cli.group("retention")
+def keep() -> None:
+    """How long things are kept, and destroying what is over."""
+
+
+@keep.command("run")
+def run_retention() -> None:
+    """Destroy now what the schedule says is over. The service itself does this every hour."""
+    with open_service(Settings()) as service:
+        report = retention.run(service)
+    for rule, count in sorted(report.destroyed.items()):
+        click.echo(f"{count:>6}  {rule}")
+    if report.announced:
+        click.echo(f"{report.announced:>6}  told that their likeness will be destroyed")
+
+
+@keep.command("show")
+def show_retention() -> None:
+    """Print the schedule."""
+    for rule in retention.SCHEDULE:
+        click.echo(f"{rule.id}: {rule.what['en']}\n    {rule.how_long['en']}. {rule.law}")
 
 
 @cli.group()

@@ -53,6 +53,12 @@ _STATUS_OF = {
     "handover.minor": 403,
     "approval.guardian": 403,
     "approval.decided": 409,
+    "takedown.confirmed": 409,
+    "takedown.decided": 409,
+    "takedown.not_decided": 409,
+    "takedown.appealed": 409,
+    "takedown.too_late": 409,
+    "takedown.same_operator": 403,
 }
 
 

@@ -16,7 +16,7 @@ from litestar.datastructures import UploadFile
 
 from gateway.problems import problem
 from gateway.service import Service
-from ledger.provenance.verdict import clip_standing
+from ledger.provenance.verdict import Verdict, clip_standing
 from safety.policy.engine import Engine
 
 Ask = Request[Any, Any, Any]
@@ -31,16 +31,21 @@ async def verify(request: Ask, service: Service) -> dict[str, Any]:
     with TemporaryDirectory(prefix="verify-", dir=service.settings.uploads) as directory:
         path = Path(directory) / "upload"
         await _receive(request, path, service.settings.max_upload_mb << 20)
-        if not _PLACES.acquire(blocking=False):
-            raise problem(
-                503, "verify.busy", "too many files are being checked right now", "try again in a minute"
-            )
-        try:
-            job = partial(service.verifier.verify, path, at=service.clock())
-            verdict = await asyncio.get_running_loop().run_in_executor(_DECODING, job)
-        finally:
-            _PLACES.release()
+        verdict = await judged(service, path)
     return verdict.as_json()
+
+
+async def judged(service: Service, path: Path) -> Verdict:
+    """The verdict on a stranger's file, in its turn. Raises a 503 problem when too many wait."""
+    if not _PLACES.acquire(blocking=False):
+        raise problem(
+            503, "verify.busy", "too many files are being checked right now", "try again in a minute"
+        )
+    try:
+        job = partial(service.verifier.verify, path, at=service.clock())
+        return await asyncio.get_running_loop().run_in_executor(_DECODING, job)
+    finally:
+        _PLACES.release()
 
 
 async def _receive(request: Ask, path: Path, limit: int) -> None:
@@ -76,6 +81,8 @@ def clip_status(service: Service, video_id: str) -> dict[str, Any]:
         "people_shown": standing.people,
         "consent_now": standing.consent_now,
         "consent_changed_at": standing.consent_changed_at,
+        "taken_down": standing.taken_down_at is not None,
+        "taken_down_at": standing.taken_down_at,
         "log": {
             "origin": service.ledger.origin,
             "decision": standing.decision_index,

@@ -16,8 +16,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gateway import demo_issuer
+from gateway import demo_issuer, retention
 from gateway.courier import delivering
+from gateway.mail import mailing
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
@@ -132,7 +133,11 @@ def running_jobs(service: Service) -> Iterator[None]:
     rotation.start()
     private = service.settings.webhooks_to_private
     try:
-        with delivering(service.ledger, service.clock, to_private=private):
+        with (
+            delivering(service.ledger, service.clock, to_private=private),
+            mailing(service.ledger, service.settings, service.clock),
+            retention.running(service),
+        ):
             yield
     finally:
         stop.set()

@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     """Within an hour."""
     webhooks_to_private: bool = False
     """For development: webhooks may go to this machine and to private networks, and over http."""
+    mail: str = ""
+    """`smtp://user:password@host:587` or `smtps://…`. Empty, for development: letters lie in `home/mail` as files."""
+    mail_from: str = "notices@countersign.local"
+    """Who our letters are from."""
 
     @property
     def uploads(self) -> Path:

@@ -8,15 +8,19 @@ import io
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gateway.service import Service
 from ledger.errors import MediaError, NotFound
 from ledger.provenance import media
 
+if TYPE_CHECKING:
+    from gateway.service import Service
+
+PREFIX = "thumbnails/"
 LONGEST_SIDE = 480
 LOOKED_AT = 72
 """Frames: three seconds at 24 a second."""
@@ -24,7 +28,7 @@ _EVEN = 8.0
 """A frame whose brightness varies less than this (0–255) is black, white or a fade, and tells nothing."""
 
 
-def thumbnail(service: Service, clip_key: str) -> bytes:
+def thumbnail(service: "Service", clip_key: str) -> bytes:
     """JPEG, at most 480 pixels on the longer side. Raises NotFound when the clip's file is gone."""
     key = key_of(clip_key)
     try:
@@ -38,10 +42,16 @@ def thumbnail(service: Service, clip_key: str) -> bytes:
 
 def key_of(clip_key: str) -> str:
     """Where a clip's picture lies."""
-    return f"thumbnails/{clip_key.rpartition('/')[2]}.jpg"
+    return f"{PREFIX}{clip_key.rpartition('/')[2]}.jpg"
 
 
-def _made(service: Service, clip_key: str) -> bytes:
+def clip_of(key: str) -> str:
+    """The clip a picture is of."""
+    digest = key.removeprefix(PREFIX).removesuffix(".jpg")
+    return f"clips/{digest[:2]}/{digest}"
+
+
+def _made(service: "Service", clip_key: str) -> bytes:
     with TemporaryDirectory(prefix="thumbnail-", dir=service.settings.uploads) as directory:
         path = Path(directory) / "clip"
         with path.open("wb") as out:

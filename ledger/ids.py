@@ -12,6 +12,7 @@ CameoId = NewType("CameoId", str)
 GrantId = NewType("GrantId", str)
 AppId = NewType("AppId", str)
 VideoId = NewType("VideoId", str)
+NoticeId = NewType("NoticeId", str)
 LeafIndex = NewType("LeafIndex", int)
 Digest = NewType("Digest", bytes)
 """32 bytes of SHA-256."""
@@ -28,6 +29,7 @@ Prefix = Literal[
     "capture",
     "review",
     "notice",
+    "mail",
     "webhook",
     "event",
 ]

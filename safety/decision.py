@@ -7,7 +7,7 @@ again, on what the ledger held at that place, and compares every byte.
 
 What each reader's record holds:
 
-    both        the request, its scores and by which classifier, the policy set, and `facts_digest`: over everything
+    both        the request, its scores and by which classifiers, the policy set, and `facts_digest`: over everything
                 the policies were asked about, with a key of the service, so that no reader can search it
     requester   also what the app was told, whom it named, and the facts about itself and its inputs
     depicted    also their own grant, and what they are told; of an allowed request nothing that the requester does
@@ -24,6 +24,7 @@ from ledger.consent.fold import GrantStanding, Standing
 from ledger.consent.grant import Grantee
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.reasons import Reason
+from safety import preferences
 from safety.policy.engine import Engine, Reader, Ruling
 from safety.policy.facts import (
     FIELDS,
@@ -35,7 +36,6 @@ from safety.policy.facts import (
     as_json,
     digest,
 )
-from safety.preferences import against
 
 Kind = Literal["content", "consent", "output", "traffic"]
 _SHARED = ("action", "purpose", "audience", "modalities", "contexts", "scores")
@@ -74,6 +74,8 @@ class Asked:
     countries: tuple[str, ...] = ("*",)
     parent: VideoId | None = None
     """The clip it is to be made from: everyone that shows is among the named."""
+    preferences: str | None = preferences.VERSION
+    """The version by which people's preferences are held against the prompt. None: there were none yet."""
 
     @property
     def wanted(self) -> Wanted:
@@ -160,6 +162,7 @@ class Decision:
             "allowed": self.allowed,
             "prompt": asked.prompt,
             "screening": asked.screening,
+            "preferences": asked.preferences,
             "policy_set": self.general.policy_set_hash,
             "facts_digest": digest(
                 facts_key,
@@ -289,7 +292,7 @@ def cameo_facts(
         active=standing.in_use(at) and standing.cameo_id == person.cameo_id,
         erased=standing.erased,
         minor=standing.minor(at),
-        guardian_consent=held is not None and any(one in guardians for one in held.cosigned),
+        guardian_consent=held is not None and standing.guarded(held),
         # Their own guardian beside them is no stranger.
         with_adult=any(
             not one.standing.minor(at) and (one.owner is None or one.owner not in guardians) for one in others
@@ -309,8 +312,7 @@ def _grant_facts(held: GrantStanding, standing: Standing, wanted: Wanted, at: da
         for_requester=grant.grantee in grantees_of(wanted.app_id, wanted.person, standing),
         offered_to_everyone=grant.grantee.type == "everyone",
         started=grant.starts <= at,
-        # What was signed for a minor ends when they come of age.
-        expired=grant.expires <= at or (bool(held.cosigned) and not standing.minor(at)),
+        expired=grant.expires <= at or standing.lapsed(held, at),
         revoked=held.revoked_index is not None,
         withdrawn=held.withdrawn,
         modalities=frozenset(grant.modalities),
@@ -320,7 +322,7 @@ def _grant_facts(held: GrantStanding, standing: Standing, wanted: Wanted, at: da
         forbidden_contexts=frozenset(grant.forbidden_contexts),
         audience=grant.audience,
         within_countries="*" in grant.jurisdictions or set(wanted.countries) <= set(grant.jurisdictions),
-        against_preferences=against(wanted.prompt, grant.preferences),
+        against_preferences=preferences.against(wanted.prompt, grant.preferences, grant.language),
         uses=grant.max_uses - standing.uses_left(held),
         max_uses=grant.max_uses,
         approval=grant.approval,

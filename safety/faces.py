@@ -27,7 +27,7 @@ import contextlib
 import struct
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -396,7 +396,7 @@ class OutputCheck:
     """What was seen in a clip. A clip is clear of strangers only when `ungranted` is empty.
 
     granted_seen: sightings of each granted person, zero included. doubtful: detections that failed the second
-    look, for a reviewer. Times in seconds from the clip's start.
+    look, for a reviewer. listed: faces that `listed` knows. Times in seconds from the clip's start.
     """
 
     frames_checked: int
@@ -404,6 +404,7 @@ class OutputCheck:
     granted_seen: Mapping[CameoId, int]
     ungranted: tuple[tuple[float, Box], ...]
     doubtful: tuple[tuple[float, Box], ...]
+    listed: tuple[tuple[float, Box], ...] = ()
 
 
 class _Sighting(NamedTuple):
@@ -411,7 +412,11 @@ class _Sighting(NamedTuple):
     face: Face
 
 
-def check_output(frames: Iterable[tuple[float, Picture]], granted: Mapping[CameoId, Likeness]) -> OutputCheck:
+def check_output(
+    frames: Iterable[tuple[float, Picture]],
+    granted: Mapping[CameoId, Likeness],
+    listed: Callable[[Face], bool] = lambda _: False,
+) -> OutputCheck:
     """Check the faces of sampled `frames`, (time in seconds, uint8 [h, w, 3] RGB), against those granted.
 
     1. A recognisable face within GRANT_DISTANCE of a granted person confirms that person there and then.
@@ -419,6 +424,8 @@ def check_output(frames: Iterable[tuple[float, Picture]], granted: Mapping[Cameo
        lies within VOUCH_S and overlaps it, in another frame. Each confirmed sighting vouches for one face only,
        so a look-alike cannot ride on one good frame through the rest of the clip.
     3. Every other recognisable face is ungranted.
+
+    Each of them is also asked about: is it `listed`, as one that nobody may generate, whoever agreed.
     """
     people, likenesses = list(granted), list(granted.values())
     frames_checked = 0
@@ -458,7 +465,8 @@ def check_output(frames: Iterable[tuple[float, Picture]], granted: Mapping[Cameo
         else:
             seen[people[who]] += 1
             vouchers[who].remove(voucher)
-    return OutputCheck(frames_checked, len(sightings), seen, tuple(ungranted), tuple(doubtful))
+    known = tuple((one.t_s, one.face.box) for one in sightings if listed(one.face))
+    return OutputCheck(frames_checked, len(sightings), seen, tuple(ungranted), tuple(doubtful), known)
 
 
 def _voucher(sighting: _Sighting, confirmed: Sequence[_Sighting]) -> _Sighting | None:

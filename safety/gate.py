@@ -12,7 +12,7 @@ denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -58,6 +58,7 @@ from safety.policy.facts import (
     TrafficFacts,
 )
 from safety.prompt import CATEGORIES, Screening, screen
+from safety.register import Register
 
 PERMIT_LIFE = timedelta(hours=24)
 DRAFT_LIFE = timedelta(days=7)
@@ -129,6 +130,7 @@ class Gate:
         self.ledger = ledger
         self.sets = sets
         self.sealer = sealer
+        self.register = Register()
 
     # -- before the model -------------------------------------------------------------------------------
 
@@ -271,25 +273,31 @@ class Gate:
         return Denied(ruling.reasons(), "traffic" if named.issuperset(ruling.policy_ids) else "consent")
 
     def _gathered(self, request: GenerationRequest, at: datetime) -> "_Gathered":
-        return _Gathered(_screened(request.prompt), self._strangers(request, at))
+        return _Gathered(_screened(request.prompt), self._faces_sent(request, at))
 
-    def _strangers(self, request: GenerationRequest, at: datetime) -> int | None:
-        """Recognisable faces in the reference picture that belong to nobody named. None: could not look.
+    def _faces_sent(self, request: GenerationRequest, at: datetime) -> "_FacesSent | None":
+        """The recognisable faces in the reference picture. None: could not look, or not read who is registered.
 
         Only people whose live grant the app holds are compared with: otherwise an app could find out whose face
         a picture shows by naming them.
         """
         if request.reference is None:
-            return 0
+            return _FacesSent(0, 0)
         try:
-            known = self._templates(self._granting(request, at))
-            found = faces.find_faces(request.reference)
-            return sum(
-                1 for face in found if face.recognisable and faces.match(face, tuple(known.values())) is None
+            known = tuple(self._templates(self._granting(request, at)).values())
+            found = [face for face in faces.find_faces(request.reference) if face.recognisable]
+            return _FacesSent(
+                strangers=sum(faces.match(face, known) is None for face in found),
+                listed=sum(map(self._listed(), found)),
             )
         except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the reference picture could not be looked at")
             return None
+
+    def _listed(self) -> Callable[[faces.Face], bool]:
+        """Whether a face is on the do-not-generate register, as it is now."""
+        with self.ledger.reading() as tx:
+            return self.register.listed(tx)
 
     def _granting(self, request: GenerationRequest, at: datetime) -> list[CameoId]:
         """Those named who have a live grant out to this app."""
@@ -325,11 +333,12 @@ class Gate:
         return cleared(raw, checks=CHECKS) if ruling.allowed else Denied(ruling.reasons(), "output")
 
     def _look(self, raw: RawClip) -> OutputFacts:
-        ungranted, seen, looked = 0, 0, True
+        ungranted, seen, listed, looked = 0, 0, 0, True
         try:
             granted = self._templates(use.ids[1] for use in raw.permit.uses)
-            check = faces.check_output(media.frames(raw.path, every_s=FRAMES_EVERY_S), granted)
-            ungranted = len(check.ungranted)
+            frames = media.frames(raw.path, every_s=FRAMES_EVERY_S)
+            check = faces.check_output(frames, granted, self._listed())
+            ungranted, listed = len(check.ungranted), len(check.listed)
             seen = sum(1 for count in check.granted_seen.values() if count)
         except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the clip could not be looked at")
@@ -342,7 +351,7 @@ class Gate:
             ungranted_faces=ungranted,
             # Every recognisable face is a granted adult's or already counted above; nobody's age is guessed.
             apparent_minors=0,
-            do_not_generate_matches=0,
+            do_not_generate_matches=listed,
             scores=dict(raw.permit.scores),
         )
 
@@ -492,11 +501,19 @@ class _Gathered:
     """What was found out about a request before its place in the log: it takes time, and reads no consent."""
 
     screening: Screening | None
-    strangers: int | None
+    faces: "_FacesSent | None"
+
+
+@dataclass(frozen=True, slots=True)
+class _FacesSent:
+    """Recognisable faces in the pictures sent: of nobody whom the request names; on the do-not-generate register."""
+
+    strangers: int
+    listed: int
 
 
 def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> Asked:
-    screening, strangers = gathered.screening, gathered.strangers
+    screening, sent = gathered.screening, gathered.faces
     return Asked(
         video_id=request.video_id,
         prompt=request.prompt,
@@ -509,10 +526,10 @@ def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> 
             modalities=request.modalities,
             contexts=screening.contexts if screening else frozenset(),
             scores=dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0),
-            classifiers_ok=screening is not None and strangers is not None,
+            classifiers_ok=screening is not None and sent is not None,
             depicted=len(request.cameo_ids),
-            unknown_faces=strangers or 0,
-            do_not_generate_matches=0,
+            unknown_faces=sent.strangers if sent else 0,
+            do_not_generate_matches=sent.listed if sent else 0,
             ledger_ok=True,
         ),
         named=request.cameo_ids,

@@ -43,6 +43,17 @@ def likeness_of(tx: Transaction, cameo_id: CameoId) -> StoredLikeness:
     return StoredLikeness(Likeness.from_bytes(templates), portrait, (top, right, bottom, left))
 
 
+def templates_of(tx: Transaction, cameo_id: CameoId) -> Likeness:
+    """What a face is matched against, without the portrait. Raises NotFound as :func:`likeness_of` does."""
+    cameo = tx.cameo(cameo_id)
+    if cameo is None:
+        raise NotFound(
+            "cameo.unknown", f"there is no likeness `{cameo_id[:40]}`", "ask its owner for the right id"
+        )
+    key = tx.held(cameo.person_id).key
+    return Likeness.from_bytes(unseal(key, cameo.likeness, context=f"likeness/{cameo_id}"))
+
+
 def store_likeness(tx: Transaction, cameo_id: CameoId, owner: PersonId, likeness: StoredLikeness) -> None:
     key = tx.held(owner).key
     picture = io.BytesIO()

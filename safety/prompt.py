@@ -442,6 +442,12 @@ def _from_hex(blob: str) -> bytes:
 
 def _views(repaired: str) -> tuple[str, list[str]]:
     """The normalised text, and every reading of it worth scoring, without repeats."""
+    plain, views = _readings(repaired)
+    return " ".join(plain.split()), _worth_reading(views)
+
+
+def _readings(repaired: str) -> tuple[str, list[str]]:
+    """The plain text, and every way it can be read."""
     folded = _join_digits(_fold(repaired))
     latin = _join_digits(_fold(_latinise(repaired)))
     joined = _join_letters(latin)
@@ -450,7 +456,7 @@ def _views(repaired: str) -> tuple[str, list[str]]:
     for reading in (plain, _unleet(joined, _LEET_L)):
         views += [reading, _INNER_PUNCTUATION.sub("", reading)]
         views += [_STRETCHED.sub(r"\1", reading), _STRETCHED.sub(r"\1\1", reading)]
-    return " ".join(plain.split()), _worth_reading(views)
+    return plain, views
 
 
 def _worth_reading(views: list[str]) -> list[str]:
@@ -687,9 +693,9 @@ def screen(text: str) -> Screening:
     return Screening(VERSION, MappingProxyType(scores), frozenset(contexts), normalised, matched)
 
 
-def normalised(text: str) -> str:
-    """`text` in plain, lower-case letters, its disguises undone."""
-    return _views(_repair(text)[:_MAX_FOLDED])[0]
+def readings(text: str) -> tuple[str, ...]:
+    """`text` in plain, lower-case letters, its disguises undone: every way it can be read, the plainest first."""
+    return tuple(dict.fromkeys(_readings(_repair(text)[:_MAX_FOLDED])[1]))
 
 
 def _highest(readings: Iterable[_Reading]) -> dict[Category, int]:

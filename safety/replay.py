@@ -6,7 +6,8 @@ at its place in the log. All three are in the ledger, so anybody who holds it ca
 in the past under a candidate set, to see what it would have done to them.
 
 What can not be made again: a decision about somebody who has since been erased (their list is destroyed, which is
-the point), and one under a set that the archive no longer holds. Both are said, never passed over.
+the point), one under a set that the archive no longer holds, and one about somebody whose preferences another version
+held against the prompt. Each is said, never passed over.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from ledger.ids import AppId, CameoId, LeafIndex, PersonId, VideoId, is_id
 from ledger.log.leaf import Opening, commit, commitments_preimage
 from ledger.store.journal import Opened
 from ledger.store.transaction import Transaction
+from safety import preferences
 from safety.decision import Asked, Decision, Named, decide
 from safety.errors import InvalidInput
 from safety.policy.activation import Activated, Outcome, chosen, difference
@@ -30,8 +32,8 @@ from safety.policy.facts import RequesterFacts, RequestFacts, from_json
 from safety.prompt import screen
 
 _DIGITS = 18
-_LATER: Mapping[str, Any] = {"requested_by": None, "countries": ["*"]}
-"""What records from before it do not say: nobody was named then, and clips were for everywhere."""
+_LATER: Mapping[str, Any] = {"requested_by": None, "countries": ["*"], "preferences": None}
+"""What records from before it do not say: nobody was named, clips were for everywhere, nobody had preferences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +196,14 @@ def _again(
     except (KeyError, TypeError, ValueError, AttributeError):
         return Lost(index, at, "the facts it was made on were not recorded with it")
     try:
-        return decide(engine, asked, people.at(asked.named, opened), at=at), at
+        named = people.at(asked.named, opened)
     except NotFound as error:
         return Lost(index, at, str(error))
+    if asked.preferences != preferences.VERSION and any(
+        held.grant.preferences for person in named for held in person.standing.grants.values()
+    ):
+        return Lost(index, at, "another version held what people would rather not be shown with against it")
+    return decide(engine, asked, named, at=at), at
 
 
 def _asked(body: Mapping[str, Any]) -> Asked:
@@ -216,6 +223,7 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         person=PersonId(body["requested_by"]) if body["requested_by"] else None,
         countries=tuple(body["countries"]),
         parent=VideoId(body["parent_id"]) if "parent_id" in body else None,
+        preferences=body["preferences"],
     )
 
 

@@ -38,7 +38,7 @@ import gateway.serve
 import gateway.service
 from gateway import access
 from gateway.settings import Settings
-from generator import pipeline
+from generator import drafts, pipeline
 from generator.backend import Portrait, RenderRequest
 from generator.errors import BackendFailed
 from ledger.log.sequencer import Ledger
@@ -126,8 +126,8 @@ def _encode(picture: Picture, request: RenderRequest, out: Path) -> None:
 def watch(file: Path) -> None:
     """Die wherever `file` says. Points:
 
-    `enqueue`, `render`, `clear`, `stamp`, `release`, `fail`, `tidy`, `put` × `.before`, `.after`;
-    `decision`, `release`, `returned` × `.unsigned`: committed, and not yet under a signed checkpoint;
+    `enqueue`, `render`, `clear`, `stamp`, `release`, `fail`, `tidy`, `put`, `settle` × `.before`, `.after`;
+    `decision`, `release`, `returned`, `draft`, `approval` × `.unsigned`: committed, and not yet under a signed checkpoint;
     `put.half`, `put.torn`: half of the clip is in the object store, under a temporary name or its own.
     """
 
@@ -152,6 +152,7 @@ def watch(file: Path) -> None:
     around(pipeline.Pipeline, "fail", lambda *_: "fail")
     around(pipeline.Pipeline, "tidy", lambda *_: "tidy")
     around(objects.Objects, "put", lambda *_: "put")
+    around(drafts.Drafts, "settle", lambda *_: "settle")
     _watch_signing(at)
     vars(objects)["obstore"] = _TornStore(at)
 

@@ -46,6 +46,7 @@ STRANGER, BROKEN, UNHURRIED = "beside a stranger", "with a broken camera", "in n
 """Words in a prompt that make the test model misbehave; see `launch.py`."""
 UPLOAD_MB = 8
 OPERATOR = "dana"
+LIMITS = ("SIGN_INS_PER_ADDRESS", "ACCOUNTS_PER_ADDRESS", "RECOVERIES_PER_ADDRESS")
 Picture = NDArray[np.uint8]
 PIXELS = {"mjpeg": "yuvj420p"}
 TESTS = Path(__file__).resolve().parent
@@ -108,6 +109,8 @@ class Site:
     mortal: bool = False
     """Whether :meth:`die_at` works."""
     operator: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    colleagues: tuple[str, ...] = ()
+    """More operators, who sign nothing here."""
     port: int = field(default_factory=free_port)
     pid: int | None = None
 
@@ -122,6 +125,8 @@ class Site:
             "HOME": str(self.home),
             "PORT": str(self.port),
             "MAX_UPLOAD_MB": str(UPLOAD_MB),
+            # Every test of a module comes from this one address.
+            **dict.fromkeys(LIMITS, "100000"),
             **self.env,
         }
         self.pid = self.launcher.start(
@@ -130,7 +135,13 @@ class Site:
             log=str(self.home / "service.log"),
             keys={
                 "app": {**dict.fromkeys(self.apps, ""), **self.app_keys},
-                "operator": {OPERATOR: encode_key(self.operator.public_key())},
+                "operator": {
+                    OPERATOR: encode_key(self.operator.public_key()),
+                    **{
+                        name: encode_key(Ed25519PrivateKey.generate().public_key())
+                        for name in self.colleagues
+                    },
+                },
                 "auditor": {"press council": ""},
             },
             ahead_s=ahead_s,

@@ -262,11 +262,11 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
         ),
         "permission": (
             "permission",
-            {**home, "grant": grant(language), "events": events(language)[:2], "receipt": "/receipt.json"},
+            {**home, "grant": grant(language), "events": events(language)[:2], "receipt": "/receipt.json", "signed": "/signed.json"},
         ),
         "permission-ended": (
             "permission",
-            {**home, "grant": grants(language)[3], "events": [], "receipt": "/receipt.json"},
+            {**home, "grant": grants(language)[3], "events": [], "receipt": "/receipt.json", "signed": "/signed.json"},
         ),
         "permission-new": (
             "permission_new",

@@ -104,6 +104,27 @@ def test_a_reason_that_would_tell_anyone_about_a_stranger_does_not_pass() -> Non
         assert not report.passed
 
 
+def test_a_set_that_does_not_know_a_fact_does_not_pass() -> None:
+    """It would be asked without it: only what was decided under such a set is decided by it again."""
+    rules = (
+        '@id("all") @reason("r") @remedy("m") @source("rule: s") @told("anyone") permit (principal, action, resource);'
+        '@id("x") @reason("r") @remedy("m") @source("rule: s") @told("anyone")'
+        " forbid (principal is App, action, resource) when { principal.suspended };"
+    )
+    table = cases.read((POLICIES / cases.FILE).read_bytes())
+    asked = next(case for case in table if case.action == "ask" and not case.forbidden_by)
+    assert asked
+    schema = FILES[cedar.SCHEMA].decode()
+    cut = re.sub(r'\n  @doc\("[^"]*"\) within_countries: Bool,', "", schema)
+    assert cut != schema
+    bases = (POLICIES / cases.FILE).read_text()
+    report = check({cedar.SCHEMA: cut.encode(), "a.cedar": rules.encode()}, bases.encode())
+    assert "the schema does not know `Grant.within_countries`" in report.faults
+    assert not report.passed
+    whole = check({cedar.SCHEMA: schema.encode(), "a.cedar": rules.encode()}, bases.encode())
+    assert not any("does not know" in fault for fault in whole.faults)
+
+
 def test_a_set_without_a_table_or_with_a_wrong_case_does_not_pass() -> None:
     assert any("no decision table" in fault for fault in check(FILES, None).faults)
     table = (POLICIES / cases.FILE).read_text()

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from ledger.canonical import canonical, challenge, parse
 from ledger.consent.grant import Grant, RevocationEffect, parse_grant, sentence
-from ledger.consent.registry import certificate, erase, record_grant, revoke
+from ledger.consent.registry import SignedGrant, certificate, erase, record_grant, revoke
 from ledger.consent.statement import (
     ENROLMENT_TAG,
     GRANT_TAG,
     SESSION_TAG,
     DeviceSignature,
+    Signed,
     decode_bytes,
+    device,
     encode_key,
     parse_enrolment,
     sign,
@@ -53,23 +55,26 @@ FIXED: dict[str, Any] = {
     "jurisdictions": ["*"],
     "approval": "none",
     "revocation_effect": "withdraw_all",
+    "preferences": ["no alcohol"],
+    "delegate_key": None,
+    "parent": None,
     "notice": {"sha256": "d" * 64, "version": "2026-01"},
     "language": "en",
 }
 GOLDEN = (
     b'{"actions":["generate","edit"],"allowed_contexts":["romantic"],"approval":"none","audience":"everyone",'
-    b'"cameo_id":"cameo_aaaaaaaaaaaaaaaaaaaaaaaaaa","expires":"2026-04-02T08:30:00Z",'
+    b'"cameo_id":"cameo_aaaaaaaaaaaaaaaaaaaaaaaaaa","delegate_key":null,"expires":"2026-04-02T08:30:00Z",'
     b'"forbidden_contexts":["political","sexual"],"grant_id":"grant_0123456789abcdefghjkmnpqrs",'
     b'"grantee":{"id":"app_cccccccccccccccccccccccccc","type":"app"},'
     b'"grantor":"person_bbbbbbbbbbbbbbbbbbbbbbbbbb","issued":"2026-03-01T12:00:00Z","jurisdictions":["*"],'
     b'"language":"en","max_uses":12,"modalities":["face","voice"],"notice":{"sha256":"'
     + b"d"
     * 64
-    + b'","version":"2026-01"},"purposes":["dpv:NonCommercialPurpose","dpv:Advertising"],'
+    + b'","version":"2026-01"},"parent":null,"preferences":["no alcohol"],"purposes":["dpv:NonCommercialPurpose","dpv:Advertising"],'
     b'"revocation_effect":"withdraw_all","schema":"countersign/grant/v1","starts":"2026-03-02T00:00:00Z"}'
 )
-GOLDEN_CHALLENGE = "abe89bc98617474f9a3c81d5b198dcea1955e5b5135e73a57d852d11e787e234"
-GOLDEN_SIGNATURE = "Yn75u1njJWFvlp68HByPtS7-cKjBO7Mgj9BwbWj9RRqKWEWH4MRzYKbGBgVKhArwoQsAxZ92k6FFbRzDO_e6DA"
+GOLDEN_CHALLENGE = "f68d6e8a30d8a75016af03ed3e30aff02f3c546b3c2f34cc6cf6e891b1c212bc"
+GOLDEN_SIGNATURE = "RQJcEA6cpY39DmyZI27ZO3H8xybfQZjk5hQZ8d6imIRxOcy2R3upCjFz9s-x2a2HeIhn19vhwBptenCN4V5eBQ"
 
 # One valid change of each field a person signs.
 ALTERED: dict[str, Any] = {
@@ -90,6 +95,9 @@ ALTERED: dict[str, Any] = {
     "jurisdictions": ["DE"],
     "approval": "before_release",
     "revocation_effect": "stop_new",
+    "preferences": [],
+    "delegate_key": "q" * 42 + "Q",
+    "parent": "grant_" + "y" * 26,
     "notice": {"sha256": "e" * 64, "version": "2026-01"},
     "language": "de",
 }
@@ -120,7 +128,8 @@ class Asking:
 
     def record(self, draft: Mapping[str, Any], evidence: DeviceSignature | None = None) -> Grant:
         evidence = evidence or self.signed(draft)
-        grant, _ = record_grant(self.world.ledger, self.owner.person_id, draft, evidence, at=self.world.at)
+        signed = SignedGrant(self.owner.person_id, draft, evidence)
+        grant, _ = record_grant(self.world.ledger, signed, at=self.world.at)
         return grant
 
     def refused(self, draft: Mapping[str, Any], evidence: DeviceSignature | None = None) -> str:
@@ -151,7 +160,8 @@ def test_the_signed_bytes_challenge_and_signature_of_a_grant_never_change() -> N
     assert digest.hex() == GOLDEN_CHALLENGE
     evidence = sign(GRANT_TAG, signed, Ed25519PrivateKey.from_private_bytes(SEED))
     assert evidence.signature == GOLDEN_SIGNATURE
-    assert verify(GRANT_TAG, signed, evidence, expected_key=evidence.public_key) == GOLDEN
+    who = device(evidence.public_key)
+    assert verify(GRANT_TAG, signed, evidence, signers=[who]) == Signed(who, 0)
 
 
 def test_no_field_of_a_grant_is_left_out_of_the_signature() -> None:
@@ -161,11 +171,10 @@ def test_no_field_of_a_grant_is_left_out_of_the_signature() -> None:
 
 @pytest.mark.parametrize("field", sorted(ALTERED))
 def test_a_field_altered_after_signing_is_refused(field: str) -> None:
-    device = Ed25519PrivateKey.from_private_bytes(SEED)
-    evidence = sign(GRANT_TAG, parse_grant(FIXED).signed_bytes(), device)
+    evidence = sign(GRANT_TAG, parse_grant(FIXED).signed_bytes(), Ed25519PrivateKey.from_private_bytes(SEED))
     altered = parse_grant({**FIXED, field: ALTERED[field]}).signed_bytes()
     with pytest.raises(InvalidStatement) as error:
-        verify(GRANT_TAG, altered, evidence, expected_key=evidence.public_key)
+        verify(GRANT_TAG, altered, evidence, signers=[device(evidence.public_key)])
     assert error.value.reason.id == "statement.altered"
 
 
@@ -177,7 +186,7 @@ def test_a_signature_with_any_bit_flipped_is_refused(at: int, bit: int) -> None:
     raw[at] ^= 1 << bit
     forged = evidence.model_copy(update={"signature": encode_key(bytes(raw))})
     with pytest.raises(InvalidStatement):
-        verify(GRANT_TAG, GOLDEN, forged, expected_key=evidence.public_key)
+        verify(GRANT_TAG, GOLDEN, forged, signers=[device(evidence.public_key)])
 
 
 @pytest.mark.parametrize("spelling", ["{}=", "{}==", " {}", "{}\n", "{}A", "+{}", ""])
@@ -186,7 +195,7 @@ def test_a_key_or_signature_has_one_spelling(spelling: str) -> None:
     evidence = sign(GRANT_TAG, GOLDEN, Ed25519PrivateKey.from_private_bytes(SEED))
     other = evidence.model_copy(update={"signature": spelling.format(evidence.signature)})
     with pytest.raises(InvalidStatement) as error:
-        verify(GRANT_TAG, GOLDEN, other, expected_key=evidence.public_key)
+        verify(GRANT_TAG, GOLDEN, other, signers=[device(evidence.public_key)])
     assert error.value.reason.id == "statement.encoding"
 
 
@@ -199,13 +208,13 @@ def test_the_unused_bits_of_a_base64_key_are_zero() -> None:
 
 @pytest.mark.parametrize("tag", [SESSION_TAG, ENROLMENT_TAG])
 def test_a_signature_over_one_kind_of_statement_is_not_taken_for_another(tag: str) -> None:
-    device = Ed25519PrivateKey.from_private_bytes(SEED)
-    key = encode_key(device.public_key())
+    private = Ed25519PrivateKey.from_private_bytes(SEED)
+    key = encode_key(private.public_key())
     with pytest.raises(InvalidStatement) as error:
-        verify(tag, GOLDEN, sign(GRANT_TAG, GOLDEN, device), expected_key=key)
+        verify(tag, GOLDEN, sign(GRANT_TAG, GOLDEN, private), signers=[device(key)])
     assert error.value.reason.id == "statement.altered"
     with pytest.raises(InvalidStatement):
-        verify(GRANT_TAG, GOLDEN, sign(tag, GOLDEN, device), expected_key=key)
+        verify(GRANT_TAG, GOLDEN, sign(tag, GOLDEN, private), signers=[device(key)])
 
 
 # ── who may sign what, and when ───────────────────────────────────────────────────────────────────────────
@@ -270,7 +279,9 @@ def test_someone_never_enrolled_grants_nothing(asking: Asking) -> None:
     draft = asking.draft()
     with pytest.raises(InvalidStatement) as error:
         record_grant(
-            asking.world.ledger, PersonId(new_id("person")), draft, asking.signed(draft), at=asking.world.at
+            asking.world.ledger,
+            SignedGrant(PersonId(new_id("person")), draft, asking.signed(draft)),
+            at=asking.world.at,
         )
     assert error.value.reason.id == "grant.not_yours"
 
@@ -321,22 +332,30 @@ def test_a_grant_is_signed_now_and_ends_later(
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    "grantee",
+    [{"type": "app", "id": "app_" + "0" * 26}, {"type": "person", "id": "person_" + "0" * 26}],
+    ids=str,
+)
+def test_nothing_is_granted_to_somebody_nobody_knows(asking: Asking, grantee: dict[str, str]) -> None:
+    draft = asking.draft(grantee=grantee)
+    assert asking.refused(draft, asking.signed(draft)) == "grant.unknown_grantee"
+
+
+@pytest.mark.parametrize(
+    "change",
     [
-        ({"grantee": {"type": "app", "id": "app_" + "0" * 26}}, "grant.unknown_grantee"),
-        ({"grantee": {"type": "person", "id": "person_" + "0" * 26}}, "grant.grantee"),
-        ({"grantee": {"type": "group", "id": "mutuals"}}, "grant.grantee"),
-        ({"approval": "before_release"}, "grant.approval"),
-        ({"jurisdictions": ["DE"]}, "grant.jurisdictions"),
-        ({"jurisdictions": ["*", "DE"]}, "grant.jurisdictions"),
+        {"grantee": {"type": "group", "id": "mutuals"}},
+        {"approval": "before_release"},
+        {"jurisdictions": ["DE"]},
+        {"preferences": ["no alcohol", "nothing with my old employer"]},
+        {"delegate_key": encode_key(bytes(32))},
     ],
     ids=str,
 )
-def test_a_limit_that_nobody_would_keep_to_is_not_signed(
-    asking: Asking, change: dict[str, Any], reason: str
+def test_every_limit_that_a_grant_can_name_is_one_that_can_be_signed(
+    asking: Asking, change: dict[str, Any]
 ) -> None:
-    draft = asking.draft(**change)
-    assert asking.refused(draft, asking.signed(draft)) == reason
+    asking.record(asking.draft(**change))
 
 
 # ── what is no grant at all ───────────────────────────────────────────────────────────────────────────────
@@ -406,6 +425,18 @@ MALFORMED: list[tuple[str, Any]] = [
     ("jurisdictions", ["de"]),
     ("jurisdictions", ["DE\n"]),
     ("approval", "maybe"),
+    ("preferences", "no alcohol"),
+    ("preferences", ["x"]),
+    ("preferences", ["no\nalcohol"]),
+    ("preferences", ["x" * 121]),
+    ("preferences", ["no alcohol"] * 11),
+    ("delegate_key", ""),
+    ("delegate_key", "q" * 42),
+    ("delegate_key", "q" * 44),
+    ("delegate_key", "q" * 42 + "\n"),
+    ("parent", ""),
+    ("parent", "cameo_" + "a" * 26),
+    ("parent", "*"),
     ("revocation_effect", "never"),
     ("notice", {"sha256": "d" * 63, "version": "1"}),
     ("notice", {"sha256": "D" * 64, "version": "1"}),
@@ -429,6 +460,15 @@ def test_a_malformed_field_is_refused_and_named(field: str, value: Any) -> None:
     assert f"`{field}" in told or "`grant`" in told
     assert len(told) < 400, "a refusal repeats what was sent"
     assert not any(word in told for word in ("Traceback", "class", "pydantic"))
+
+
+def test_a_grant_neither_passes_on_itself_nor_is_passed_on_twice() -> None:
+    for change in (
+        {"parent": FIXED["grant_id"]},
+        {"parent": "grant_" + "y" * 26, "delegate_key": "q" * 42 + "Q"},
+    ):
+        with pytest.raises(InvalidStatement):
+            parse_grant({**FIXED, **change})
 
 
 @pytest.mark.parametrize("field", sorted(FIXED))

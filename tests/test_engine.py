@@ -16,7 +16,7 @@ from ledger.reasons import Reason
 from safety.policy import cedar, engine
 from safety.policy.engine import Engine, Finding, Ruling
 from safety.policy.explain import Conditions
-from safety.policy.facts import KINDS, QUESTIONS
+from safety.policy.facts import DOMAINS, KINDS, LATER, QUESTIONS
 from test_policies import POLICIES, READERS, facts
 
 FILES = cedar.read(POLICIES)
@@ -460,7 +460,7 @@ def test_each_unmet_condition_of_a_permit_is_said_in_the_words_of_the_schema() -
 def test_an_unmet_condition_reads_as_what_is_wanted_or_as_what_stands_against_it() -> None:
     permit = f"{_USE} when {{ resource.guardian_consent }} unless {{ context.request.depicted > 0 }};"
     assert _unmet(permit) == [
-        "not so, as `use` needs: a guardian has agreed",
+        "not so, as `use` needs: a guardian on record has signed the grant too",
         "so, against what `use` needs: the number of people the clip depicts is above `0`",
     ]
 
@@ -512,6 +512,88 @@ def test_explaining_that_fails_denies_all_the_same(monkeypatch: pytest.MonkeyPat
     ruling = nothing.rule("use_likeness", **facts("use_likeness"))
     assert not ruling.allowed
     assert ruling.reasons()
+
+
+# A set from before a fact ---------------------------------------------------------------------------------
+
+
+def before(*unknown: str) -> bytes:
+    """The schema as it was before these facts."""
+    schema = _SCHEMA.decode()
+    for key in unknown:
+        kind, _, name = key.partition(".")
+        head, found, rest = schema.partition(f"entity {kind} = {{")
+        cut = re.sub(rf'\n  @doc\("[^"]*"\) {name}: Bool,', "", rest, count=1)
+        assert found
+        assert cut != rest
+        schema = head + found + cut
+    return schema.encode()
+
+
+def older(*unknown: str) -> Engine:
+    made = Engine.of({cedar.SCHEMA: before(*unknown), "a.cedar": _PERMIT_ALL.encode()})
+    assert made.fault is None, made.fault
+    return made
+
+
+@pytest.mark.parametrize("action", QUESTIONS)
+def test_a_set_from_before_a_fact_is_asked_without_it(action: str) -> None:
+    made = older(*LATER)
+    assert made.unknown == LATER.keys()
+    assert made.rule(action, **facts(action)).policy_ids == ("all",)
+    assert ENGINE.unknown == frozenset()
+
+
+OUTWEIGHED: list[tuple[str, Facts]] = [
+    ("Grant.within_countries", {"cameo__grant__within_countries": False}),
+    ("Grant.against_preferences", {"cameo__grant__against_preferences": True}),
+    ("Cameo.with_adult", {"cameo__minor": True, "cameo__with_adult": True}),
+]
+
+
+@pytest.mark.parametrize("action", ["use_likeness", "release_likeness", "download"])
+@pytest.mark.parametrize(("unknown", "changes"), OUTWEIGHED, ids=[key for key, _ in OUTWEIGHED])
+def test_a_set_allows_nothing_that_a_fact_it_does_not_know_stands_against(
+    unknown: str, changes: Facts, action: str
+) -> None:
+    asked = facts(action, **changes)
+    assert older().rule(action, **asked).allowed
+    ruling = older(unknown).rule(action, **asked)
+    assert ruling.policy_ids == ("policy.outdated",)
+    for reader in READERS:
+        assert [reason.id for reason in ruling.reasons(reader)] == ["policy.outdated"]
+    if "with_adult" not in unknown:
+        # Of the grant itself they are not to know.
+        stranger = facts(action, **changes, cameo__grant__for_requester=False)
+        ruling = older(unknown).rule(action, **stranger)
+        assert [reason.id for reason in ruling.reasons()] == ["policy.default_deny"]
+    at_rest = facts(action, cameo__with_adult=True)  # beside an adult who is nobody's ward
+    assert older(unknown).rule(action, **at_rest).allowed
+
+
+def test_what_an_older_set_forbids_it_forbids_for_its_own_reasons() -> None:
+    """Or a refusal of years ago could not be made again."""
+    forbid = f'@id("x") {_NOTES} forbid (principal, action, resource);'
+    made = Engine.of({cedar.SCHEMA: before(*LATER), "a.cedar": (_PERMIT_ALL + forbid).encode()})
+    asked = facts("use_likeness", cameo__grant__within_countries=False)
+    assert made.rule("use_likeness", **asked).policy_ids == ("x",)
+
+
+@pytest.mark.parametrize("key", ["Grant.uses", "Grant.approved", "Cameo.erased", "Request.depicted"])
+def test_a_fact_that_every_set_has_always_known_is_never_left_out(key: str) -> None:
+    kind, _, name = key.partition(".")
+    schema = re.sub(rf'\n  @doc\("[^"]*"\) {name}: (Bool|Long),', "", _SCHEMA.decode())
+    made = Engine.of({cedar.SCHEMA: schema.encode(), "a.cedar": _PERMIT_ALL.encode()})
+    assert made.fault is None
+    assert not made.unknown
+    assert made.rule("use_likeness", **facts("use_likeness")).policy_ids == ("policy.error",)
+
+
+def test_every_fact_that_came_later_is_one_of_the_facts_and_at_rest_in_an_ordinary_request() -> None:
+    assert LATER.keys() <= DOMAINS.keys()
+    cameo = facts("use_likeness")["cameo"]
+    for key, at_rest in LATER.items():
+        assert at_rest(cameo.grant if key.startswith("Grant.") else cameo)
 
 
 # Rulings --------------------------------------------------------------------------------------------------

@@ -48,6 +48,9 @@ def terms(grant_id: str, *, max_uses: int = 2, starts: int = 0, days: int = 30) 
         "jurisdictions": ["*"],
         "approval": "none",
         "revocation_effect": "stop_new",
+        "preferences": [],
+        "delegate_key": None,
+        "parent": None,
         "notice": {"sha256": "0" * 64, "version": "1"},
         "language": "en",
     }

@@ -146,7 +146,8 @@ def test_a_kept_statement_opens_with_our_code_and_without(item: dict[str, Any]) 
 def test_a_body_that_lacks_a_field_or_is_about_another_role_is_refused(item: dict[str, Any]) -> None:
     check_body(named(item), None, item["body"])
     check_body(named(item), item["roles"][0], item["body"] | {"a field of the year 2040": 1})
-    for role in {"owner", "grantor", "depicted", "requester", "notifier", "service", ""} - set(item["roles"]):
+    roles = {"owner", "grantor", "depicted", "requester", "notifier", "guardian", "executor", "service", ""}
+    for role in roles - set(item["roles"]):
         with pytest.raises(LogError) as error:
             check_body(named(item), role, item["body"])
         assert error.value.reason.id == "log.kind"

@@ -198,6 +198,34 @@ class TestSigned:
         assert signed.signed_at == NOW
         assert bench.read(tmp_path / "out.mp4").consent == {}
 
+    @pytest.mark.parametrize("action", ["remix", "edit", "extend"])
+    def test_a_clip_made_of_another_opens_it_as_its_parent(
+        self, bench: Bench, tmp_path: Path, action: str
+    ) -> None:
+        above = bench.read(bench.signed).manifest_id
+        path = tmp_path / "below.mp4"
+        bench.signer.sign(bench.plain, path, replace(CLAIM, action=action, parent_manifest=above))
+        finding = bench.read(path)
+        assert (finding.manifest_trusted, finding.asset_bound, finding.failures) == (True, True, ())
+        report = manifest._report(path, bench.authority.root_pem)
+        assert report is not None
+        active = report["manifests"][report["active_manifest"]]
+        assertions = {entry["label"]: entry["data"] for entry in active["assertions"]}
+        assert assertions["org.countersign.generation"]["action"] == action
+        assert [one["action"] for one in assertions["c2pa.actions.v2"]["actions"]] == [
+            "c2pa.opened",
+            "c2pa.edited",
+            "c2pa.watermarked.bound",
+        ]
+        parents = [one for one in active["ingredients"] if one["relationship"] == "parentOf"]
+        assert [one["instance_id"] for one in parents] == [above]
+        # A validator that shares no code with ours has no objection.
+        judged = second_opinion(path, bench.authority.root_pem)
+        assert (judged["validation_state"], judged["validation_results"]["failure"]) == ("Trusted", [])
+        judged = second_opinion(path, bench.authority.root_pem, strict_conformance=True)
+        failed = [entry["code"] for entry in judged["validation_results"]["failure"]]
+        assert failed == ["com.encypher.conformance.revocationInformationMissing"]
+
     def test_the_samples_are_untouched(self, bench: Bench) -> None:
         one, other = (
             path.read_bytes()[inside(path, b"mdat").start : inside(path, b"mdat").stop]

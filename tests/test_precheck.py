@@ -182,8 +182,9 @@ def test_two_hundred_videos_in_the_making_are_enough(ruled: Ruled) -> None:
         assert tx.running_jobs(app) == 1
     ruled.sql(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 199)"
-        " INSERT INTO video (id, app_id, model, prompt, size, seconds, status, progress, created_at)"
-        " SELECT 'video_' || i, :app, 'm', 'p', '640x360', 1, 'queued', 0, 0 FROM n",
+        " INSERT INTO video (id, app_id, model, prompt, size, seconds, status, progress, created_at,"
+        " action, downloads)"
+        " SELECT 'video_' || i, :app, 'm', 'p', '640x360', 1, 'queued', 0, 0, 'generate', 0 FROM n",
         app=app,
     )
     answer = ruled.gate.decide(ruled.request(app), at=ruled.at)

@@ -302,7 +302,7 @@ def test_every_answer_carries_the_security_headers(web: httpx.Client, path: str)
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
     assert headers["cross-origin-opener-policy"] == "same-origin"
     assert "access-control-allow-origin" not in headers
     assert headers["x-request-id"].startswith("req_")

@@ -1,6 +1,7 @@
 """Deciding again: the same byte for byte, or it is said; and what a candidate would have made of the past."""
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
@@ -21,10 +22,12 @@ from ledger.log.public import InForce
 from ledger.store.journal import About, Journal
 from ledger.store.transaction import Transaction
 from safety import gate
-from safety.decision import decide
+from safety.decision import Decision, Part, decide
 from safety.gate import Denied
+from safety.policy import cedar
 from safety.policy.activation import Activated, archive, chosen, difference
 from safety.policy.engine import Engine
+from safety.policy.facts import LATER
 from safety.prompt import screen
 from safety.replay import Change, Lost, Redecided, _People, redecide, replay
 from test_activation import (
@@ -42,7 +45,7 @@ from test_activation import (
 )
 from world import Someone, zulu
 
-WIDE = {"purposes": [COMMERCIAL, "dpv:NonCommercialPurpose"], "max_uses": 3}
+WIDE: dict[str, Any] = {"purposes": [COMMERCIAL, "dpv:NonCommercialPurpose"], "max_uses": 3}
 PROMPTS = [
     "a portrait in golden light",
     "a sexy dance",
@@ -126,7 +129,11 @@ class Story:
         pick, one = self.random, self.random.choice(self.people[:2])
         everyone = {"type": "everyone", "id": "*"}
         grantee = pick.choice([*({"type": "app", "id": app} for app in self.apps), everyone])
-        given = {**WIDE, "grantee": grantee, "audience": pick.choice(["requester", "everyone"])}
+        given: dict[str, Any] = {
+            **WIDE,
+            "grantee": grantee,
+            "audience": pick.choice(["requester", "everyone"]),
+        }
         self.grants.append((one, self.world.grant(one, self.apps[0], **given)))
 
     def revoke(self) -> None:
@@ -615,3 +622,81 @@ def test_scores_that_the_prompt_does_not_have_are_noticed(
         patch.setattr(gate, "screen", lambda _: made_up)
         video = ruled.allow(app).permit.video
     assert "does not score" in differs(ruled, video)
+
+
+# ── from before ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def older() -> Files:
+    """The base as it was before the facts that came later: no word of it speaks of them."""
+    texts = {name: data.decode() for name, data in BASE.items() if name != cedar.INVARIANTS}
+    for policy_id in ("consent.countries", "consent.preference", "minors.with_adults"):
+        name = f"{policy_id.partition('.')[0]}.cedar"
+        before, found, rest = texts[name].partition(f'@id("{policy_id}")')
+        assert found
+        texts[name] = before + rest.partition(";\n")[2]
+    for key in LATER:
+        name = key.partition(".")[2]
+        texts[cedar.SCHEMA] = re.sub(rf'\n  @doc\("[^"]*"\) {name}: Bool,', "", texts[cedar.SCHEMA])
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def test_a_decision_under_a_set_from_before_a_fact_is_made_again(ruled: Ruled) -> None:
+    app, ada, bob = ruled.app(), ruled.enrol(), ruled.enrol()
+    ruled.grant(ada, app, max_uses=9)
+    ruled.grant(bob, app, jurisdictions=["DE"])
+    ruled.rule(older())
+    requests = [
+        ruled.request(app, ada),
+        ruled.request(app, bob),
+        ruled.request(app, bob, countries=("DE",)),
+        ruled.request(app, ada, bob, countries=("FR",)),
+        ruled.request(app, bob, purpose=COMMERCIAL),
+    ]
+    answers = [ruled.gate.decide(one, at=ruled.at) for one in requests]
+    said = [[r.id for r in a.reasons] if isinstance(a, Denied) else [] for a in answers]
+    assert said == [[], ["policy.outdated"], [], ["policy.outdated"], ["consent.purpose"]]
+    for one in requests:
+        assert redone(ruled, one.video_id).differs == ()
+    # And what was decided under it, the set that came after it decides in the words it has.
+    ruled.rule(BASE)
+    changes = [one for one in replayed(ruled, BASE) if isinstance(one, Change)]
+    assert [one.what for one in changes] == ["same", "reasons", "same", "reasons", "reasons"]
+    assert {policy for one in changes for policy in one.policies} == {"consent.countries", "policy.outdated"}
+
+
+def test_a_record_that_was_stripped_of_what_came_later_is_found_out(
+    ruled: Ruled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, ada = ruled.app(), ruled.enrol()
+    ruled.grant(ada, app, jurisdictions=["DE"], max_uses=9)
+    request = ruled.request(app, ada, countries=("DE",))
+    with monkeypatch.context() as patched:
+        honest = Decision.parts
+
+        def parts(self: Decision, facts_key: bytes) -> list[Part]:
+            made = honest(self, facts_key)
+            for part in made:
+                del part.body["countries"]
+            return made
+
+        patched.setattr(Decision, "parts", parts)
+        ruled.gate.decide(request, at=ruled.at)
+    found = differs(ruled, request.video_id)
+    assert "`requester`: `allowed`" in found
+    assert "`requester`: `facts_digest`" in found
+
+
+def test_preferences_read_by_another_version_are_no_ground_to_accuse(
+    ruled: Ruled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, ada, bob = ruled.app(), ruled.enrol(), ruled.enrol()
+    ruled.grant(ada, app, preferences=["no alcohol"])
+    ruled.grant(bob, app)
+    with_hers, without_her = ruled.request(app, ada), ruled.request(app, bob)
+    for one in (with_hers, without_her):
+        ruled.gate.decide(one, at=ruled.at)
+        assert redone(ruled, one.video_id).differs == ()
+    monkeypatch.setattr("safety.preferences.VERSION", "another")
+    assert "another version" in lost(ruled, with_hers.video_id)
+    assert redone(ruled, without_her.video_id).differs == ()

@@ -120,7 +120,7 @@ class Story(RuleBasedStateMachine):
         someone, app_id = one(self.people, owner), one(self.apps, app)
         starts = self.world.at + timedelta(hours=delay_h)
         ends = starts + timedelta(hours=hours)
-        said = {
+        said: dict[str, Any] = {
             "starts": zulu(starts),
             "expires": zulu(ends),
             "max_uses": max_uses,

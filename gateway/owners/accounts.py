@@ -6,13 +6,14 @@ compared with that age, and forgotten. Whoever was refused is not asked again fr
 
 import json
 import secrets
+import unicodedata
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from typing import Annotated, Any
 
 from litestar import Request, Response, get, patch, post
 from litestar.datastructures import Cookie
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gateway import throttle
 from gateway.access import (
@@ -42,15 +43,17 @@ from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
 
 Ask = Request[Any, Any, Any]
-Name = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=80,
-        pattern=r"^[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*\S[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$",
-    ),
-]
-"""What a person is called: no control characters, and none that turn the text around them."""
+
+
+def _readable(name: str) -> str:
+    """What a person is called: no control characters, and none that turn the text around them."""
+    if not name.strip() or any(unicodedata.category(one) == "Cc" or one in _TURNING for one in name):
+        raise ValueError("it is not a name that can be shown")
+    return name.strip()
+
+
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_readable)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
 YOUNG_S = 3600
 _YOUNG = throttle.Limit("too_young", 1, YOUNG_S)
@@ -83,13 +86,13 @@ def account_options(request: Ask, service: Service, data: AccountIn) -> Response
         raise _too_young(service)
     nonce, handle = encode_key(secrets.token_bytes(32)), secrets.token_bytes(32)
     detail = {
-        "display_name": data.display_name.strip(),
+        "display_name": data.display_name,
         "language": data.language,
         "handle": encode_key(handle),
     }
     new_nonce(service, "", purpose="account", detail=json.dumps(detail), nonce=nonce)
     options = passkey.creation_options(
-        rp_id=name, handle=handle, name=data.display_name.strip(), challenge=decode_bytes(nonce, 32)
+        rp_id=name, handle=handle, name=data.display_name, challenge=decode_bytes(nonce, 32)
     )
     return Response({"nonce": nonce, "options": options}, headers=PRIVATE)
 
@@ -284,8 +287,8 @@ class MeIn(Strict):
 def change_me(request: Ask, service: Service, data: MeIn) -> Response[dict[str, Any]]:
     """Change what I am called, or the language I read."""
     here = signed_in(request, service)
-    name = data.display_name.strip() if data.display_name is not None else None
-    service.ledger.transact(lambda tx: tx.rename(here.person_id, display_name=name, language=data.language))
+    name, language = data.display_name, data.language
+    service.ledger.transact(lambda tx: tx.rename(here.person_id, display_name=name, language=language))
     return Response(me(service, here), headers=PRIVATE)
 
 

@@ -4,6 +4,7 @@ A session is enough to revoke; granting needs the device's signature over the ve
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -16,8 +17,9 @@ from gateway.access import JSON_BYTES, acting, holder
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge
+from ledger.consent.authority import signers_of
 from ledger.consent.family import keep_for_guardian
-from ledger.consent.fold import GrantStanding, Role, Standing
+from ledger.consent.fold import GrantStanding, Role, Standing, fold
 from ledger.consent.grant import (
     SCHEMA,
     Action,
@@ -37,6 +39,7 @@ from ledger.consent.grant import (
 )
 from ledger.consent.notice_text import check_notice, current
 from ledger.consent.registry import SignedGrant, record_grant, record_grants, revoke
+from ledger.consent.signed_grant import signed_grant as signed_file
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import GrantId, PersonId, new_id
@@ -201,7 +204,7 @@ class ImportLine(Strict):
 @get("/v1/grants", sync_to_thread=True)
 def list_grants(request: Ask, service: Service) -> dict[str, Any]:
     """My grants: what each says, whether it stands, how often it was used."""
-    return grants_of(service, acting(request, service).owner)
+    return grants_of(service, acting(request, service, recovered=True).owner)
 
 
 def grants_of(service: Service, owner: PersonId) -> dict[str, Any]:
@@ -248,6 +251,51 @@ def _status(standing: Standing, held: GrantStanding, at: datetime) -> str:
     return "live" if standing.uses_left(held) else "used_up"
 
 
+def signed_grant(service: Service, owner: PersonId, grant_id: GrantId) -> dict[str, Any]:
+    """A grant with everything that shows who signed it, and that the log holds it. Raises a 404 problem."""
+    with service.ledger.reading() as tx:
+        entries = {} if tx.erased(owner) else {one.index: one for one in tx.entries(owner)}
+        held = tx.standing(owner).grants.get(grant_id)
+        if held is None:
+            raise problem(
+                404, "grant.unknown", f"you have no grant `{grant_id[:40]}`", "look at your list of grants"
+            )
+        entry = entries[held.index]
+        # The keys as they stood then: one that was taken away since has signed all the same.
+        before = fold(one.entry() for index, one in entries.items() if index < held.index)
+        leaf, commitments = tx.statements([held.index])[held.index]
+    known = {one.id: one for one in signers_of(before, held.grant)}
+    known |= {one.id: one for guardian in before.guardians.values() for one in guardian.signers}
+    cosignatures = entry.body.get("cosignatures", [])
+    used = [entry.body["evidence"], *(one["evidence"] for one in cosignatures)]
+    service.ledger.published(held.index)
+    return signed_file(
+        entry.body["grant"],
+        entry.body["evidence"],
+        cosignatures,
+        [known[one.get("public_key") or one["credential_id"]] for one in used],
+        parent=signed_grant(service, owner, GrantId(held.grant.parent)) if held.grant.parent else None,
+        log={
+            "origin": service.ledger.origin,
+            "vkey": str(service.ledger.verifier),
+            "index": held.index,
+            "n": entry.opening.n,
+            "role": entry.opening.label,
+            "body": dict(entry.body),
+            "secret": b64encode(entry.opening.secret).decode(),
+            "leaf": b64encode(leaf).decode(),
+            "commitments": [b64encode(one).decode() for one in commitments],
+            "proof": service.ledger.proof(held.index).encode().decode(),
+        },
+    )
+
+
+@get("/v1/grants/{grant_id:str}", sync_to_thread=True)
+def get_grant(request: Ask, service: Service, grant_id: str) -> dict[str, Any]:
+    """One of my grants, signed, for whoever I show it to: `countersign consent verify FILE` checks it without us."""
+    return signed_grant(service, acting(request, service).owner, GrantId(grant_id))
+
+
 class RevokeIn(Strict):
     effect: RevocationEffect | None = None
 
@@ -259,7 +307,7 @@ def revoke_grant(
     request: Ask, service: Service, grant_id: str, data: RevokeIn | None = None
 ) -> dict[str, Any]:
     """Take a grant back: instantly, for good, without a signature."""
-    person_id = acting(request, service).owner
+    person_id = acting(request, service, recovered=True).owner
     effect = data.effect if data else None
     index = revoke(service.ledger, person_id, GrantId(grant_id), effect, at=service.clock())
     return {"grant_id": grant_id, "revoked": True, "index": index}
@@ -293,4 +341,4 @@ def _grantee_name(service: Service, grantee: Grantee) -> str:
     return name
 
 
-ROUTES = [preview_grant, create_grant, list_grants, import_grants, revoke_grant]
+ROUTES = [preview_grant, create_grant, list_grants, get_grant, import_grants, revoke_grant]

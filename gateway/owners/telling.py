@@ -43,8 +43,10 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "guardian/owner/no": ("{name} no longer answers for you", ""),
         "guardian/guardian/yes": ("You answer for {name}", ""),
         "guardian/guardian/no": ("You no longer answer for {name}", ""),
-        "estate/owner": ("{name} looks after your likeness", ""),
-        "estate/executor": ("You look after the likeness of {name}", ""),
+        "estate/owner/yes": ("{name} looks after your likeness", ""),
+        "estate/owner/no": ("{name} no longer looks after your likeness", ""),
+        "estate/executor/yes": ("You look after the likeness of {name}", ""),
+        "estate/executor/no": ("You no longer look after the likeness of {name}", ""),
         "handover": ("You are of age, and your likeness is yours alone", ""),
         "group/yes": ("{name} was let into your circle", ""),
         "group/no": ("{name} was taken out of your circle", ""),
@@ -97,8 +99,10 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "guardian/owner/no": ("{name} steht nicht mehr für dich ein", ""),
         "guardian/guardian/yes": ("Du stehst für {name} ein", ""),
         "guardian/guardian/no": ("Du stehst nicht mehr für {name} ein", ""),
-        "estate/owner": ("{name} kümmert sich um dein Abbild", ""),
-        "estate/executor": ("Du kümmerst dich um das Abbild von {name}", ""),
+        "estate/owner/yes": ("{name} kümmert sich um dein Abbild", ""),
+        "estate/owner/no": ("{name} kümmert sich nicht mehr um dein Abbild", ""),
+        "estate/executor/yes": ("Du kümmerst dich um das Abbild von {name}", ""),
+        "estate/executor/no": ("Du kümmerst dich nicht mehr um das Abbild von {name}", ""),
         "handover": ("Du bist volljährig, und dein Abbild gehört dir allein", ""),
         "group/yes": ("{name} kam in deinen Kreis", ""),
         "group/no": ("{name} ist nicht mehr in deinem Kreis", ""),
@@ -166,7 +170,7 @@ class Teller:
             case "guardian":
                 return _either(f"guardian/{entry.opening.label}", body["standing"])
             case "estate":
-                return f"estate/{entry.opening.label}"
+                return _either(f"estate/{entry.opening.label}", body["standing"])
             case "group":
                 return _either("group", body["member"])
             case "block":

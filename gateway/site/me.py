@@ -67,18 +67,20 @@ def visit(request: Ask, service: Service, *, recovered: bool = False) -> Visit:
 @get("/me", **_OPTIONS)
 def home(request: Ask, service: Service) -> Response[str]:
     """The state of my likeness: what waits for me first, then what I allow, then what happened."""
-    seen = visit(request, service)
+    seen = visit(request, service, recovered=True)
     mine = permissions(service, seen)
+    # Who came in with a recovery code may take permissions back, and sees no more than that.
+    whole = not seen.here.recovered
     now = {"live", "not_started"}
     return page(
         request,
         "me",
         **seen.frame,
         me=seen.owner,
-        drafts=approvals.approvals(service, seen.who)["drafts"],
+        drafts=approvals.approvals(service, seen.who)["drafts"] if whole else [],
         grants=mine,
         past=[one for one in mine if one["status"] not in now],
-        events=recent(service, seen, limit=5)["events"],
+        events=recent(service, seen, limit=5)["events"] if whole else [],
     )
 
 
@@ -108,8 +110,9 @@ def permission(request: Ask, service: Service, grant_id: str) -> Response[str]:
         for one in recent(service, seen, limit=LOOKED_BACK)["events"]
         if one["video_id"] in found["videos"]
     ]
-    receipt = f"/v1/grants/{grant_id}/receipt{seen.query}"
-    return page(request, "permission", **seen.frame, grant=found, events=made, receipt=receipt)
+    file = f"/v1/grants/{grant_id}"
+    papers = {"receipt": f"{file}/receipt{seen.query}", "signed": f"{file}{seen.query}"}
+    return page(request, "permission", **seen.frame, grant=found, events=made, **papers)
 
 
 @get("/me/permissions/new", **_OPTIONS)

@@ -1,10 +1,10 @@
 """Whose signature a grant needs: its owner's, a guardian's beside it, or that of whoever may pass it on. Pure.
 
-The owner's keys sign, or their executor's. What passes on a grant (`parent`) is signed with the key that grant names,
+The owner's keys sign; once an executor stands, theirs alone. What passes on a grant (`parent`) is signed with the key that grant names,
 and only narrows it. For a minor a guardian signs the same bytes, and no signature allows more than this: the face
 alone, every draft approved before it goes out; to an app or a person by name and for their eyes only; in nothing
 sexual, violent or romantic; for a year at most, and never beyond the day they come of age; within the limits that
-each guardian accepted. `policies/minors.cedar` says the same at every use.
+every guardian accepted. `policies/minors.cedar` says the same at every use.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -17,7 +17,7 @@ from ledger.consent.fold import ADULT_YEARS, Standing, birthday
 from ledger.consent.grant import Grant, Strict, beyond
 from ledger.consent.statement import GRANT_TAG, Evidence, Signed, Signer, device, verify
 from ledger.errors import InvalidStatement
-from ledger.ids import GrantId, PersonId
+from ledger.ids import PersonId
 
 LONGEST = timedelta(days=366)
 YOUNGEST_YEARS = 13
@@ -65,9 +65,10 @@ def check_signatures(
 def signers_of(standing: Standing, grant: Grant) -> tuple[Signer, ...]:
     """The keys that may sign this grant. Raises InvalidStatement for one that passes on what it may not."""
     if grant.parent is None:
-        return (*standing.signers(), *standing.signers("executor"))
-    above = standing.grants.get(GrantId(grant.parent))
-    if above is None or above.grant.delegate_key is None or above.revoked_index is not None:
+        # Who has died signs nothing more, whoever holds their phone now.
+        return standing.signers("owner" if standing.executor is None else "executor")
+    above = standing.delegable(grant.parent)
+    if above is None or above.grant.delegate_key is None:
         raise InvalidStatement(
             "grant.not_delegable",
             f"the grant `{grant.parent}` does not stand, or may not be passed on",
@@ -99,7 +100,6 @@ def check_minor(standing: Standing, grant: Grant, cosigned: Collection[str], *, 
             "a likeness of someone under 18, or of unknown age, needs a guardian's co-signature",
             "have the age verified, or ask a guardian",
         )
-    limits = [standing.guardians[PersonId(one)].guardianship for one in cosigned]
     unmet = next(
         (
             why
@@ -115,11 +115,17 @@ def check_minor(standing: Standing, grant: Grant, cosigned: Collection[str], *, 
                     bool(_UNSAFE & set(grant.allowed_contexts)),
                     "a minor is not shown in anything sexual, violent or romantic",
                 ),
-                (grant.delegate_key is not None, "a grant over a minor's likeness is not passed on"),
-                (grant.expires - grant.starts > LONGEST, "a minor's grant ends within a year"),
+                (
+                    grant.delegate_key is not None or grant.parent is not None,
+                    "a grant over a minor's likeness is not passed on",
+                ),
+                (
+                    grant.expires - min(grant.issued, grant.starts) > LONGEST,
+                    "a minor's grant ends within a year",
+                ),
                 (_outlives_childhood(standing, grant), "a minor's grant ends when they come of age"),
                 (
-                    any(grant.max_uses > limit.max_uses for limit in limits),
+                    any(grant.max_uses > one.guardianship.max_uses for one in standing.guardians.values()),
                     "a guardian's limit is fewer uses",
                 ),
             )

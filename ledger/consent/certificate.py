@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ledger.canonical import canonical, sha256
 from ledger.errors import InvalidStatement, LogError
-from ledger.ids import LeafIndex
+from ledger.ids import Digest, LeafIndex
 from ledger.log.leaf import Opening, verify_opening, vouched_leaf
 from ledger.log.merkle import MAX_SIZE, leaf_hash, verify_inclusion
 from ledger.log.note import SignedCheckpoint, TlogProof
@@ -34,10 +34,11 @@ _SAID = ("rule", "what", "count", "sha256s")
 _Text = Annotated[str, Field(max_length=1 << 18)]
 
 
-class _Certificate(BaseModel):
+class InLog(BaseModel):
+    """One entry, with what shows that the log holds it. Base64 in standard form; `proof` a C2SP tlog-proof file."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    schema_: Literal["countersign/erasure/v1", "countersign/deletion/v1"] = Field(alias="schema")
     origin: _Text
     index: Annotated[int, Field(ge=0, le=MAX_SIZE)]
     n: Annotated[int, Field(ge=0, le=MAX_SIZE)]
@@ -47,6 +48,10 @@ class _Certificate(BaseModel):
     leaf: _Text
     commitments: list[_Text]
     proof: _Text | None
+
+
+class _Certificate(InLog):
+    schema_: Literal["countersign/erasure/v1", "countersign/deletion/v1"] = Field(alias="schema")
     records_destroyed: int | None = None
     rule: _Text | None = None
     what: _Text | None = None
@@ -102,6 +107,18 @@ def verify(value: Mapping[str, Any], policy: Policy) -> Certified:
         digest = sha256(canonical(said.body))
     except (ValidationError, InvalidStatement) as error:
         raise _wrong("form", "the file is not a certificate as we write it") from error
+    # 1. to 3. The entry is in the log.
+    opened = held(said, digest, policy)
+    # 4. The body says what the certificate says.
+    kind = "erasure" if said.schema_ == ERASURE else "deletion"
+    repeated = all(getattr(said, name) == said.body.get(name) for name in _SAID)
+    if said.body.get("kind") != kind or not (repeated if kind == "deletion" else _counts(said)):
+        raise _wrong("says", f"the entry is not the {kind} that the certificate says it is")
+    return Certified(LeafIndex(said.index), said.body, opened)
+
+
+def held(said: InLog, digest: Digest, policy: Policy) -> SignedCheckpoint:
+    """The checkpoint under which the log holds this entry, whose body has this digest. Raises LogError."""
     # 1. The log signed the checkpoint, and whoever the policy asks for has witnessed it.
     if said.proof is None:
         raise LogError(
@@ -119,12 +136,7 @@ def verify(value: Mapping[str, Any], policy: Policy) -> Certified:
     # 3. It commits to exactly this body, as the n-th about somebody.
     opening = Opening(_bytes(said.secret), said.role, said.n, digest)
     verify_opening(vouched_leaf(leaf, said.origin), list(map(_bytes, said.commitments)), opening, digest)
-    # 4. The body says what the certificate says.
-    kind = "erasure" if said.schema_ == ERASURE else "deletion"
-    repeated = all(getattr(said, name) == said.body.get(name) for name in _SAID)
-    if said.body.get("kind") != kind or not (repeated if kind == "deletion" else _counts(said)):
-        raise _wrong("says", f"the entry is not the {kind} that the certificate says it is")
-    return Certified(LeafIndex(said.index), said.body, opened)
+    return opened
 
 
 def _counts(said: _Certificate) -> bool:

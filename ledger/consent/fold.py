@@ -8,17 +8,17 @@ same whether a person has signed one grant or ten thousand.
 | kind         | effect                                                                 |
 |--------------|------------------------------------------------------------------------|
 | `enrolment`  | the likeness exists; who it belongs to, when they were born            |
-| `grant`      | permission, until revoked; the first entry with an id is the only one  |
-| `revocation` | ends the grant it names, for good; a later one may only widen its effect |
+| `grant`      | permission, until revoked; the first entry with an id is the only one; what passes one on that may not be, or allows more, is none |
+| `revocation` | ends the grant it names, and what passes it on, for good; a later one may only widen its effect |
 | `decision`   | an allowed one reserves one use of each grant it names                 |
 | `returned`   | gives a reserved use back: the job made nothing that was released      |
-| `approval`   | the owner's word on one draft                                          |
+| `approval`   | the word of who may have one on a draft; a no is final                 |
 | `erasure`    | the likeness is gone                                                   |
 | `account`    | the first key that signs for this person                               |
 | `device`     | a key more, or one less; what it signed before stays signed            |
 | `age`        | what an issuer says; of several words the one for a minor counts       |
-| `guardian`   | who co-signs and approves for a minor, and within what limits          |
-| `estate`     | who acts for a person who has died                                     |
+| `guardian`   | who co-signs and approves for a minor, and within what limits, or no longer |
+| `estate`     | who acts for a person who has died, or no longer                       |
 | `handover`   | a person who had a guardian is of age, and keeps their likeness        |
 | `group`      | who is among the people this person approves of                        |
 | `block`      | an app or person that may not use this likeness, whatever a grant says |
@@ -27,12 +27,12 @@ same whether a person has signed one grant or ten thousand.
 from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 from immutables import Map
 
-from ledger.consent.grant import Grant, Grantee, RevocationEffect, parse_grant
+from ledger.consent.grant import Grant, Grantee, RevocationEffect, beyond, parse_grant
 from ledger.consent.statement import Guardianship, Signer, device, parse_guardianship
 from ledger.ids import CameoId, GrantId, LeafIndex, PersonId, VideoId
 
@@ -100,7 +100,7 @@ class Age:
         """None where it does not say."""
         if self.born_on is None:
             return None if self.over_18 is None else not self.over_18
-        return at.date() < birthday(self.born_on, ADULT_YEARS)
+        return at.astimezone(UTC).date() < birthday(self.born_on, ADULT_YEARS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +121,10 @@ class Standing:
     keys: Mapping[str, Signer] = _NOTHING
     """Those that sign for this person, by their id."""
     grants: Mapping[GrantId, GrantStanding] = _NOTHING
-    approvals: Mapping[VideoId, Mapping[Role, bool]] = _NOTHING
+    approvals: Mapping[VideoId, Mapping[str, bool]] = _NOTHING
     """On each draft, the last word of each of those who may have one."""
     given: Mapping[Grantee, _Given] = _NOTHING
-    passed_on: Mapping[GrantId, tuple[GrantId, ...]] = _NOTHING
+    passed_on: Mapping[GrantId, Mapping[GrantId, None]] = _NOTHING
     """The grants that pass on a grant."""
     guardians: Mapping[PersonId, Guardian] = _NOTHING
     had_guardian: bool = False
@@ -160,21 +160,64 @@ class Standing:
         needed: tuple[Role, ...] = ("guardian",) if self.minor(at) else ("owner", "executor")
         return all(words.values()) and any(role in words for role in needed)
 
+    def speaks(self, role: str) -> bool:
+        """Whether anybody has this role, so that their yes counts. Of who has died, the executor speaks alone."""
+        match role:
+            case "owner":
+                return self.executor is None
+            case "guardian":
+                return bool(self.guardians)
+            case "executor":
+                return self.executor is not None
+            case _:
+                return False
+
     def refused(self, video_id: VideoId) -> bool:
         return not all(self.approvals.get(video_id, _NOTHING).values())
 
     def live(self, held: GrantStanding, at: datetime) -> bool:
-        """Whether a grant stands. What guardians co-signed ends when the person comes of age."""
-        return held.live(at) and not (held.cosigned and not self.minor(at))
+        """Whether a grant stands: in its time, not taken back, and this person's to give."""
+        return held.live(at) and not self.lapsed(held, at) and (not self.minor(at) or self.guarded(held))
+
+    def guarded(self, held: GrantStanding) -> bool:
+        """Whether somebody who is a guardian still co-signed it."""
+        return any(one in self.guardians for one in held.cosigned)
+
+    def lapsed(self, held: GrantStanding, at: datetime) -> bool:
+        """Whether a grant is over before its time.
+
+        What guardians co-signed ends when the person comes of age; what was passed on, while whoever had it to pass
+        on is blocked, and for a minor always.
+        """
+        if held.cosigned and not self.minor(at):
+            return True
+        above = self._above(held)
+        return above is not None and (above.grant.grantee.id in self.blocked or self.minor(at))
+
+    def delegable(self, grant_id: str) -> GrantStanding | None:
+        """The grant with this id, if it stands and whoever it names may pass it on."""
+        held = self.grants.get(GrantId(grant_id))
+        if held is None or held.grant.delegate_key is None or held.revoked_index is not None:
+            return None
+        return None if held.grant.grantee.id in self.blocked else held
 
     def uses_left(self, held: GrantStanding) -> int:
         """How many uses are left, of this grant and of the one it passes on."""
-        above = self.grants.get(GrantId(held.grant.parent)) if held.grant.parent else None
+        above = self._above(held)
         return held.uses_left if above is None else min(held.uses_left, above.uses_left)
 
+    def _above(self, held: GrantStanding) -> GrantStanding | None:
+        return self.grants.get(GrantId(held.grant.parent)) if held.grant.parent else None
+
     def signers(self, held_by: Role = "owner") -> tuple[Signer, ...]:
-        """The keys that sign grants for this person."""
-        return self.executor_keys if held_by == "executor" else tuple(self.keys.values())
+        """The keys that sign for this person, where an executor's sign, or a guardian's beside them."""
+        match held_by:
+            case "owner":
+                return tuple(self.keys.values())
+            case "executor":
+                return self.executor_keys
+            case "guardian":
+                return tuple(key for one in self.guardians.values() for key in one.signers)
 
     def candidates(self, grantees: Iterable[Grantee], at: datetime) -> list[GrantStanding]:
         """The grants to any of these that something could be done under at `at`: the one that ends first, first.
@@ -198,6 +241,8 @@ class Standing:
 def birthday(born_on: date, years: int) -> date:
     """The day somebody becomes `years` old; of one born on 29 February, in other years 1 March."""
     year = born_on.year + years
+    if year > date.max.year:
+        return date.max
     try:
         return born_on.replace(year=year)
     except ValueError:
@@ -225,19 +270,10 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911,
         case "device":
             return _key(standing, Signer.model_validate(body["key"]), added=body["change"] == "added")
         case "age":
-            born = body["born_on"]
-            age = Age(date.fromisoformat(born) if born else None, body["over_18"])
-            # That somebody was not 18 yet was true when it was said; a birth date stays one.
-            kept = (one for one in standing.ages if one.born_on is not None or one.over_18)
-            return replace(standing, ages=(*kept, age))
+            return _aged(standing, body["born_on"], body["over_18"])
         case "grant":
-            grant = parse_grant(body["grant"])
-            if grant.id in standing.grants:
-                return standing
             cosigned = frozenset(PersonId(one["guardian"]) for one in body.get("cosignatures", ()))
-            return _give(
-                _with(standing, GrantStanding(grant, entry.index, cosigned=cosigned)), grant, entry.index
-            )
+            return _grant(standing, GrantStanding(parse_grant(body["grant"]), entry.index, cosigned=cosigned))
         case "revocation":
             return _revoke(standing, entry)
         case "decision" if body["allowed"]:
@@ -245,17 +281,14 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911,
         case "returned":
             return _use(standing, body, reserve=False)
         case "approval":
-            video, role = VideoId(body["video_id"]), body.get("role", "owner")
-            words = Map(standing.approvals.get(video, _NOTHING)).set(role, body["approved"])
-            return replace(standing, approvals=Map(standing.approvals).set(video, words))
+            return _approve(standing, VideoId(body["video_id"]), body.get("role", "owner"), body["approved"])
         case "guardian" | "estate" if body.get("role", "owner") != "owner":
             # The guardian's or executor's own copy: it is about somebody else's likeness.
             return standing
         case "guardian":
             return _guard(standing, body)
         case "estate":
-            signers = tuple(map(Signer.model_validate, body["signers"]))
-            return replace(standing, executor=PersonId(body["executor"]), executor_keys=signers)
+            return _settle(standing, body)
         case "handover":
             return replace(standing, handed_over=True)
         case "group":
@@ -272,11 +305,55 @@ def _step(standing: Standing, entry: Entry) -> Standing:  # noqa: C901, PLR0911,
 
 def _enrol(standing: Standing, body: Mapping[str, Any]) -> Standing:
     said = body["enrolment"]
-    born, key = said["born_on"], said.get("device_key")
-    if key is not None:
+    key = said.get("device_key")
+    if key is not None and not standing.keys:
+        # Whoever has an account brings their own keys: an operator adds none to them.
         standing = _key(standing, device(key), added=True)
-    ages = (*standing.ages, Age(date.fromisoformat(born))) if born else standing.ages
-    return replace(standing, cameo_id=CameoId(body["cameo_id"]), ages=ages)
+    return replace(_aged(standing, said["born_on"], None), cameo_id=CameoId(body["cameo_id"]))
+
+
+def _aged(standing: Standing, born: str | None, over_18: bool | None) -> Standing:
+    age = Age(date.fromisoformat(born) if born else None, over_18)
+    if age in standing.ages or (age.born_on, age.over_18) == (None, None):
+        return standing
+    # That somebody was not 18 yet was true when it was said; a birth date stays one.
+    kept = (one for one in standing.ages if one.born_on is not None or one.over_18)
+    return replace(standing, ages=(*kept, age))
+
+
+def _grant(standing: Standing, held: GrantStanding) -> Standing:
+    grant = held.grant
+    if grant.id in standing.grants:
+        return standing
+    if grant.parent is not None:
+        above = standing.delegable(grant.parent)
+        if above is None or beyond(grant, above.grant):
+            return standing
+        passed: Map[GrantId, None] = Map(standing.passed_on.get(above.grant.id, _NOTHING))
+        passed_on = Map(standing.passed_on).set(above.grant.id, passed.set(grant.id, None))
+        standing = replace(standing, passed_on=passed_on)
+    before = standing.given.get(grant.grantee)
+    still = list(before.open) if before is not None else []
+    insort(still, (grant.expires, held.index, grant.id))
+    given = Map(standing.given).set(grant.grantee, _Given(grant.id, tuple(still)))
+    return _with(replace(standing, given=given), held)
+
+
+def _approve(standing: Standing, video: VideoId, role: str, approved: bool) -> Standing:
+    if approved and not standing.speaks(role):
+        return standing
+    words = Map(standing.approvals.get(video, _NOTHING))
+    # A no is final: several guardians share their role, and none of them takes back what another said.
+    words = words.set(role, approved and words.get(role, True))
+    return replace(standing, approvals=Map(standing.approvals).set(video, words))
+
+
+def _settle(standing: Standing, body: Mapping[str, Any]) -> Standing:
+    executor = PersonId(body["executor"])
+    if body["standing"]:
+        signers = tuple(map(Signer.model_validate, body["signers"]))
+        return replace(standing, executor=executor, executor_keys=signers)
+    return replace(standing, executor=None, executor_keys=()) if standing.executor == executor else standing
 
 
 def _key(standing: Standing, signer: Signer, *, added: bool) -> Standing:
@@ -292,9 +369,11 @@ def _guard(standing: Standing, body: Mapping[str, Any]) -> Standing:
     if body["standing"]:
         signers = tuple(map(Signer.model_validate, body["signers"]))
         guardians = guardians.set(guardian, Guardian(guardianship, signers))
-    elif guardian in guardians:
+        # Whoever gets a guardian, even once more, decides anew when they come of age.
+        return replace(standing, guardians=guardians, had_guardian=True, handed_over=False)
+    if guardian in guardians:
         guardians = guardians.delete(guardian)
-    return replace(standing, guardians=guardians, had_guardian=standing.had_guardian or body["standing"])
+    return replace(standing, guardians=guardians)
 
 
 def _marked(marked: Mapping[Any, None], name: str, *, present: bool) -> Map[Any, None]:
@@ -305,41 +384,52 @@ def _marked(marked: Mapping[Any, None], name: str, *, present: bool) -> Map[Any,
 
 
 def _revoke(standing: Standing, entry: Entry) -> Standing:
-    held, effect = standing.grants.get(GrantId(entry.body["grant_id"])), entry.body["effect"]
-    if held is None:
+    named = GrantId(entry.body["grant_id"])
+    if named not in standing.grants:
         return standing
-    if held.revoked_index is None:
-        standing = _end(standing, held)
-        held = replace(held, revoked_index=entry.index, revoked_at=entry.body["at"], effect=effect)
-    elif effect == "withdraw_all":
-        # Over already. More may still be withdrawn, never less.
-        held = replace(held, effect=effect)
-    standing = _with(standing, held)
-    for child in standing.passed_on.get(held.grant.id, ()):
-        # What was passed on ends with what it was taken from.
-        standing = _revoke(standing, replace(entry, body={**entry.body, "grant_id": child}))
-    return standing
+    ended: list[GrantStanding] = []
+    # What was passed on ends with what it was taken from.
+    for grant_id in (named, *standing.passed_on.get(named, _NOTHING)):
+        held = standing.grants[grant_id]
+        withdrawn = "withdraw_all" in {entry.body["effect"], held.grant.revocation_effect}
+        effect: RevocationEffect = "withdraw_all" if withdrawn else "stop_new"
+        if held.revoked_index is None:
+            ended.append(held)
+            held = replace(held, revoked_index=entry.index, revoked_at=entry.body["at"], effect=effect)
+        elif entry.body["effect"] == "withdraw_all" and not held.withdrawn:
+            # Over already. More may still be withdrawn, never less.
+            held = replace(held, effect=effect)
+        else:
+            continue
+        standing = _with(standing, held)
+    return _close(standing, ended)
+
+
+def _close(standing: Standing, ended: Iterable[GrantStanding]) -> Standing:
+    """Take what ended from what is open, once for each grantee however many it was."""
+    by_grantee: dict[Grantee, set[GrantId]] = {}
+    for held in ended:
+        by_grantee.setdefault(held.grant.grantee, set()).add(held.grant.id)
+    given = Map(standing.given)
+    for grantee, gone in by_grantee.items():
+        before = standing.given[grantee]
+        still = tuple(one for one in before.open if one[2] not in gone)
+        given = given.set(grantee, replace(before, open=still))
+    return replace(standing, given=given)
 
 
 def _use(standing: Standing, body: Mapping[str, Any], *, reserve: bool) -> Standing:
     video = VideoId(body["video_id"])
-    for grant_id in _with_parents(standing, body["grant_ids"]):
-        held = standing.grants.get(grant_id)
-        if held is not None:
-            spent = held.spent.set(video, None) if reserve else _without(held.spent, video)
-            standing = _with(standing, replace(held, spent=spent))
-    return standing
-
-
-def _with_parents(standing: Standing, named: Iterable[str]) -> list[GrantId]:
-    """A use of a grant that was passed on is one of the grant it was taken from, too."""
-    found: dict[GrantId, None] = {}
-    for name in map(GrantId, named):
-        found[name] = None
+    for name in map(GrantId, body["grant_ids"]):
         held = standing.grants.get(name)
-        if held is not None and held.grant.parent is not None:
-            found[GrantId(held.grant.parent)] = None
-    return list(found)
+        if held is None or (video in held.spent) == reserve:
+            continue
+        # A use of what was passed on is one of the grant it was taken from, too.
+        for one in (name, GrantId(held.grant.parent)) if held.grant.parent else (name,):
+            used = standing.grants[one]
+            spent = used.spent.set(video, None) if reserve else _without(used.spent, video)
+            standing = _with(standing, replace(used, spent=spent))
+    return standing
 
 
 def _with(standing: Standing, held: GrantStanding) -> Standing:
@@ -348,21 +438,3 @@ def _with(standing: Standing, held: GrantStanding) -> Standing:
 
 def _without(spent: Map[VideoId, None], video: VideoId) -> Map[VideoId, None]:
     return spent.delete(video) if video in spent else spent
-
-
-def _give(standing: Standing, grant: Grant, index: LeafIndex) -> Standing:
-    before = standing.given.get(grant.grantee)
-    still = list(before.open) if before is not None else []
-    insort(still, (grant.expires, index, grant.id))
-    given = Map(standing.given).set(grant.grantee, _Given(grant.id, tuple(still)))
-    passed_on = Map(standing.passed_on)
-    if grant.parent is not None:
-        above = GrantId(grant.parent)
-        passed_on = passed_on.set(above, (*passed_on.get(above, ()), grant.id))
-    return replace(standing, given=given, passed_on=passed_on)
-
-
-def _end(standing: Standing, held: GrantStanding) -> Standing:
-    before = standing.given[held.grant.grantee]
-    still = tuple(one for one in before.open if one[2] != held.grant.id)
-    return replace(standing, given=Map(standing.given).set(held.grant.grantee, replace(before, open=still)))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from ledger.canonical import canonical
+from ledger.consent.preference import telling
 from ledger.consent.words import sentence as sentence  # noqa: PLC0414 — it is asked for here
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, Prefix, is_id
@@ -47,6 +49,18 @@ def zulu(moment: datetime) -> str:
 
 Moment = Annotated[datetime, PlainSerializer(zulu, return_type=str)]
 """An aware time, whole seconds, written `2026-03-01T00:00:00Z`."""
+
+
+def _spelt(value: object) -> datetime:
+    # One spelling only: the canonical bytes must not depend on who parsed them.
+    moment = datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    if zulu(moment) != value:
+        raise ValueError(f"`{str(value)[:40]}` is not a UTC time such as `2026-03-01T00:00:00Z`")
+    return moment
+
+
+StatedMoment = Annotated[Moment, BeforeValidator(_spelt)]
+"""A moment in a statement from outside, which is read in that spelling only."""
 
 
 class Strict(BaseModel):
@@ -92,9 +106,9 @@ class Grant(Strict):
     actions: Annotated[tuple[Action, ...], Field(min_length=1)]
     audience: Audience
     max_uses: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-    issued: Moment
-    starts: Moment
-    expires: Moment
+    issued: StatedMoment
+    starts: StatedMoment
+    expires: StatedMoment
     jurisdictions: Annotated[
         tuple[Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")], ...], Field(min_length=1)
     ]
@@ -124,15 +138,6 @@ class Grant(Strict):
             raise ValueError(f"`{value[:40]}` is not a {info.field_name.replace('_', ' ')}")
         return value
 
-    @field_validator("issued", "starts", "expires", mode="before")
-    @classmethod
-    def _utc_seconds(cls, value: object) -> object:
-        # One spelling only: the canonical bytes must not depend on who parsed them.
-        moment = datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        if zulu(moment) != value:
-            raise ValueError(f"`{str(value)[:40]}` is not a UTC time such as `2026-03-01T00:00:00Z`")
-        return moment
-
     @model_validator(mode="after")
     def _holds_together(self) -> "Grant":
         if self.expires <= self.starts:
@@ -141,6 +146,8 @@ class Grant(Strict):
             raise ValueError("`expires` is more than ten years after `starts`")
         if overlap := set(self.allowed_contexts) & set(self.forbidden_contexts):
             raise ValueError(f"`{min(overlap)}` is both allowed and forbidden")
+        if self.parent == self.grant_id:
+            raise ValueError("a grant does not pass on itself")
         if self.parent is not None and self.delegate_key is not None:
             raise ValueError("a grant that was passed on can not be passed on again")
         return self
@@ -165,6 +172,8 @@ def beyond(child: Grant, parent: Grant) -> list[str]:
         for field, within in (
             ("grantor", child.grantor == parent.grantor),
             ("cameo_id", child.cameo_id == parent.cameo_id),
+            # To one by name: a group or everyone is more than whom the parent names.
+            ("grantee", child.grantee.type in {"app", "person"} or child.grantee == parent.grantee),
             ("modalities", set(child.modalities) <= set(parent.modalities)),
             ("purposes", set(child.purposes) <= set(parent.purposes)),
             ("allowed_contexts", set(child.allowed_contexts) <= set(parent.allowed_contexts)),
@@ -207,6 +216,12 @@ def check_signable(grant: Grant, *, at: datetime) -> None:
     if unsaid := LATER - grant.model_fields_set:
         raise InvalidStatement(
             "grant.malformed", f"the grant's field `{min(unsaid)}` is wrong: field required", again
+        )
+    if empty := next((one for one in grant.preferences if not telling(one)), None):
+        raise InvalidStatement(
+            "grant.preference",
+            f"the preference `{empty}` names nothing that could be looked for in a prompt",
+            "say in plain words what you would rather not be shown with, such as `alcohol`",
         )
     if grant.issued > at + CLOCK_SKEW:
         raise InvalidStatement(

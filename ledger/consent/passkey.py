@@ -25,11 +25,13 @@ from webauthn.helpers import (
     base64url_to_bytes,
     bytes_to_base64url,
     options_to_json_dict,
+    parse_attestation_object,
     parse_authenticator_data,
     parse_client_data_json,
 )
 from webauthn.helpers.exceptions import WebAuthnException
 from webauthn.helpers.structs import (
+    AuthenticatorData,
     AuthenticatorSelectionCriteria,
     ClientDataType,
     PublicKeyCredentialDescriptor,
@@ -99,8 +101,11 @@ def request_options(*, rp_id: str, challenge: bytes, allow: Iterable[str] = ()) 
 def register(response: Mapping[str, Any], *, challenge: bytes, rp_id: str, origin: str) -> Registered:
     """The credential in a RegistrationResponseJSON, once it is one made here, just now, by a verified person."""
     try:
-        client, data = response["response"]["clientDataJSON"], None
-        _check_client(client, ClientDataType.WEBAUTHN_CREATE, challenge, origin)
+        answer = response["response"]
+        _check_client(answer["clientDataJSON"], ClientDataType.WEBAUTHN_CREATE, challenge, origin)
+        _check_data(
+            parse_attestation_object(base64url_to_bytes(answer["attestationObject"])).auth_data, rp_id
+        )
         data = verify_registration_response(
             credential=json.dumps(response),
             expected_challenge=challenge,
@@ -136,16 +141,7 @@ def check(
         data = parse_authenticator_data(base64url_to_bytes(assertion.authenticator_data))
     except (WebAuthnException, ValueError, TypeError) as error:
         raise _malformed() from error
-    if data.rp_id_hash != hashlib.sha256(rp_id.encode()).digest():
-        raise InvalidStatement("passkey.rp_id", "the signature was made for another site", _AGAIN)
-    if not data.flags.up:
-        raise InvalidStatement("passkey.user_presence", "nobody touched the device that signed", _AGAIN)
-    if not data.flags.uv:
-        raise InvalidStatement(
-            "passkey.user_verification",
-            "the device did not check who was holding it",
-            "turn on its screen lock, then sign again",
-        )
+    _check_data(data, rp_id)
     if (data.sign_count or sign_count) and data.sign_count <= sign_count:
         raise InvalidStatement(
             "passkey.counter",
@@ -192,6 +188,20 @@ def _check_client(encoded: str, ceremony: ClientDataType, challenge: bytes, orig
             "statement.altered",
             "the signature is over another text: it was altered after signing, or is an old one used again",
             "ask for a new preview and sign that",
+        )
+
+
+def _check_data(data: AuthenticatorData, rp_id: str) -> None:
+    """What the authenticator says of the site and of who was there (§7.1 steps 13 to 15, §7.2 steps 15 to 17)."""
+    if data.rp_id_hash != hashlib.sha256(rp_id.encode()).digest():
+        raise InvalidStatement("passkey.rp_id", "the signature was made for another site", _AGAIN)
+    if not data.flags.up:
+        raise InvalidStatement("passkey.user_presence", "nobody touched the device that signed", _AGAIN)
+    if not data.flags.uv:
+        raise InvalidStatement(
+            "passkey.user_verification",
+            "the device did not check who was holding it",
+            "turn on its screen lock, then sign again",
         )
 
 

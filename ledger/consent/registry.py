@@ -15,7 +15,7 @@ from ledger.consent.authority import Cosignature, check_signatures
 from ledger.consent.certificate import certificate as certified
 from ledger.consent.fold import Standing
 from ledger.consent.grant import Grant, RevocationEffect, check_signable, parse_grant
-from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, device, verify
+from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, device, verify, wrong_signer
 from ledger.errors import InvalidStatement, LogError, NotFound
 from ledger.ids import CameoId, GrantId, LeafIndex, PersonId
 from ledger.log.sequencer import Ledger
@@ -129,20 +129,26 @@ class _Facts:
             raise InvalidStatement(
                 "grant.replayed", "this grant was already recorded", "ask for a new preview"
             )
-        # 3. Exactly these bytes were signed by whoever may, and a minor's by a guardian too.
-        known = cache(self._tx.credential)
+        # 3. Whoever may use it exists.
+        self._check_grantee(grant)
+        # 4. Exactly these bytes were signed by whoever may, and a minor's by a guardian too, each with a key that
+        #    is theirs today: a list is not told at once that a guardian's phone was stolen.
+        standing, known = self._standing(owner), cache(self._tx.credential)
+        signing = {owner, standing.executor, *(one.guardian for one in signed.cosignatures)}
         for found in check_signatures(
-            self._standing(owner),
+            standing,
             grant,
             signed.evidence,
             signed.cosignatures,
             at=self._at,
             last_count=lambda key: one.sign_count if (one := known(key)) else 0,
         ):
-            if found.signer.kind == "passkey":
-                self._tx.credential_used(found.signer.id, found.sign_count, at=self._at)
-        # 4. Whoever may use it exists.
-        self._check_grantee(grant)
+            signer = found.signer
+            passed_on = grant.parent is not None and signer.id == signed.evidence.key_id
+            if not passed_on and ((held := known(signer.id)) is None or held.person_id not in signing):
+                raise wrong_signer()
+            if signer.kind == "passkey":
+                self._tx.credential_used(signer.id, found.sign_count, at=self._at)
         self._taken.add(grant.id)
 
     def _check_grantee(self, grant: Grant) -> None:

@@ -26,7 +26,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ledger.canonical import canonical, challenge
 from ledger.consent import passkey
-from ledger.consent.grant import Moment, Strict
+from ledger.consent.grant import StatedMoment, Strict
 from ledger.errors import InvalidStatement
 
 GRANT_TAG = "countersign/grant/v1"
@@ -81,6 +81,15 @@ class Signer(Strict):
     rp_id: Annotated[str, Field(max_length=255)] = ""
     origin: Annotated[str, Field(max_length=255)] = ""
 
+    @model_validator(mode="after")
+    def _is_what_it_says(self) -> "Signer":
+        # Evidence finds its key by this id: another key behind a device's would sign in its name.
+        if self.kind == "device" and (self.id != self.public_key or self.rp_id or self.origin):
+            raise ValueError("a device's key is its own id, and is bound to no site")
+        if self.kind == "passkey" and not (self.rp_id and self.origin):
+            raise ValueError("a passkey is bound to a site")
+        return self
+
 
 def device(public_key: str) -> Signer:
     """The signer that a device's Ed25519 key is."""
@@ -103,7 +112,7 @@ class Enrolment(Strict):
     """Whose account it is."""
     born_on: date | None
     portrait_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    issued: Moment
+    issued: StatedMoment
 
     @model_validator(mode="after")
     def _of_one_person(self) -> "Enrolment":
@@ -122,7 +131,7 @@ class KeyAddition(Strict):
     schema_: Annotated[Literal["countersign/device/v1"], Field(alias="schema")]
     person_id: Annotated[str, Field(pattern=r"^person_[0-9a-z]{26}$")]
     key: Signer
-    issued: Moment
+    issued: StatedMoment
 
     def signed_bytes(self) -> bytes:
         return canonical(self.model_dump(mode="json", by_alias=True))
@@ -139,7 +148,13 @@ class Guardianship(Strict):
     """How many uses a grant may have at most."""
     with_adults: bool
     """Whether the minor may be shown together with adults who are not their guardians."""
-    issued: Moment
+    issued: StatedMoment
+
+    @model_validator(mode="after")
+    def _of_another(self) -> "Guardianship":
+        if self.guardian == self.ward:
+            raise ValueError("nobody is their own guardian")
+        return self
 
     def signed_bytes(self) -> bytes:
         return canonical(self.model_dump(mode="json", by_alias=True))
@@ -151,7 +166,7 @@ class Handover(Strict):
     schema_: Annotated[Literal["countersign/handover/v1"], Field(alias="schema")]
     person_id: Annotated[str, Field(pattern=r"^person_[0-9a-z]{26}$")]
     cameo_id: Annotated[str, Field(pattern=r"^cameo_[0-9a-z]{26}$")]
-    issued: Moment
+    issued: StatedMoment
 
     def signed_bytes(self) -> bytes:
         return canonical(self.model_dump(mode="json", by_alias=True))

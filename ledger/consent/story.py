@@ -9,13 +9,14 @@ clocks*: what matters about a revocation is its place. Rules, each a :class:`Vio
 3. A grant is recorded once, is about this likeness, and exactly its bytes were signed with a key that then signed for
    its owner; a minor's by a guardian too. One that was passed on was signed with the key its owner named, and only
    narrows.
-4. An allowed decision names grants that were live at its place and moment, given to the app that asked, for that
-   purpose and action, with a use left.
-5. A clip is released once, after the decision that allowed it, under the same grants while they are live, and
-   approved where a grant asks for that.
+4. An allowed decision names grants that were live at its place and moment, given to the app that asked or the person
+   it asked for, neither of them blocked, with a use left; and what was asked for lies within each: purpose, action,
+   and, as far as the record says, modalities, contexts, audience and countries.
+5. A clip is released once, after the decision that allowed it, under the same grants while they are live, to nobody
+   who was blocked since, and approved where a grant asks for that.
 6. A use is given back once, by what was allowed and not released.
-
-Whether a clip kept to the contexts, modalities and audience of its grants can not be seen here: records do not say.
+7. Nobody is given a key by an operator, a guardian or an executor whose own word or voucher is not there, an approval
+   by somebody who could not give one, or a handover that they did not sign when they were of age.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +27,18 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ledger.consent.authority import Cosignature, check_signatures
-from ledger.consent.fold import Entry, Standing, fold
+from ledger.consent.fold import Entry, GrantStanding, Standing, fold
 from ledger.consent.grant import Grant, parse_grant
-from ledger.consent.statement import Evidence
+from ledger.consent.statement import (
+    GUARDIANSHIP_TAG,
+    HANDOVER_TAG,
+    Evidence,
+    Handover,
+    Signer,
+    parse_guardianship,
+    parsed,
+    verify,
+)
 from ledger.errors import LedgerError, Violation
 from ledger.ids import GrantId, LeafIndex, VideoId
 from ledger.log.kinds import check_body
@@ -76,6 +86,8 @@ class _Telling:
         self._opened: set[str] = set()
         self._granted: dict[str, tuple[str, ...]] = {}
         """For each video that was allowed, and whose use was not given back: its grants."""
+        self._asking: dict[str, tuple[str, str | None]] = {}
+        """For each video that was allowed: the app that asked, and the person it asked for."""
 
     def hear(self, index: LeafIndex, body: Mapping[str, Any], until: int) -> None:  # noqa: C901 — by the rules' numbers
         def broken(rule: str, sentence: str) -> Violation:
@@ -119,7 +131,8 @@ class _Telling:
                 # 6.
                 self._returned(body, broken)
             case _:
-                pass
+                # 7.
+                _beside(kind, body, before, at, broken)
 
     def _grant(self, grant: Grant, body: Mapping[str, Any], before: Standing, broken: Broken) -> None:
         if grant.id in before.grants:
@@ -134,27 +147,32 @@ class _Telling:
         video, grants = body["video_id"], _grants(body)
         if video in self._granted or not grants:
             raise broken("use", f"`{video}` was allowed twice, or without naming a grant")
+        if not before.in_use(at):
+            raise broken("inactive", f"`{video}` was allowed while this likeness was not in use")
+        asking = (body["app_id"], body.get("requested_by"))
+        if any(one in before.blocked for one in asking):
+            raise broken("blocked", f"`{video}` was allowed to who had been blocked")
         for grant_id in grants:
-            held = before.grants.get(GrantId(grant_id))
-            if held is None:
-                raise broken(
-                    "ungranted", f"`{video}` was allowed under `{grant_id}`, which was never granted"
-                )
-            if held.revoked_index is not None:
-                raise broken(
-                    "revoked", f"`{video}` was allowed under `{grant_id}`, which had been taken back"
-                )
-            if not before.live(held, at):
-                raise broken("expired", f"`{video}` was allowed under `{grant_id}` outside its time")
-            if before.uses_left(held) < 1:
-                raise broken("spent", f"`{video}` was allowed under `{grant_id}`, which had no use left")
-            # A grant to a person or a group is nobody's: which apps speak for them, no record says.
-            if held.grant.grantee.type != "everyone" and held.grant.grantee.id != body["app_id"]:
-                raise broken("foreign", f"`{video}` was allowed to an app that `{grant_id}` does not name")
-            if body.get("purpose") not in held.grant.purposes or body.get("action") not in held.grant.actions:
-                raise broken("beyond", f"`{video}` was allowed for what `{grant_id}` does not allow")
-        self._granted[video] = grants
+            self._under(grant_id, body, before, at, broken)
+        self._granted[video], self._asking[video] = grants, asking
         self.allowed += 1
+
+    def _under(
+        self, grant_id: str, body: Mapping[str, Any], before: Standing, at: datetime, broken: Broken
+    ) -> None:
+        video, held = body["video_id"], before.grants.get(GrantId(grant_id))
+        if held is None:
+            raise broken("ungranted", f"`{video}` was allowed under `{grant_id}`, which was never granted")
+        if held.revoked_index is not None:
+            raise broken("revoked", f"`{video}` was allowed under `{grant_id}`, which had been taken back")
+        if not before.live(held, at):
+            raise broken("expired", f"`{video}` was allowed under `{grant_id}` when it did not stand")
+        if before.uses_left(held) < 1:
+            raise broken("spent", f"`{video}` was allowed under `{grant_id}`, which had no use left")
+        if not _given_to(held, (body["app_id"], body.get("requested_by")), before):
+            raise broken("foreign", f"`{video}` was allowed to somebody whom `{grant_id}` does not name")
+        if beyond := _beyond(body, held.grant):
+            raise broken("beyond", f"`{video}` was allowed for `{beyond}` that `{grant_id}` does not allow")
 
     def _release(self, body: Mapping[str, Any], before: Standing, at: datetime, broken: Broken) -> None:
         video = body["video_id"]
@@ -165,8 +183,10 @@ class _Telling:
             raise broken("ungranted", f"`{video}` was released under other grants than it was allowed under")
         if any(one.revoked_index is not None for one in held):
             raise broken("revoked", f"`{video}` was released after consent had been taken back")
-        if not all(before.live(one, at) for one in held):
+        if not before.in_use(at) or not all(before.live(one, at) for one in held):
             raise broken("expired", f"`{video}` was released after consent had expired")
+        if any(one in before.blocked for one in self._asking[video]):
+            raise broken("blocked", f"`{video}` was released to who had been blocked")
         asked = any(one.grant.approval == "before_release" for one in held)
         if asked and not before.approved(VideoId(video), at):
             raise broken("unapproved", f"`{video}` was released without the approval its grant asks for")
@@ -178,6 +198,59 @@ class _Telling:
         # A use that is given back after the clip went out could be had again, any number of times.
         if grants is None or video in self.released or sorted(_grants(body)) != sorted(grants):
             raise broken("returned", f"a use of `{video}` was given back that was not open")
+
+
+def _given_to(held: GrantStanding, asking: tuple[str, str | None], before: Standing) -> bool:
+    """Whether a grant is to who asked. That an app speaks for the person it names is the service's word."""
+    (app_id, person), grantee = asking, held.grant.grantee
+    match grantee.type:
+        case "everyone":
+            return True
+        case "app":
+            return grantee.id == app_id
+        case "person":
+            return grantee.id == person
+        case "group":
+            return person in before.members
+
+
+def _beyond(body: Mapping[str, Any], grant: Grant) -> str:
+    """In what a request goes beyond a grant; nothing, if it does not. Earlier records do not say all of it."""
+    contexts, countries = set(body.get("contexts", ())), set(body.get("countries", ("*",)))
+    within = {
+        "purpose": body.get("purpose") in grant.purposes,
+        "action": body.get("action") in grant.actions,
+        "modalities": set(body.get("modalities", ())) <= set(grant.modalities),
+        "contexts": contexts <= set(grant.allowed_contexts),
+        "audience": grant.audience == "everyone" or body.get("audience", "requester") == "requester",
+        "countries": "*" in grant.jurisdictions or countries <= set(grant.jurisdictions),
+    }
+    return ", ".join(name for name, kept in within.items() if not kept)
+
+
+def _beside(kind: str, body: Mapping[str, Any], before: Standing, at: datetime, broken: Broken) -> None:
+    """What bears on consent beside grants. Somebody else's copy of a guardianship or estate is theirs to judge."""
+    match kind:
+        case "enrolment" if body["enrolment"].get("device_key") is not None and before.keys:
+            raise broken("key", "an operator named a key for somebody who has their own")
+        case "guardian" if body.get("role", "owner") == "owner" and _truth(body["standing"]):
+            signers = [Signer.model_validate(one) for one in body["signers"]]
+            if not body["vouched"] or any(one.id in before.keys for one in signers):
+                raise broken("guardian", "nobody vouched for a guardian, or they sign with this person's key")
+            signed = parse_guardianship(body["guardianship"]).signed_bytes()
+            verify(GUARDIANSHIP_TAG, signed, _EVIDENCE.validate_python(body["evidence"]), signers=signers)
+        case "estate" if body.get("role", "owner") == "owner" and not body["vouched"]:
+            raise broken("estate", "nobody vouched for an executor")
+        case "approval" if _truth(body["approved"]) and not before.speaks(body.get("role", "owner")):
+            raise broken("approval", f"`{body['video_id']}` was approved by somebody who could not")
+        case "handover":
+            statement = parsed(Handover, "handover", body["statement"])
+            if before.minor(at) or statement.cameo_id != before.cameo_id:
+                raise broken("handover", "a likeness was handed over to a minor, or another one was")
+            evidence = _EVIDENCE.validate_python(body["evidence"])
+            verify(HANDOVER_TAG, statement.signed_bytes(), evidence, signers=before.signers())
+        case _:
+            pass
 
 
 def _grants(body: Mapping[str, Any]) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ of the kind may be about. Statements of the service about itself are :mod:`ledge
 | `block`      | an app or person may never use this likeness, or may again         |
 | `draft`      | a clip is made, and waits for the word of those it shows           |
 | `deletion`   | something kept about this person was destroyed when its time was over |
+| `announcement` | something kept about this person will be destroyed, unless they act before |
+| `register`   | a face was put on the do-not-generate register, or taken off it    |
 """
 
 from collections.abc import Mapping
@@ -69,6 +71,8 @@ KINDS: tuple[EntryKind, ...] = (
     _kind("block", "owner", "target blocked"),
     _kind("draft", "depicted requester", "video_id grant_ids sha256 until"),
     _kind("deletion", "owner", "rule what count sha256s"),
+    _kind("announcement", "owner", "rule what until"),
+    _kind("register", "notifier", "notice action"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 

@@ -6,14 +6,14 @@
 | `asset_bound`      | the bytes are the ones that manifest was signed over                             |
 | `recovered_via`    | how the ledger's record was found: `embedded`, `watermark` or `none`             |
 
-Then `released`, `consent_then` and `consent_now`. A mark alone shows that the pixels carry a number; it does
+Then `released`, `consent_then`, `consent_now` and `taken_down_at`. A mark alone shows that the pixels carry a number; it does
 not show that the rest of the picture is what we released, and the verdict says so. When manifest and mark
 point to different clips, neither is believed. What was made from a clip that somebody has withdrawn is withdrawn
 too, at any depth.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from ledger.errors import NotFound
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media, watermark
 from ledger.provenance.manifest import ManifestFinding, read
-from ledger.store.records import Depicted
+from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
 
 Via = Literal["embedded", "watermark", "none"]
@@ -44,6 +44,7 @@ class ClipStanding:
     consent_then: bool
     consent_now: ConsentNow
     consent_changed_at: str | None
+    taken_down_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Verdict:
     log: dict[str, Any] | None
     notes: tuple[str, ...]
     contradictions: tuple[str, ...]
+    taken_down_at: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {"schema": "countersign/verdict/v1", **asdict(self)}
@@ -121,7 +123,13 @@ def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStandi
         consent_then=decision is not None,
         consent_now=now,
         consent_changed_at=changed,
+        taken_down_at=_taken_down(line),
     )
+
+
+def _taken_down(line: Iterable[Video]) -> str | None:
+    """Since when a clip, or one that it was made from, is down."""
+    return min((_iso(one.taken_down_at) for one in line if one.taken_down_at is not None), default=None)
 
 
 def _clip_by_payload(tx: Transaction, payload: str, *, at: datetime) -> ClipStanding | None:
@@ -194,6 +202,7 @@ def _compile(
         else {"origin": origin, "decision": standing.decision_index, "release": standing.release_index},
         notes=_notes(found, via, unknown_mark=unknown_mark),
         contradictions=contradictions,
+        taken_down_at=standing.taken_down_at if standing else None,
     )
 
 
@@ -244,6 +253,8 @@ def _summary(
         else f"No intact manifest, but it carries the mark of an AI-generated clip released on {released}; "
         "what else this file shows is not covered."
     )
+    if standing.taken_down_at is not None:
+        how += f" It was taken down on {_in_words(standing.taken_down_at)}, and should no longer be shown."
     consent = _CONSENT_WORDS[standing.consent_now].format(at=_in_words(standing.consent_changed_at))
     return f"{how} {consent if via == 'embedded' else consent.replace('Everyone shown', 'Everyone in that clip')}"
 

@@ -6,7 +6,7 @@ A row that left its transaction could be changed, or read again later, behind th
 from dataclasses import dataclass, field
 
 from ledger.consent.statement import Signer
-from ledger.ids import AppId, CameoId, GrantId, LeafIndex, PersonId, VideoId
+from ledger.ids import AppId, CameoId, GrantId, LeafIndex, NoticeId, PersonId, VideoId
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +151,33 @@ class HeldClip:
     object_key: str
     asked_at: int
     expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A notice of somebody without an account. `sealed`: the case, under the notice's own key."""
+
+    id: NoticeId
+    kind: str
+    status: str
+    token_hash: bytes = field(repr=False)
+    sealed: bytes | None = field(repr=False)
+    created_at: int
+    video_id: VideoId | None = None
+    confirmed_at: int | None = None
+    due_at: int | None = None
+    first_due_at: int | None = None
+    first_decided_at: int | None = None
+    held: bool = False
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A letter to be sent. `sealed`: under the key of its notice."""
+
+    id: str
+    notice_id: NoticeId
+    sealed: bytes = field(repr=False)
+    tries: int
+    next_at: int

@@ -323,3 +323,62 @@ class Delivery(SQLModel, table=True):
     next_at: int | None = Field(default=None, sa_type=BigInteger, index=True)
     delivered_at: int | None = Field(default=None, sa_type=BigInteger)
     last_status: str = Field(default="", max_length=32)
+
+
+class Notice(SQLModel, table=True):
+    """What somebody without an account asked of us. Who they are, and what they wrote, is sealed under the notice's own key.
+
+    It is about a clip (`takedown`) or about a face (`do_not_generate`).
+    """
+
+    id: str = Field(primary_key=True, max_length=64)
+    kind: str = Field(max_length=16)
+    status: str = Field(max_length=16)
+    """unconfirmed, open, decided, withdrawn or lapsed."""
+    token_hash: bytes = Field(sa_type=LargeBinary)
+    """SHA-256 of what the notifier was mailed."""
+    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)
+    """Null once the notice was withdrawn, or was never confirmed."""
+    video_id: str | None = Field(default=None, max_length=64, foreign_key="video.id")
+    created_at: int = Field(sa_type=BigInteger)
+    confirmed_at: int | None = Field(default=None, sa_type=BigInteger)
+    due_at: int | None = Field(default=None, sa_type=BigInteger)
+    """When what waits now, the notice or an appeal, must be decided."""
+    first_due_at: int | None = Field(default=None, sa_type=BigInteger)
+    first_decided_at: int | None = Field(default=None, sa_type=BigInteger)
+    held: bool = False
+    """Its clips are held back until it is decided."""
+    outcome: str | None = Field(default=None, max_length=16)
+    """The decision that stands: removed, kept or restored; registered or refused."""
+
+    __table_args__ = (Index(None, "status", "due_at"),)
+
+
+class NoticeVideo(SQLModel, table=True):
+    """A clip that a notice is about: the one it names, and identical copies of it."""
+
+    __tablename__ = "notice_video"
+
+    notice_id: str = Field(primary_key=True, max_length=64, foreign_key="notice.id")
+    video_id: str = Field(primary_key=True, max_length=64, foreign_key="video.id", index=True)
+
+
+class DoNotGenerate(SQLModel, table=True):
+    """A face nobody may generate, sealed under the key of its notice. In force while `since` is set."""
+
+    __tablename__ = "do_not_generate"
+
+    notice_id: str = Field(primary_key=True, max_length=64, foreign_key="notice.id")
+    sealed: bytes = Field(sa_type=LargeBinary)
+    since: int | None = Field(default=None, sa_type=BigInteger, unique=True)
+    """The place in the log that put it in force. Places only ascend, so nothing is added unnoticed."""
+
+
+class Mail(SQLModel, table=True):
+    """A letter that is still to be sent, sealed under the key of the notice it is about."""
+
+    id: str = Field(primary_key=True, max_length=64)
+    notice_id: str = Field(max_length=64, foreign_key="notice.id", index=True)
+    sealed: bytes = Field(sa_type=LargeBinary)
+    tries: int = 0
+    next_at: int = Field(sa_type=BigInteger, index=True)

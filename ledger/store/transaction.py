@@ -19,6 +19,7 @@ from ledger.store.accounts import Accounts
 from ledger.store.captures import Captures
 from ledger.store.jobs import Jobs
 from ledger.store.journal import Opened
+from ledger.store.notices import Notices
 from ledger.store.outbox import Outbox
 from ledger.store.records import App, Cameo, Credential, KeyHolder, Person
 from ledger.store.reviews import Reviews
@@ -53,7 +54,7 @@ _COUNT_SHADOW = (
 R = TypeVar("R", App, Credential, Person, Cameo, KeyHolder)
 
 
-class Transaction(Accounts, Captures, Jobs, Outbox, Reviews, Tokens):
+class Transaction(Accounts, Captures, Jobs, Notices, Outbox, Reviews, Tokens):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------

@@ -23,7 +23,9 @@ ORIGIN = "ledger.example/likeness"
 SERVICE = Ed25519PrivateKey.from_private_bytes(b"\x33" * 32)
 SECOND = Ed25519PrivateKey.from_private_bytes(b"\x44" * 32)
 TIME = 1_772_366_400
-CAMEO, GRANT, VIDEO, APP = (f"{name}_{'a' * 26}" for name in ("cameo", "grant", "video", "app"))
+CAMEO, GRANT, VIDEO, APP, PERSON = (
+    f"{name}_{'a' * 26}" for name in ("cameo", "grant", "video", "app", "person")
+)
 REASONS = [{"id": "render.failed", "reason": "the model stopped", "remedy": "try again"}]
 BODIES: dict[str, dict[str, Any]] = {
     "enrolment": {"cameo_id": CAMEO, "enrolment": {"born_on": "1980-01-01"}, "list_key": "d" * 64},
@@ -43,6 +45,35 @@ BODIES: dict[str, dict[str, Any]] = {
     "takedown": {"video_id": VIDEO, "notice": "n", "action": "removed"},
     "erasure": {"cameo_id": CAMEO},
     "standing": {"app_id": APP, "suspended": True, "operators": [["aa", "bb"]], "reason": "complaints"},
+    "account": {
+        "key": {
+            "id": "i",
+            "kind": "passkey",
+            "public_key": "k",
+            "rp_id": "h.example",
+            "origin": "https://h.example",
+        },
+        "list_key": "d" * 64,
+    },
+    "device": {"change": "added", "key": {"id": "k", "kind": "device", "public_key": "k"}, "how": "signed"},
+    "age": {"issuer": "https://id.example", "born_on": None, "over_18": True},
+    "guardian": {
+        "guardianship": {"guardian": PERSON, "max_uses": 3, "with_adults": False},
+        "evidence": {"public_key": "k", "signature": "s"},
+        "vouched": {"operator": "op"},
+        "standing": True,
+    },
+    "estate": {
+        "executor": PERSON,
+        "evidence_sha256": "e" * 64,
+        "vouched": {"operator": "op"},
+        "standing": True,
+    },
+    "handover": {"cameo_id": CAMEO, "statement": {"cameo_id": CAMEO}, "evidence": {"signature": "s"}},
+    "group": {"person_id": PERSON, "member": True},
+    "block": {"target": APP, "blocked": True},
+    "draft": {"video_id": VIDEO, "grant_ids": [GRANT], "sha256": "f" * 64, "until": "2026-03-04T12:00:00Z"},
+    "deletion": {"rule": "captures", "what": "films", "count": 1, "sha256s": ["f" * 64]},
 }
 
 

@@ -4,13 +4,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import assert_never
 
-from generator.stamp import Released, Stamper, release
+from generator.stamp import Held, Released, Stamper, release
 from ledger.store.objects import Objects
 from safety.chain import Allowed, Cleared, RawClip, Stamped, raw_clip
 from safety.gate import Denied, Gate, GenerationRequest
 
 
-def life(gate: Gate, stamper: Stamper, objects: Objects, request: GenerationRequest, path: Path, at: datetime) -> str:
+def life(
+    gate: Gate, stamper: Stamper, objects: Objects, request: GenerationRequest, path: Path, at: datetime
+) -> str:
     decided = gate.decide(request, at=at)
     if isinstance(decided, Denied):
         return decided.reasons[0].sentence
@@ -22,6 +24,8 @@ def life(gate: Gate, stamper: Stamper, objects: Objects, request: GenerationRequ
     match answer:
         case Released():
             return answer.object_key
+        case Held():
+            return "it waits for somebody's word"
         case Denied():
             return answer.reasons[0].sentence
         case _:
@@ -32,5 +36,7 @@ def across_processes(gate: Gate, raw: RawClip, clear: Cleared, clip: Stamped, at
     one: RawClip = gate.sealer.open(gate.sealer.seal(raw), RawClip, at=at)
     two: Cleared = gate.sealer.open(gate.sealer.seal(clear), Cleared, at=at)
     three: Stamped = gate.sealer.open(gate.sealer.seal(clip), Stamped, at=at)
+    moved: Stamped = gate.sealer.open(gate.sealer.seal(clip), Stamped, at=at, moved_to=clip.path)
+    print(moved)
     four: Allowed = gate.sealer.open(gate.sealer.grant(raw.permit), Allowed, at=at)
     print(one, two, three, four)

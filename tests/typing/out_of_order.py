@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import assert_never
 
-from generator.stamp import Released, Stamper, release
+from generator.stamp import Held, Released, Stamper, release
 from ledger.ids import CameoId, LeafIndex, PersonId
 from ledger.store.objects import Objects
 from ledger.store.transaction import Transaction
@@ -12,14 +12,18 @@ from safety.chain import Allowed, Cleared, Permit, RawClip, Sealer, Stamped, cle
 from safety.gate import Denied, Gate, GenerationRequest
 
 
-def render_without_a_decision(gate: Gate, request: GenerationRequest, permit: Permit, path: Path, at: datetime) -> None:
+def render_without_a_decision(
+    gate: Gate, request: GenerationRequest, permit: Permit, path: Path, at: datetime
+) -> None:
     raw_clip(request, path, backend="model", version="1")  # error: arg-type
     raw_clip(permit, path, backend="model", version="1")  # error: arg-type
     raw_clip(gate.decide(request, at=at), path, backend="model", version="1")  # error: arg-type
     raw_clip(gate.sealer.grant(permit), path, backend="model", version="1")  # error: arg-type
 
 
-def clear_what_was_not_rendered(gate: Gate, allowed: Allowed, clear: Cleared, permit: Permit, path: Path) -> None:
+def clear_what_was_not_rendered(
+    gate: Gate, allowed: Allowed, clear: Cleared, permit: Permit, path: Path
+) -> None:
     gate.clear(allowed)  # error: arg-type
     gate.clear(permit)  # error: arg-type
     gate.clear(path)  # error: arg-type
@@ -47,6 +51,15 @@ def release_what_was_not_stamped(
     release(gate.sealer.seal(clear), gate, objects, at=at)  # error: arg-type
 
 
+def hold_what_was_not_stamped(
+    tx: Transaction, gate: Gate, objects: Objects, raw: RawClip, held: Held, at: datetime
+) -> None:
+    tx.hold_job(raw, raw.sha256, at=at)  # error: arg-type
+    tx.hold_job(held, raw.sha256, at=at)  # error: arg-type
+    release(held, gate, objects, at=at)  # error: arg-type
+    gate.may_wait(tx, held, at=at)  # error: arg-type
+
+
 def release_without_asking(gate: Gate, clip: Stamped, objects: Objects, at: datetime) -> None:
     release(clip, gate, objects)  # error: call-arg
     release(clip, None, objects, at=at)  # error: arg-type
@@ -61,7 +74,9 @@ def make_or_change_a_token(permit: Permit, allowed: Allowed, raw: RawClip, path:
     raw.sha256 = "0" * 64  # error: misc
 
 
-def seal_the_wrong_thing(sealer: Sealer, allowed: Allowed, raw: RawClip, permit: Permit, at: datetime) -> None:
+def seal_the_wrong_thing(
+    sealer: Sealer, allowed: Allowed, raw: RawClip, permit: Permit, at: datetime
+) -> None:
     sealer.seal(allowed)  # error: arg-type
     sealer.seal(permit)  # error: arg-type
     sealer.grant(allowed)  # error: arg-type
@@ -77,6 +92,18 @@ def take_one_id_for_another(tx: Transaction, cameo_id: CameoId, person_id: Perso
     tx.owner(person_id)  # error: arg-type
     Released(7, "clips/x")  # error: arg-type
     Released(LeafIndex(7), 7)  # error: arg-type
+
+
+def take_a_draft_for_a_release(answer: Released | Held) -> int:
+    return answer.index  # error: union-attr
+
+
+def forget_that_it_may_wait(answer: Released | Held | Denied) -> str:
+    match answer:
+        case Released() | Denied():
+            return "done"
+        case _:
+            assert_never(answer)  # error: arg-type
 
 
 def forget_an_answer(answer: Released | Denied) -> str:

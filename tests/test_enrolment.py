@@ -1,0 +1,266 @@
+"""Enrolment on film, over HTTP: what is asked for, sent, looked at, vouched for or turned down, and what is kept."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from authenticator import Passkey, made_for
+from ledger.canonical import canonical
+from ledger.consent.statement import ENROLMENT_TAG, sign
+from live import OPERATOR, Launcher, Site, collins_picture, hopper_picture, pixels, unknown, video_of, zulu
+
+pytest_plugins = ["live"]
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Account:
+    """Somebody who opened an account and is signed in."""
+
+    site: Site
+    person_id: str
+    passkey: Passkey
+    web: httpx.Client
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.web.get("/v1/enrolment").json()
+        return found
+
+    def begin(self) -> dict[str, Any]:
+        text = self.status()["consent"]["sha256"]
+        answer = self.web.post("/v1/enrolment/challenge", json={"agreed": True, "consent_sha256": text})
+        assert answer.status_code == 201, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def send(self, capture_id: str, film: bytes) -> httpx.Response:
+        return self.web.post(f"/v1/enrolment/{capture_id}", files={"film": ("film.webm", film, "video/webm")})
+
+    def vouched(self, capture_id: str, film: bytes, **changes: Any) -> httpx.Response:
+        """The operator's word on the film."""
+        statement = {
+            "schema": "countersign/enrolment/v1",
+            "path": "vouched",
+            "operator": OPERATOR,
+            "display_name": "Eileen Collins",
+            "person_id": self.person_id,
+            "born_on": "1956-11-19",
+            "portrait_sha256": sha256(film).hexdigest(),
+            "issued": zulu(datetime.now(UTC)),
+            **changes,
+        }
+        evidence = sign(ENROLMENT_TAG, canonical(statement), self.site.operator)
+        with self.site.client(OPERATOR) as web:
+            return web.post(
+                "/v1/cameos/vouched",
+                data={
+                    "statement": canonical(statement).decode(),
+                    "evidence": evidence.model_dump_json(),
+                    "capture_id": capture_id,
+                },
+            )
+
+
+def opened(site: Site, name: str = "Eileen Collins", language: str = "en") -> Account:
+    web = site.client()
+    asked = {"display_name": name, "language": language, "born_on": "1956-11-19"}
+    told = web.post("/v1/accounts/options", json=asked).json()
+    passkey = made_for(told["options"])
+    made = passkey.registration(told["options"]["challenge"], site.url)
+    answer = web.post("/v1/accounts", json={"nonce": told["nonce"], "response": made})
+    assert answer.status_code == 201, answer.text
+    return Account(site, answer.json()["person_id"], passkey, web)
+
+
+@pytest.fixture
+def account(live: Site) -> Iterator[Account]:
+    someone = opened(live)
+    yield someone
+    someone.web.close()
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A film as a browser's recorder makes it."""
+    path = tmp_path_factory.mktemp("film") / "film.webm"
+    return video_of(pixels(collins_picture()), path, codec="libvpx")
+
+
+def reason(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["reasons"][0]["id"]
+
+
+def kept(site: Site) -> list[Path]:
+    return [path for path in (site.home / "objects").rglob("*") if path.is_file()]
+
+
+def test_a_film_waits_for_an_operator_and_activates_nothing_by_itself(account: Account, film: bytes) -> None:
+    assert account.status()["status"] == "none"
+    asked = account.begin()
+    assert len(asked["digits"]) == 6
+    assert set(asked["turns"]) == {"left", "right"}
+    assert account.status()["capture"]["digits"] == asked["digits"]
+    answer = account.send(asked["capture_id"], film)
+    assert (answer.status_code, answer.json()["status"]) == (202, "pending_review")
+    assert account.status() | {"consent": None} == {
+        "status": "pending_review",
+        "consent": None,
+        "capture": None,
+        "reason": None,
+    }
+    assert account.web.get("/v1/me").json()["likeness"] == "pending_review"
+    assert account.web.get("/v1/me").json()["cameo_id"] is None
+
+
+def test_an_operator_sees_what_was_asked_looks_and_vouches(account: Account, film: bytes) -> None:
+    asked = account.begin()
+    account.send(asked["capture_id"], film)
+    with account.site.client(OPERATOR) as operator:
+        waiting = {one["capture_id"]: one for one in operator.get("/v1/enrolments").json()["enrolments"]}
+        mine = waiting[asked["capture_id"]]
+        assert (mine["digits"], mine["turns"]) == (asked["digits"], asked["turns"])
+        assert mine["sha256"] == sha256(film).hexdigest()
+        assert operator.get(mine["film"]).content == film
+    before = set(kept(account.site))
+    answer = account.vouched(asked["capture_id"], film)
+    assert answer.status_code == 201, answer.text
+    assert account.status()["status"] == "active"
+    assert account.web.get("/v1/me").json()["cameo_id"] == answer.json()["cameo_id"]
+    assert len(set(kept(account.site))) < len(before), "the film is kept after it has served"
+    seen = [
+        event
+        for event in account.web.get(f"/v1/cameos/{answer.json()['cameo_id']}/uses").json()["entries"]
+        if event["kind"] == "audit"
+    ]
+    assert [one["body"]["auditor"] for one in seen] == [OPERATOR], (
+        "somebody looked and the person can not see it"
+    )
+    assert reason(account.vouched(asked["capture_id"], film))[0] == 404
+
+
+def test_a_film_that_was_turned_down_is_destroyed_and_its_owner_told_why(
+    account: Account, film: bytes
+) -> None:
+    asked = account.begin()
+    account.send(asked["capture_id"], film)
+    before = len(kept(account.site))
+    with account.site.client(OPERATOR) as operator:
+        refused = operator.post(
+            f"/v1/enrolments/{asked['capture_id']}/refuse", json={"reason": "the digits can not be heard"}
+        )
+        assert refused.status_code == 200
+        assert operator.get(f"/v1/enrolments/{asked['capture_id']}/film").status_code == 404
+    told = account.status()
+    assert (told["status"], told["reason"]) == ("refused", "the digits can not be heard")
+    assert len(kept(account.site)) == before - 1
+    assert account.begin()["capture_id"] != asked["capture_id"]
+
+
+def test_what_is_stored_is_not_the_film(account: Account, film: bytes) -> None:
+    asked = account.begin()
+    account.send(asked["capture_id"], film)
+    assert all(film[200:600] not in path.read_bytes() for path in kept(account.site))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "media.empty"),
+        (b"this is not a film", "media.not_video"),
+    ],
+)
+def test_what_is_no_film_is_refused_and_can_be_sent_again(
+    account: Account, film: bytes, content: bytes, expected: str
+) -> None:
+    asked = account.begin()
+    assert reason(account.send(asked["capture_id"], content)) == (400, expected)
+    assert account.send(asked["capture_id"], film).status_code == 202
+
+
+def test_half_a_film_is_refused(account: Account, film: bytes) -> None:
+    asked = account.begin()
+    assert account.send(asked["capture_id"], film[: len(film) // 2]).status_code == 400
+    assert account.status()["status"] == "challenge"
+
+
+def test_nobody_sends_a_film_to_somebody_elses_challenge(live: Site, account: Account, film: bytes) -> None:
+    other = opened(live, "Grace Hopper")
+    asked = account.begin()
+    assert reason(other.send(asked["capture_id"], film)) == (404, "enrolment.no_challenge")
+    assert reason(other.send(unknown("capture"), film)) == (404, "enrolment.no_challenge")
+    assert account.send(asked["capture_id"], film).status_code == 202
+    assert reason(account.send(asked["capture_id"], film)) == (404, "enrolment.no_challenge")
+    other.web.close()
+
+
+def test_without_agreeing_to_the_very_text_nothing_begins(account: Account) -> None:
+    begin = account.web.post
+    wrong = begin("/v1/enrolment/challenge", json={"agreed": True, "consent_sha256": "0" * 64})
+    assert reason(wrong) == (400, "enrolment.text")
+    text = account.status()["consent"]["sha256"]
+    refused = begin("/v1/enrolment/challenge", json={"agreed": False, "consent_sha256": text})
+    assert refused.status_code == 400
+    assert account.status()["status"] == "none"
+
+
+def test_the_text_is_in_the_persons_language(live: Site) -> None:
+    someone = opened(live, "Ada", "de")
+    assert "Film" in someone.status()["consent"]["text"]
+    assert "Erlaubnis" in someone.status()["consent"]["text"]
+    someone.web.close()
+
+
+def test_an_operators_word_on_one_film_is_not_taken_for_another_persons(
+    live: Site, account: Account, film: bytes
+) -> None:
+    other = opened(live, "Grace Hopper")
+    asked = account.begin()
+    account.send(asked["capture_id"], film)
+    assert reason(account.vouched(asked["capture_id"], film, person_id=other.person_id))[1] == (
+        "enrolment.other_person"
+    )
+    assert reason(account.vouched(asked["capture_id"], hopper_picture()))[1] == "enrolment.other_picture"
+    assert account.status()["status"] == "pending_review"
+    other.web.close()
+
+
+def test_a_second_likeness_on_one_account_is_refused(account: Account, film: bytes) -> None:
+    asked = account.begin()
+    account.send(asked["capture_id"], film)
+    assert account.vouched(asked["capture_id"], film).status_code == 201
+    text = account.status()["consent"]["sha256"]
+    again = account.web.post("/v1/enrolment/challenge", json={"agreed": True, "consent_sha256": text})
+    assert reason(again) == (409, "enrolment.twice")
+
+
+@pytest.mark.parametrize("role", ["film club", "press council", ""])
+def test_only_operators_see_films(account: Account, film: bytes, role: str) -> None:
+    asked = account.begin()
+    account.send(asked["capture_id"], film)
+    with account.site.client(role) as web:
+        assert web.get("/v1/enrolments").status_code == 401
+        assert web.get(f"/v1/enrolments/{asked['capture_id']}/film").status_code == 401
+        refuse = web.post(f"/v1/enrolments/{asked['capture_id']}/refuse", json={"reason": "because"})
+        assert refuse.status_code == 401
+
+
+def test_a_film_that_comes_too_late_is_refused(launcher: Launcher, tmp_path: Path, film: bytes) -> None:
+    site = Site(launcher, tmp_path)
+    site.start()
+    someone = opened(site)
+    asked = someone.begin()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as database, database:
+        database.execute("UPDATE capture SET expires_at = expires_at - 301")
+    assert reason(someone.send(asked["capture_id"], film)) == (403, "enrolment.expired")
+    assert someone.status()["status"] == "expired"
+    assert kept(site) == [path for path in kept(site) if "probe" in path.parts]
+    someone.web.close()
+    site.stop()
