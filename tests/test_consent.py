@@ -619,9 +619,10 @@ def test_canonical_bytes_read_back_as_the_same_value(value: dict[str, Any]) -> N
 def test_the_sentence_says_what_is_signed() -> None:
     assert sentence(parse_grant(FIXED), "Film Club") == (
         "Film Club may make and edit up to 12 videos with your face and your voice, from 2 March 2026 until "
-        "2 April 2026 08:30 UTC, not for business or for advertising, anyone may watch them, romantic ones "
-        "too, nothing political or sexual. You can take this back at any moment: nothing new is made from "
-        "then on, and everything made with it is withdrawn."
+        "2 April 2026 08:30 UTC, for non-commercial use or for advertising, anyone may watch them, anywhere, "
+        "romantic ones too, nothing political or sexual, you would rather not be shown with “no alcohol”, you "
+        "are not asked about each one. You can take this back at any moment: nothing new is made from then "
+        "on, and everything made with it is withdrawn."
     )
 
 
@@ -632,14 +633,19 @@ def test_the_sentence_says_what_is_signed() -> None:
         ({"modalities": ["face"]}, "your face, not your voice"),
         ({"modalities": ["voice"]}, "your voice, not your face"),
         ({"modalities": ["voice", "face"]}, "your face and your voice"),
-        ({"purposes": ["dpv:CommercialPurpose"]}, "for business,"),
+        ({"purposes": ["dpv:CommercialPurpose"]}, ", for commercial use,"),
         ({"audience": "requester"}, "only they may watch"),
-        ({"allowed_contexts": []}, "anyone may watch them, nothing political"),
-        ({"forbidden_contexts": ["violent"]}, "nothing violent."),
+        ({"allowed_contexts": []}, "anywhere, nothing political"),
+        ({"forbidden_contexts": ["violent"]}, "nothing violent,"),
         ({"actions": ["generate", "remix", "edit", "extend"]}, "may make, remix, edit and extend"),
         ({"starts": "2026-03-09T00:00:00Z"}, "from 9 March 2026"),
         ({"expires": "2027-04-02T08:30:00Z"}, "until 2 April 2027"),
         ({"revocation_effect": "stop_new"}, "what is already out stays"),
+        ({"preferences": []}, "nothing political or sexual, you are not asked"),
+        ({"approval": "before_release"}, "you approve each one before it goes out"),
+        ({"jurisdictions": ["DE"]}, "only in Germany"),
+        ({"delegate_key": "q" * 42 + "Q"}, "may pass it on, only narrower"),
+        ({"parent": "grant_" + "y" * 26}, "it passes on what you allowed"),
     ],
     ids=str,
 )
@@ -667,6 +673,10 @@ TERMS = {
     "starts": st.sampled_from(["2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"]),
     "expires": st.sampled_from(["2026-04-02T08:30:00Z", "2026-04-02T09:30:00Z"]),
     "revocation_effect": st.sampled_from(["stop_new", "withdraw_all"]),
+    "preferences": st.lists(st.sampled_from(["no alcohol", "no cars"]), max_size=2, unique=True),
+    "approval": st.sampled_from(["none", "before_release"]),
+    "jurisdictions": st.sampled_from([["*"], ["DE"], ["DE", "FR"]]),
+    "delegate_key": st.sampled_from([None, "q" * 42 + "Q"]),
 }
 
 
