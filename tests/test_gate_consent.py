@@ -301,7 +301,7 @@ def test_who_came_of_age_is_an_adult_beside_a_minor(world: Ruled) -> None:
 # ── approval, delegation, estates ─────────────────────────────────────────────────────────────────────────
 
 
-def test_a_clip_waits_for_its_owner_whose_no_is_final(world: Ruled) -> None:
+def test_a_clip_waits_for_its_owner(world: Ruled) -> None:
     app, ada, bob = world.app(), world.enrol(), world.enrol()
     world.grant(ada, app, approval="before_release")
     world.grant(bob, app)
@@ -312,9 +312,18 @@ def test_a_clip_waits_for_its_owner_whose_no_is_final(world: Ruled) -> None:
         assert ids(world.release(permit)) == {"release.approval"}
     world.approve(ada, first.video_id)
     assert world.release(first) is None
-    for word in (False, True):
-        world.approve(ada, second.video_id, approved=word)
-        assert ids(world.release(second)) == {"release.approval"}
+    world.approve(ada, second.video_id, approved=False)
+    assert ids(world.release(second)) == {"release.approval"}
+
+
+def test_a_minors_clip_that_one_guardian_refuses_stays_in(world: Ruled) -> None:
+    app, mum, dad = world.app(), world.enrol(), world.enrol()
+    kid = ward(world, mum, dad)
+    granted(world, app, kid, guardian=mum)
+    permit = world.allow(app, kid).permit
+    for word in (True, False, True):
+        world.approve(kid, permit.video_id, approved=word, role="guardian")
+    assert ids(world.release(permit)) == {"release.approval"}
 
 
 def delegable(world: Ruled, someone: Someone, app: AppId, **changes: Any) -> tuple[Any, Ed25519PrivateKey]:
@@ -350,6 +359,18 @@ def test_what_was_passed_on_ends_with_what_it_comes_from(world: Ruled) -> None:
     assert refused(world, world.request(other, ada)) == {"consent.revoked"}
     with pytest.raises(InvalidStatement, match="does not stand, or may not be passed on"):
         world.delegate(ada, parent, key, other)
+
+
+def test_what_an_app_passed_on_is_worth_nothing_while_that_app_is_blocked(world: Ruled) -> None:
+    app, other, ada = world.app(), world.app("Other"), world.enrol()
+    parent, key = delegable(world, ada, app)
+    world.delegate(ada, parent, key, other)
+    permit = world.allow(other, ada).permit
+    world.block(ada, app)
+    assert ids(world.release(permit)) == {"consent.expired"}
+    assert refused(world, world.request(other, ada)) == {"consent.expired"}
+    world.block(ada, app, blocked=False)
+    assert world.release(permit) is None
 
 
 def test_nobody_passes_on_more_than_they_hold_nor_with_another_key(world: Ruled) -> None:
