@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from litestar import Litestar, Request, Response, Router, get
+from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -31,8 +31,10 @@ from gateway.owners import (
 )
 from gateway.problems import on_error
 from gateway.service import Service
+from gateway.site import acts, me
+from gateway.site import open as entrance
 
-PAGES = Path(__file__).parent / "pages"
+ASSETS = Path(__file__).parent / "pages" / "assets"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -95,10 +97,12 @@ def create_app(service: Service) -> Litestar:
             public.policy_set,
             public.health,
             public.ready,
-            home,
+            *entrance.ROUTES,
+            *me.ROUTES,
+            *acts.ROUTES,
         ],
     )
-    assets = create_static_files_router(path="/assets", directories=[PAGES], include_in_schema=False)
+    assets = create_static_files_router(path="/assets", directories=[ASSETS], include_in_schema=False)
     return Litestar(
         route_handlers=[routes, assets],
         dependencies={"service": Provide(the_service)},
@@ -115,12 +119,6 @@ def create_app(service: Service) -> Litestar:
             render_plugins=[JsonRenderPlugin()],
         ),
     )
-
-
-@get("/", include_in_schema=False, sync_to_thread=True)
-def home() -> Response[bytes]:
-    """The page where anyone checks a clip."""
-    return Response((PAGES / "index.html").read_bytes(), media_type="text/html; charset=utf-8")
 
 
 async def _by_name(service: Service, request: Request[Any, Any, Any]) -> Response[Any] | None:

@@ -5,7 +5,7 @@ A session is enough to revoke; granting needs the device's signature over the ve
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
@@ -17,7 +17,7 @@ from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge
 from ledger.consent.family import keep_for_guardian
-from ledger.consent.fold import Role
+from ledger.consent.fold import GrantStanding, Role, Standing
 from ledger.consent.grant import (
     SCHEMA,
     Action,
@@ -201,22 +201,51 @@ class ImportLine(Strict):
 @get("/v1/grants", sync_to_thread=True)
 def list_grants(request: Ask, service: Service) -> dict[str, Any]:
     """My grants: what each says, whether it stands, how often it was used."""
-    person_id, at = acting(request, service, recovered=True).owner, service.clock()
+    return grants_of(service, acting(request, service, recovered=True).owner)
+
+
+def grants_of(service: Service, owner: PersonId) -> dict[str, Any]:
+    """Every grant of a person, newest first."""
+    at = service.clock()
     with service.ledger.reading() as tx:
-        standing = tx.standing(person_id)
-    grants = [
-        {
-            "grant_id": held.grant.grant_id,
-            "sentence": sentence(held.grant, _grantee_name(service, held.grant.grantee)),
-            "live": standing.live(held, at),
-            "uses": len(held.uses),
-            "uses_left": held.uses_left,
-            "expires": zulu(held.grant.expires),
-            "revoked_at": held.revoked_at,
-        }
-        for held in standing.grants.values()
-    ]
-    return {"grants": grants}
+        standing = tx.standing(owner)
+    return {"grants": [_told(service, standing, held, at) for held in reversed(standing.grants.values())]}
+
+
+def _told(service: Service, standing: Standing, held: GrantStanding, at: datetime) -> dict[str, Any]:
+    grant, name = held.grant, _grantee_name(service, held.grant.grantee)
+    return {
+        "grant_id": grant.grant_id,
+        "grantee": {**grant.grantee.model_dump(), "name": name},
+        "sentence": sentence(grant, name),
+        "language": grant.language,
+        "live": standing.live(held, at),
+        "status": _status(standing, held, at),
+        "uses": len(held.uses),
+        "uses_left": standing.uses_left(held),
+        "videos": sorted(held.uses),
+        "starts": zulu(grant.starts),
+        "expires": zulu(grant.expires),
+        "approval": grant.approval,
+        "forbidden_contexts": list(grant.forbidden_contexts),
+        "preferences": list(grant.preferences),
+        "countries": list(grant.jurisdictions),
+        "revocation_effect": grant.revocation_effect,
+        "parent": grant.parent,
+        "passed_on": list(standing.passed_on.get(grant.id, ())),
+        "revoked_at": held.revoked_at,
+        "effect": held.effect,
+    }
+
+
+def _status(standing: Standing, held: GrantStanding, at: datetime) -> str:
+    if held.revoked_index is not None:
+        return "revoked"
+    if at < held.grant.starts:
+        return "not_started"
+    if not standing.live(held, at):
+        return "expired"
+    return "live" if standing.uses_left(held) else "used_up"
 
 
 def signed_grant(service: Service, owner: PersonId, grant_id: GrantId) -> dict[str, Any]:

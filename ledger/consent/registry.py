@@ -44,7 +44,9 @@ def record_grant(ledger: Ledger, signed: SignedGrant, *, at: datetime) -> tuple[
 
     def operation(tx: Transaction) -> LeafIndex:
         _Facts(tx, [grant.id], at).check(signed, grant)
-        return tx.append("grant", grant.id, _about(signed, grant), at=at)
+        index = tx.append("grant", grant.id, _about(signed, grant), at=at)
+        _tell(tx, "grant.created", grant, at)
+        return index
 
     return grant, ledger.transact(operation)
 
@@ -80,6 +82,7 @@ def _record_part(
                 raise grant
             facts.check(one, grant)
             drafts.append(Draft("grant", grant.id, _about(one, grant), at))
+            _tell(tx, "grant.created", grant, at)
             answers.append(None)
         except InvalidStatement as refused:
             answers.append(refused)
@@ -165,6 +168,12 @@ class _Facts:
             )
 
 
+def _tell(tx: Transaction, event: str, grant: Grant, at: datetime, **more: str) -> None:
+    """Tell the app that a grant names; what was granted to people and groups is nobody's to be told."""
+    if grant.grantee.type == "app":
+        tx.event(grant.grantee.id, event, {"grant_id": grant.id, "cameo_id": grant.cameo, **more}, at=at)
+
+
 def _about(signed: SignedGrant, grant: Grant) -> list[About]:
     body: dict[str, Any] = {
         "grant": grant.model_dump(mode="json", by_alias=True),
@@ -202,7 +211,10 @@ def revoke(
         strongest = "withdraw_all" if "withdraw_all" in {effect, held.grant.revocation_effect} else "stop_new"
         body = {"grant_id": grant_id, "cameo_id": held.grant.cameo_id, "effect": strongest}
         index = tx.append("revocation", ref, [About(owner, "grantor", body)], at=at)
-        tx.take_back(_passed_on(standing, grant_id), withdraw=strongest == "withdraw_all", at=at)
+        ended = _passed_on(standing, grant_id)
+        tx.take_back(ended, withdraw=strongest == "withdraw_all", at=at)
+        for one in ended:
+            _tell(tx, "grant.revoked", standing.grants[one].grant, at, effect=strongest)
         return index
 
     return ledger.transact(operation)
