@@ -18,7 +18,7 @@ from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge
 from ledger.consent.authority import signers_of
-from ledger.consent.family import keep_for_guardian
+from ledger.consent.cosigning import keep_for_guardian
 from ledger.consent.fold import Role, fold
 from ledger.consent.grant import (
     SCHEMA,
