@@ -22,7 +22,17 @@ Ask = Request[Any, Any, Any]
 LANGUAGE_COOKIE = "countersign_language"
 DONE = (
     *("recorded", "revoked", "approved", "refused", "blocked", "unblocked", "added", "removed"),
-    *("invited", "guarded", "kept", "language", "passkey_added", "passkey_removed", "recovered", "sent", "age"),
+    *(
+        "invited",
+        "guarded",
+        "kept",
+        "language",
+        "passkey_added",
+        "passkey_removed",
+        "recovered",
+        "sent",
+        "age",
+    ),
 )
 """What a page may say was just done: the query names one of these, and no text of its own."""
 
