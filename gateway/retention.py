@@ -26,6 +26,7 @@ from gateway.thumbnails import clip_of, key_of
 from ledger.canonical import sha256
 from ledger.consent.fold import ADULT_YEARS, Standing, birthday
 from ledger.consent.grant import zulu
+from ledger.consent.notices import KEPT, forget_old
 from ledger.errors import LedgerError
 from ledger.ids import CameoId, PersonId
 from ledger.store import keeping
@@ -144,6 +145,29 @@ SCHEDULE = (
         recorded=True,
     ),
     Rule(
+        "notices",
+        _said(
+            "who gave notice of a clip, and what they wrote", "wer ein Video gemeldet hat, und was er schrieb"
+        ),
+        _said("to decide, and to answer for the decision", "um zu entscheiden und dafür einzustehen"),
+        _said(
+            "1095 days (3 years) from the first decision; 72 hours where nobody confirmed it; not at all once it is taken back",
+            "1095 Tage (3 Jahre) ab der ersten Entscheidung; 72 Stunden, wenn niemand sie bestätigt; gar nicht, wenn sie zurückgenommen ist",
+        ),
+        KEPT.days,
+        f"{_LIMIT}, 17(3)(e)",
+        recorded=False,
+    ),
+    Rule(
+        "register",
+        _said("faces nobody may generate", "Gesichter, die niemand erzeugen darf"),
+        _said("to recognise them, and refuse", "um sie zu erkennen und abzulehnen"),
+        _said("until whoever registered one takes it back", "bis es zurückgenommen wird"),
+        None,
+        "GDPR Art. 9(2)(a)",
+        recorded=False,
+    ),
+    Rule(
         "likeness_of_age",
         _said(
             "the likeness of a child who is of age now and did not take it over",
@@ -239,6 +263,7 @@ def run(service: "Service") -> Report:
         lambda tx: keeping.failed_prompts(tx, before=before),
         lambda tx, _refs: keeping.forget_prompts(tx, before=before),
     )
+    report.count("notices", service.ledger.transact(lambda tx: forget_old(tx, at=at)))
     for person_id, cameo_id in _people(service):
         _come_of_age(service, report, person_id, cameo_id, at)
     report.count("files", sweep(service))
