@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from gateway.settings import Settings
 from ledger.canonical import canonical, parse
+from ledger.consent.notices import lapse
 from ledger.errors import LedgerError, NotFound
 from ledger.ids import NoticeId, new_id
 from ledger.keys import seal, unseal
@@ -34,6 +36,7 @@ from ledger.store.transaction import Transaction
 MOST_TRIES = 20
 _LONGEST_WAIT_S = 6 * 3600
 _EVERY_S = 1.0
+_LAPSE_EVERY_S = 600.0
 _TIMEOUT_S = 30
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _log = logging.getLogger(__name__)
@@ -106,18 +109,23 @@ class Postman:
 
 @contextmanager
 def mailing(ledger: Ledger, settings: Settings, clock: Callable[[], datetime]) -> Iterator[None]:
-    """Send letters while this lasts."""
+    """Send letters while this lasts, and let notices lapse that nobody confirmed."""
     postman = Postman(ledger, transport(settings), settings.mail_from, clock)
     stop = threading.Event()
 
     def work() -> None:
+        until_lapse = 0.0
         while True:
             try:
                 postman.deliver()
+                if until_lapse <= 0:
+                    ledger.transact(partial(lapse, at=clock()))
+                    until_lapse = _LAPSE_EVERY_S
             except Exception:  # noqa: BLE001 — whatever it was, the letters that follow are still to be sent
                 _log.exception("letters could not be sent; they wait")
             if stop.wait(_EVERY_S):
                 return
+            until_lapse -= _EVERY_S
 
     thread = threading.Thread(target=work, name="mail", daemon=True)
     thread.start()

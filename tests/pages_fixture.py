@@ -39,6 +39,7 @@ def grant(language: Language, number: int = 0, **changes: Any) -> dict[str, Any]
         "forbidden_contexts": ["political", "violent", "sexual"],
         "preferences": ["no clowns", NASTY],
         "countries": ["DE", "XK", "*"],
+        "revocation_effect": "stop_new",
         "parent": None,
         "passed_on": [],
         "revoked_at": None,
@@ -52,7 +53,7 @@ def grants(language: Language) -> list[dict[str, Any]]:
     aunt = {"type": "person", "id": GRACE, "name": "Grace Hopper"}
     return [
         grant(language),
-        grant(language, 1, grantee=aunt, uses=0, uses_left=1, approval="none"),
+        grant(language, 1, grantee=aunt, uses=0, uses_left=1, approval="none", revocation_effect="withdraw_all"),
         grant(language, 2, **ended, status="used_up"),
         grant(
             language, 3, **ended, status="revoked", revoked_at="2026-02-14T08:30:00Z", effect="withdraw_all"
@@ -206,6 +207,18 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
     people = [{"person_id": GRACE, "name": "Grace Hopper"}, {"person_id": MIA, "name": NASTY}]
     blocked = [{"target": APP, "name": "Loud App", "type": "app"}]
     ward = {"name": "Mia", "role": "guardian", "person_id": MIA}
+    signing = {
+        "kind": "grant",
+        "options": {"challenge": preview(language)["challenge"]},
+        "needs_guardian": True,
+        "field": "grant",
+        "tag": "countersign/grant/v1",
+        "extra": {},
+        "post": "/v1/grants",
+        "next": "/me",
+        "back": "/me/permissions/new",
+    }
+    waiting = {**people[1], "grant_id": GRANT, "sentence": SAYS[language]}
     return {
         "check": ("check", {"verdict_words": words_of(language, "verdict.")}),
         "join": ("join", {}),
@@ -218,6 +231,7 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "me": me(),
                 "drafts": [draft(language)],
                 "grants": grants(language),
+                "past": grants(language)[2:],
                 "events": events(language),
             },
         ),
@@ -228,6 +242,7 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "me": me(likeness="none", cameo_id=None, age_known=False, minor=True),
                 "drafts": [],
                 "grants": [],
+                "past": [],
                 "events": [],
             },
         ),
@@ -240,23 +255,23 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "me": me(display_name="Mia"),
                 "drafts": [],
                 "grants": grants(language)[:1],
+                "past": [],
                 "events": [],
                 "done": "revoked",
             },
         ),
         "permission": (
             "permission",
-            {**home, "grant": grant(language), "events": events(language)[:2], "receipt": "/receipt.json"},
+            {**home, "grant": grant(language), "events": events(language)[:2], "receipt": "/receipt.json", "signed": "/signed.json"},
         ),
         "permission-ended": (
             "permission",
-            {**home, "grant": grants(language)[3], "events": [], "receipt": "/receipt.json"},
+            {**home, "grant": grants(language)[3], "events": [], "receipt": "/receipt.json", "signed": "/signed.json"},
         ),
         "permission-new": (
             "permission_new",
             {
                 **home,
-                "problem": "",
                 "chosen": chosen,
                 "apps": [{"id": APP, "name": "Film Club"}],
                 "people": people,
@@ -264,17 +279,23 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "home_country": "DE",
             },
         ),
-        "permission-preview": (
-            "permission_preview",
-            {**home, "preview": preview(language), "options": {"challenge": preview(language)["challenge"]}},
+        "sign": ("sign", {**home, **preview(language), **signing}),
+        "sign-guardian": (
+            "sign",
+            {**home, **preview(language), **signing, "kind": "guardianship", "options": None, "notice": ""},
         ),
+        "guardian": ("guardian", {**mine, "ward": people[1], "token": "t"}),
+        "onward": ("onward", {**mine, "location": "https://age.example/a?b=c&d", "host": "age.example"}),
         "draft": ("draft", {**home, "draft": draft(language)}),
         "timeline": ("timeline", {**mine, "tab": "record", "events": events(language) * 3, "next": 4}),
         "people": (
             "people",
             {**mine, "tab": "people", "me": me(), "circle": {"members": people, "blocked": blocked}},
         ),
-        "family": ("family", {**mine, "tab": "family", "me": me(), "pending": [], "invitation": ""}),
+        "family": (
+            "family",
+            {**mine, "tab": "family", "me": me(), "pending": [waiting], "invitation": ""},
+        ),
         "family-minor": (
             "family",
             {

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
@@ -27,8 +28,9 @@ from ledger.consent.notices import (
     appeal,
     confirm,
     decide,
-    forget_old,
+    forget_closed,
     given_by,
+    lapse,
     lodge,
     opened,
     withdraw,
@@ -290,13 +292,13 @@ def test_what_is_never_confirmed_is_destroyed(town: World) -> None:
     late, kept = noticed(town, video), noticed(town, video)
     started(town, kept)
     town.wait(hours=71, minutes=59)
-    assert town.ledger.transact(lambda tx: forget_old(tx, at=town.at)) == 0
+    assert town.ledger.transact(lambda tx: lapse(tx, at=town.at)) == 0
     fresh = noticed(town, video)
     town.wait(minutes=1)
     with pytest.raises(NotFound, match="not confirmed within 72 hours"):
         started(town, late)
-    assert town.ledger.transact(lambda tx: forget_old(tx, at=town.at)) == 1
-    assert town.ledger.transact(lambda tx: forget_old(tx, at=town.at)) == 0
+    assert town.ledger.transact(lambda tx: lapse(tx, at=town.at)) == 1
+    assert town.ledger.transact(lambda tx: lapse(tx, at=town.at)) == 0
     with town.ledger.reading() as tx:
         states = [_there(tx.notice(one.id)).status for one in (late, kept, fresh)]
         assert tx.erased(late.id)
@@ -312,10 +314,8 @@ def test_who_gave_notice_is_forgotten_in_time_and_the_decision_stands(town: Worl
     ruled(town, notice, "dana", "removed")
     likeness = Likeness(np.zeros((1, 128)))
     registered(town, likeness)
-    town.wait(days=3 * 365 - 1)
-    assert town.ledger.transact(lambda tx: forget_old(tx, at=town.at)) == 0
-    town.wait(days=1)
-    assert town.ledger.transact(lambda tx: forget_old(tx, at=town.at)) == 1
+    assert town.ledger.transact(lambda tx: forget_closed(tx, before=town.at - timedelta(seconds=1))) == 0
+    assert town.ledger.transact(lambda tx: forget_closed(tx, before=town.at)) == 1
     assert is_down(town, video, app)
     with town.ledger.reading() as tx:
         mine = given_by(tx, notice.id, TOKEN, at=town.at)

@@ -34,8 +34,6 @@ from ledger.store.records import Notice
 from ledger.store.transaction import Transaction
 
 CONFIRM_LIFE = timedelta(hours=72)
-KEPT = timedelta(days=3 * 365)
-"""How long after the first decision it is known who gave a notice: for as long as somebody may go to court over it."""
 Kind = Literal["takedown", "do_not_generate"]
 Side = Literal["app", "notifier"]
 Action = Literal["removed", "kept", "restored", "registered", "refused"]
@@ -144,25 +142,12 @@ def _too_late(notice: Notice, at: datetime) -> bool:
     return unconfirmed and at.timestamp() >= notice.created_at + CONFIRM_LIFE.total_seconds()
 
 
-def forget_old(tx: Transaction, *, at: datetime) -> int:
-    """Destroy who gave a notice that was never confirmed in time, or decided :data:`KEPT` ago. Returns how many.
-
-    A decision stands without them; a face in force is kept until its notifier takes it back.
-    """
+def lapse(tx: Transaction, *, at: datetime) -> int:
+    """Destroy what was never confirmed in time. Returns how many notices that were."""
     late = [notice for notice in tx.notices("unconfirmed") if _too_late(notice, at)]
-    over = at.timestamp() - KEPT.total_seconds()
-    old = [
-        notice
-        for notice in tx.notices("decided")
-        if notice.sealed is not None
-        and notice.outcome != "registered"
-        and (notice.first_decided_at or over + 1) <= over
-    ]
     for notice in late:
         tx.forget_notice(replace(notice, status="lapsed", sealed=None))
-    for notice in old:
-        tx.forget_notice(replace(notice, sealed=None))
-    return len(late) + len(old)
+    return len(late)
 
 
 def confirm(
@@ -303,6 +288,22 @@ def withdraw(tx: Transaction, notice: Notice, *, at: datetime) -> tuple[Notice, 
     tx.forget_notice(gone)
     _settle(tx, gone, at)
     return gone, index
+
+
+def forget_closed(tx: Transaction, *, before: datetime) -> int:
+    """Destroy who gave notice, and what they wrote, of every case decided before `before`. How many there were.
+
+    What was decided stays in force, and on the lists of those it was about. A face on the register is no closed case.
+    """
+    limit, gone = before.timestamp(), 0
+    for notice in tx.notices("decided"):
+        if notice.sealed is None or notice.outcome == "registered":
+            continue
+        decisions = opened(tx, notice).decisions
+        if decisions and decisions[-1].at <= limit:
+            tx.forget_notice(replace(notice, sealed=None))
+            gone += 1
+    return gone
 
 
 # ── what is kept, and what is told ────────────────────────────────────────────────────────────────────────
