@@ -33,7 +33,7 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "approval/yes": ("A video with you was approved", "{by}"),
         "approval/no": ("A video with you was turned down", "{by}"),
         "release": ("{app} published a video with you", "{prompt}"),
-        "takedown": ("Somebody gave notice about a video with you", "What was done: {action}"),
+        "takedown": ("Somebody gave notice about a video with you", "{action}"),
         "audit": ("{auditor} looked at what is recorded about you", "Asked for: {asked}"),
         "account": ("Your account was opened", ""),
         "device/added": ("A way to sign in was added", "{how}"),
@@ -62,6 +62,14 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "by/owner": ("By you", ""),
         "by/guardian": ("By your guardian", ""),
         "by/executor": ("By your executor", ""),
+        "takedown/received": ("It is still to be decided", ""),
+        "takedown/held": ("It is held back until somebody has looked at it", ""),
+        "takedown/removed": ("It was taken down", ""),
+        "takedown/kept": ("It was looked at, and stays", ""),
+        "takedown/restored": ("It is back", ""),
+        "takedown/appealed_by_app": ("The app asked for another decision", ""),
+        "takedown/appealed_by_notifier": ("Whoever gave notice asked for another decision", ""),
+        "takedown/withdrawn": ("The notice was taken back", ""),
         "how/signed": ("With a key you already had", ""),
         "how/recovery": ("With a recovery code", ""),
         "how/session": ("While you were signed in", ""),
@@ -89,7 +97,7 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "approval/yes": ("Ein Video mit dir wurde freigegeben", "{by}"),
         "approval/no": ("Ein Video mit dir wurde abgelehnt", "{by}"),
         "release": ("{app} hat ein Video mit dir veröffentlicht", "{prompt}"),
-        "takedown": ("Jemand hat ein Video mit dir gemeldet", "Was geschehen ist: {action}"),
+        "takedown": ("Jemand hat ein Video mit dir gemeldet", "{action}"),
         "audit": ("{auditor} hat angesehen, was über dich aufgezeichnet ist", "Gefragt: {asked}"),
         "account": ("Dein Konto wurde eröffnet", ""),
         "device/added": ("Ein Weg, dich anzumelden, kam dazu", "{how}"),
@@ -124,6 +132,14 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "by/owner": ("Von dir", ""),
         "by/guardian": ("Von dem Menschen, der für dich einsteht", ""),
         "by/executor": ("Von dem Menschen, der sich um dein Abbild kümmert", ""),
+        "takedown/received": ("Darüber ist noch zu entscheiden", ""),
+        "takedown/held": ("Es wird zurückgehalten, bis jemand es angesehen hat", ""),
+        "takedown/removed": ("Es wurde entfernt", ""),
+        "takedown/kept": ("Es wurde angesehen und bleibt", ""),
+        "takedown/restored": ("Es ist wieder da", ""),
+        "takedown/appealed_by_app": ("Die App bat um eine neue Entscheidung", ""),
+        "takedown/appealed_by_notifier": ("Wer es gemeldet hat, bat um eine neue Entscheidung", ""),
+        "takedown/withdrawn": ("Die Meldung wurde zurückgenommen", ""),
         "how/signed": ("Mit einem Schlüssel, den du schon hattest", ""),
         "how/recovery": ("Mit einem Wiederherstellungscode", ""),
         "how/session": ("Während du angemeldet warst", ""),
@@ -191,7 +207,7 @@ class Teller:
             case "approval":
                 return {"by": self._text(f"by/{body.get('role', 'owner')}")}
             case "takedown":
-                return {"action": str(body["action"])}
+                return {"action": self._text(f"takedown/{body['action']}") or str(body["action"])}
             case "audit":
                 return {"auditor": self._name(str(body["auditor"])), "asked": str(body["asked"])}
             case "device":
