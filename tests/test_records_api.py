@@ -351,6 +351,8 @@ def test_a_withdrawn_clip_is_not_in_the_export_and_still_has_its_picture(
         body = {"confirm": owner.cameo_id}
         answer = owner.web.post(f"/v1/cameos/{owner.cameo_id}/erase", json=body)
         assert answer.status_code == 200, answer.text
+        objects = [one for one in (site.home / "objects").rglob("*") if one.is_file()]
+        assert [one.name for one in objects] == ["create-only"]
         certificate = tmp_path / "certificate.json"
         certificate.write_text(json.dumps(answer.json()["certificate"]))
         with site.client() as web:
