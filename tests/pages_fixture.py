@@ -324,16 +324,15 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
         "takedown": ("takedown", {"problem": "", "given": blank, "countries": COUNTRIES}),
         "takedown-confirm": (
             "takedown_status",
-            {"problem": "", "notice": None, "notice_id": "notice_1", "token": ""},
+            {"notice": None, "notice_id": "notice_1", "token": ""},
         ),
         "takedown-open": (
             "takedown_status",
-            {"problem": "", "notice": notice("open"), "notice_id": "notice_1", "token": "t"},
+            {"notice": notice("open"), "notice_id": "notice_1", "token": "t"},
         ),
         "takedown-decided": (
             "takedown_status",
             {
-                "problem": "",
                 "notice": notice("decided", decisions=decided, may_appeal=True, held_back=False),
                 "notice_id": "notice_1",
                 "token": "t",
