@@ -212,7 +212,8 @@ def grants_of(service: Service, owner: PersonId) -> dict[str, Any]:
     at = service.clock()
     with service.ledger.reading() as tx:
         standing = tx.standing(owner)
-    return {"grants": [_told(service, standing, held, at) for held in reversed(standing.grants.values())]}
+    newest_first = sorted(standing.grants.values(), key=lambda held: held.index, reverse=True)
+    return {"grants": [_told(service, standing, held, at) for held in newest_first]}
 
 
 def _told(service: Service, standing: Standing, held: GrantStanding, at: datetime) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from gateway import takedowns
 from gateway.problems import Problem, problem, problem_of
 from gateway.service import Service
-from gateway.site.posts import Form, on
+from gateway.site.posts import Form, do, on
 from gateway.site.render import Ask, on_page_error, page, spoken
 from gateway.site.words import COUNTRIES
 from ledger.errors import LedgerError
@@ -27,7 +27,9 @@ def ask(request: Ask) -> Response[str]:
 
 def _form(request: Ask, given: dict[str, str], refused: Problem | None = None) -> Response[str]:
     """The form, with what was typed still in it, and what is wrong with it."""
-    why = " ".join(f"{spoken(one.sentence)} {spoken(one.remedy)}" for one in refused.reasons) if refused else ""
+    why = (
+        " ".join(f"{spoken(one.sentence)} {spoken(one.remedy)}" for one in refused.reasons) if refused else ""
+    )
     status = refused.status if refused else 200
     return page(request, "takedown", status=status, given=given, problem=why, countries=COUNTRIES)
 
@@ -36,7 +38,7 @@ def _form(request: Ask, given: dict[str, str], refused: Problem | None = None) -
 async def give(request: Ask, service: Service) -> Response[str]:
     """Send a notice. Nothing happens before the letter is answered, so another site's page gains nothing by it."""
     try:
-        made = await takedowns.give_notice.fn(request, service)
+        made = await do(takedowns.give_notice, request, service)
     except (Problem, LedgerError, SafetyError) as error:
         refused = problem_of(error)
         if refused.status not in {400, 404, 413, 415}:
@@ -54,7 +56,7 @@ async def give(request: Ask, service: Service) -> Response[str]:
 )
 def status(request: Ask, service: Service, notice_id: str, token: str = "") -> Response[str]:
     """Where the letter leads. Opening it confirms nothing: programs open the links in people's mail."""
-    found = takedowns.notice_status.fn(service, notice_id, token)
+    found = do(takedowns.notice_status, service, notice_id, token)
     return _notice(request, notice_id, found, token)
 
 
@@ -65,7 +67,7 @@ def _notice(request: Ask, notice_id: str, notice: dict[str, Any] | None, token: 
 @on("/takedowns/{notice_id:str}/confirm")
 def confirm(request: Ask, service: Service, form: Form) -> Response[Any]:
     said = takedowns.TokenIn(token=form.one("token").strip())
-    return _answered(request, takedowns.confirm_notice.fn(service, _id(request), said), said.token)
+    return _answered(request, do(takedowns.confirm_notice, service, _id(request), said), said.token)
 
 
 @on("/takedowns/{notice_id:str}/appeal")
@@ -74,14 +76,14 @@ def appeal(request: Ask, service: Service, form: Form) -> Response[Any]:
         said = takedowns.AppealIn(text=form.one("text").replace("\r\n", "\n"), token=form.one("token"))
     except ValueError as error:
         raise problem(400, "takedown.appeal", "it is not said why", "go back and say why") from error
-    found = takedowns.appeal_decision.fn(request, service, _id(request), said)
+    found = do(takedowns.appeal_decision, request, service, _id(request), said)
     return _answered(request, found, form.one("token"))
 
 
 @on("/takedowns/{notice_id:str}/withdraw")
 def withdraw(request: Ask, service: Service, form: Form) -> Response[Any]:
     said = takedowns.TokenIn(token=form.one("token"))
-    return _answered(request, takedowns.withdraw_notice.fn(service, _id(request), said), said.token)
+    return _answered(request, do(takedowns.withdraw_notice, service, _id(request), said), said.token)
 
 
 def _answered(request: Ask, found: dict[str, Any], token: str) -> Response[Any]:
