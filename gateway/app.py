@@ -1,13 +1,16 @@
 """The Litestar application: routes, one error handler, security headers."""
 
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
@@ -106,6 +109,7 @@ def create_app(service: Service) -> Litestar:
         route_handlers=[routes, assets],
         dependencies={"service": Provide(the_service)},
         exception_handlers={Exception: on_error},
+        before_request=partial(_by_name, service),
         before_send=[_headers],
         request_max_body_size=service.settings.max_upload_mb << 20,
         openapi_config=OpenAPIConfig(
@@ -117,6 +121,20 @@ def create_app(service: Service) -> Litestar:
             render_plugins=[JsonRenderPlugin()],
         ),
     )
+
+
+async def _by_name(service: Service, request: Request[Any, Any, Any]) -> Response[Any] | None:
+    """Send who opened a page of this machine by its address to its name: passkeys know no addresses."""
+    asked, ours = urlsplit(f"//{request.headers.get('host', '')}"), urlsplit(service.settings.url)
+    if (
+        request.headers.get("sec-fetch-mode") == "navigate"
+        and request.method == "GET"
+        and (asked.hostname, asked.port) in {("127.0.0.1", ours.port), ("::1", ours.port)}
+        and ours.hostname == "localhost"
+    ):
+        query = f"?{request.url.query}" if request.url.query else ""
+        return Redirect(f"{service.settings.url}{request.url.path}{query}", status_code=307)
+    return None
 
 
 async def _headers(message: Message, _scope: Scope) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.canonical import canonical, challenge, parse
-from ledger.consent.grant import Grant, RevocationEffect, parse_grant, sentence
+from ledger.consent.grant import LATER, Grant, RevocationEffect, parse_grant, sentence
 from ledger.consent.registry import SignedGrant, certificate, erase, record_grant, revoke
 from ledger.consent.statement import (
     ENROLMENT_TAG,
@@ -471,10 +471,21 @@ def test_a_grant_neither_passes_on_itself_nor_is_passed_on_twice() -> None:
             parse_grant({**FIXED, **change})
 
 
-@pytest.mark.parametrize("field", sorted(FIXED))
+@pytest.mark.parametrize("field", sorted({*FIXED} - LATER))
 def test_nothing_is_inferred_from_a_field_that_is_missing(field: str) -> None:
     with pytest.raises(InvalidStatement):
         parse_grant({name: value for name, value in FIXED.items() if name != field})
+
+
+@pytest.mark.parametrize("field", sorted(LATER))
+def test_a_field_that_grants_did_not_always_have_is_missing_in_old_ones_only(
+    asking: Asking, field: str
+) -> None:
+    """What was signed before is read as it was signed; nothing is signed like that any more."""
+    old = {name: value for name, value in FIXED.items() if name not in LATER}
+    assert parse_grant(old).signed_bytes() == canonical(old)
+    draft = {name: value for name, value in asking.draft().items() if name != field}
+    assert asking.refused(draft, asking.signed(draft)) == "grant.malformed"
 
 
 @pytest.mark.parametrize("value", [None, [], "grant", 7, b"{}", {1: 2}, [["schema", "countersign/grant/v1"]]])
@@ -529,6 +540,11 @@ def test_an_enrolment_is_parsed_as_strictly() -> None:
         {"device_key": LONG},
         {"admin": True},
         {"schema": "countersign/grant/v1"},
+        {"issued": "2026-03-01T12:00:00"},
+        {"issued": "2026-03-01T12:00:00+01:00"},
+        {"issued": 1_772_366_400},
+        {"person_id": "person_" + "a" * 26},
+        {"device_key": None},
     ):
         with pytest.raises(InvalidStatement):
             parse_enrolment({**enrolment, **change})
@@ -603,9 +619,10 @@ def test_canonical_bytes_read_back_as_the_same_value(value: dict[str, Any]) -> N
 def test_the_sentence_says_what_is_signed() -> None:
     assert sentence(parse_grant(FIXED), "Film Club") == (
         "Film Club may make and edit up to 12 videos with your face and your voice, from 2 March 2026 until "
-        "2 April 2026 08:30 UTC, not for business or for advertising, anyone may watch them, romantic ones "
-        "too, nothing political or sexual. You can take this back at any moment: nothing new is made from "
-        "then on, and everything made with it is withdrawn."
+        "2 April 2026 08:30 UTC, for non-commercial use or for advertising, anyone may watch them, anywhere, "
+        "romantic ones too, nothing political or sexual, you would rather not be shown with “no alcohol”, you "
+        "are not asked about each one. You can take this back at any moment: nothing new is made from then "
+        "on, and everything made with it is withdrawn."
     )
 
 
@@ -616,14 +633,19 @@ def test_the_sentence_says_what_is_signed() -> None:
         ({"modalities": ["face"]}, "your face, not your voice"),
         ({"modalities": ["voice"]}, "your voice, not your face"),
         ({"modalities": ["voice", "face"]}, "your face and your voice"),
-        ({"purposes": ["dpv:CommercialPurpose"]}, "for business,"),
+        ({"purposes": ["dpv:CommercialPurpose"]}, ", for commercial use,"),
         ({"audience": "requester"}, "only they may watch"),
-        ({"allowed_contexts": []}, "anyone may watch them, nothing political"),
-        ({"forbidden_contexts": ["violent"]}, "nothing violent."),
+        ({"allowed_contexts": []}, "anywhere, nothing political"),
+        ({"forbidden_contexts": ["violent"]}, "nothing violent,"),
         ({"actions": ["generate", "remix", "edit", "extend"]}, "may make, remix, edit and extend"),
         ({"starts": "2026-03-09T00:00:00Z"}, "from 9 March 2026"),
         ({"expires": "2027-04-02T08:30:00Z"}, "until 2 April 2027"),
         ({"revocation_effect": "stop_new"}, "what is already out stays"),
+        ({"preferences": []}, "nothing political or sexual, you are not asked"),
+        ({"approval": "before_release"}, "you approve each one before it goes out"),
+        ({"jurisdictions": ["DE"]}, "only in Germany"),
+        ({"delegate_key": "q" * 42 + "Q"}, "may pass it on, only narrower"),
+        ({"parent": "grant_" + "y" * 26}, "it passes on what you allowed"),
     ],
     ids=str,
 )
@@ -651,6 +673,10 @@ TERMS = {
     "starts": st.sampled_from(["2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"]),
     "expires": st.sampled_from(["2026-04-02T08:30:00Z", "2026-04-02T09:30:00Z"]),
     "revocation_effect": st.sampled_from(["stop_new", "withdraw_all"]),
+    "preferences": st.lists(st.sampled_from(["no alcohol", "no cars"]), max_size=2, unique=True),
+    "approval": st.sampled_from(["none", "before_release"]),
+    "jurisdictions": st.sampled_from([["*"], ["DE"], ["DE", "FR"]]),
+    "delegate_key": st.sampled_from([None, "q" * 42 + "Q"]),
 }
 
 

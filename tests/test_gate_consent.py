@@ -109,7 +109,8 @@ def test_a_grant_to_the_people_one_approves_of_is_for_those_who_are_among_them_t
 @pytest.mark.parametrize("grantee", ["app", "everyone"])
 def test_a_blocked_app_gets_nothing_whatever_a_grant_says(world: Ruled, grantee: str) -> None:
     app, ada = world.app(), world.enrol()
-    world.grant(ada, app, **({"grantee": {"type": "everyone", "id": "*"}} if grantee == "everyone" else {}))
+    named = {"app": app, "everyone": "*"}[grantee]
+    world.grant(ada, app, grantee={"type": grantee, "id": named})
     permit = world.allow(app, ada).permit
     world.block(ada, app)
     assert refused(world, world.request(app, ada)) == {"standing.blocked"}
@@ -355,8 +356,9 @@ def test_what_was_passed_on_ends_with_what_it_comes_from(world: Ruled) -> None:
 def test_nobody_passes_on_more_than_they_hold_nor_with_another_key(world: Ruled) -> None:
     app, other, ada = world.app(), world.app("Other"), world.enrol()
     parent, key = delegable(world, ada, app, jurisdictions=["DE"], preferences=["no alcohol"])
-    narrow = {"jurisdictions": ["DE"], "preferences": ["no alcohol"]}
-    for wider in ({"jurisdictions": ["*"]}, {"preferences": []}, {"max_uses": 4}):
+    narrow: dict[str, Any] = {"jurisdictions": ["DE"], "preferences": ["no alcohol"]}
+    beyond: list[dict[str, Any]] = [{"jurisdictions": ["*"]}, {"preferences": []}, {"max_uses": 4}]
+    for wider in beyond:
         with pytest.raises(InvalidStatement, match="allows more"):
             world.delegate(ada, parent, key, other, **{**narrow, **wider})
     with pytest.raises(InvalidStatement, match="signed by a key that is not the one on record"):

@@ -4,7 +4,6 @@ A session is enough to revoke; granting needs the device's signature over the ve
 """
 
 import json
-from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -17,9 +16,8 @@ from gateway.access import JSON_BYTES, acting, holder
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge
-from ledger.consent.authority import signers_of
 from ledger.consent.family import keep_for_guardian
-from ledger.consent.fold import GrantStanding, Role, Standing, fold
+from ledger.consent.fold import GrantStanding, Role, Standing
 from ledger.consent.grant import (
     SCHEMA,
     Action,
@@ -38,8 +36,7 @@ from ledger.consent.grant import (
     zulu,
 )
 from ledger.consent.notice_text import check_notice, current
-from ledger.consent.registry import SignedGrant, record_grant, record_grants, revoke
-from ledger.consent.signed_grant import signed_grant as signed_file
+from ledger.consent.registry import SignedGrant, record_grant, record_grants, revoke, taken_along
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import GrantId, PersonId, new_id
@@ -253,42 +250,8 @@ def _status(standing: Standing, held: GrantStanding, at: datetime) -> str:
 
 
 def signed_grant(service: Service, owner: PersonId, grant_id: GrantId) -> dict[str, Any]:
-    """A grant with everything that shows who signed it, and that the log holds it. Raises a 404 problem."""
-    with service.ledger.reading() as tx:
-        entries = {} if tx.erased(owner) else {one.index: one for one in tx.entries(owner)}
-        held = tx.standing(owner).grants.get(grant_id)
-        if held is None:
-            raise problem(
-                404, "grant.unknown", f"you have no grant `{grant_id[:40]}`", "look at your list of grants"
-            )
-        entry = entries[held.index]
-        # The keys as they stood then: one that was taken away since has signed all the same.
-        before = fold(one.entry() for index, one in entries.items() if index < held.index)
-        leaf, commitments = tx.statements([held.index])[held.index]
-    known = {one.id: one for one in signers_of(before, held.grant)}
-    known |= {one.id: one for guardian in before.guardians.values() for one in guardian.signers}
-    cosignatures = entry.body.get("cosignatures", [])
-    used = [entry.body["evidence"], *(one["evidence"] for one in cosignatures)]
-    service.ledger.published(held.index)
-    return signed_file(
-        entry.body["grant"],
-        entry.body["evidence"],
-        cosignatures,
-        [known[one.get("public_key") or one["credential_id"]] for one in used],
-        parent=signed_grant(service, owner, GrantId(held.grant.parent)) if held.grant.parent else None,
-        log={
-            "origin": service.ledger.origin,
-            "vkey": str(service.ledger.verifier),
-            "index": held.index,
-            "n": entry.opening.n,
-            "role": entry.opening.label,
-            "body": dict(entry.body),
-            "secret": b64encode(entry.opening.secret).decode(),
-            "leaf": b64encode(leaf).decode(),
-            "commitments": [b64encode(one).decode() for one in commitments],
-            "proof": service.ledger.proof(held.index).encode().decode(),
-        },
-    )
+    """A grant with everything that shows who signed it, and that the log holds it. Raises NotFound."""
+    return taken_along(service.ledger, owner, grant_id)
 
 
 @get("/v1/grants/{grant_id:str}", sync_to_thread=True)

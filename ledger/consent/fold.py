@@ -12,7 +12,7 @@ same whether a person has signed one grant or ten thousand.
 | `revocation` | ends the grant it names, and what passes it on, for good; a later one may only widen its effect |
 | `decision`   | an allowed one reserves one use of each grant it names                 |
 | `returned`   | gives a reserved use back: the job made nothing that was released      |
-| `approval`   | the word of who may have one on a draft; a no is final                 |
+| `approval`   | the last word of who may have one on a draft; a guardian's no is final |
 | `erasure`    | the likeness is gone                                                   |
 | `account`    | the first key that signs for this person                               |
 | `device`     | a key more, or one less; what it signed before stays signed            |
@@ -343,8 +343,9 @@ def _approve(standing: Standing, video: VideoId, role: str, approved: bool) -> S
     if approved and not standing.speaks(role):
         return standing
     words = Map(standing.approvals.get(video, _NOTHING))
-    # A no is final: several guardians share their role, and none of them takes back what another said.
-    words = words.set(role, approved and words.get(role, True))
+    # Several guardians share their role: none of them takes back the no that another said.
+    said = approved and (role != "guardian" or words.get(role, True))
+    words = words.set(role, said)
     return replace(standing, approvals=Map(standing.approvals).set(video, words))
 
 

@@ -59,8 +59,14 @@ def _spelt(value: object) -> datetime:
     return moment
 
 
-StatedMoment = Annotated[Moment, BeforeValidator(_spelt)]
-"""A moment in a statement from outside, which is read in that spelling only."""
+def _spelt_or_ours(value: object) -> datetime:
+    return value if isinstance(value, datetime) and value.tzinfo is not None else _spelt(value)
+
+
+SpeltMoment = Annotated[Moment, BeforeValidator(_spelt)]
+"""A moment that only ever comes from outside, in that one spelling."""
+StatedMoment = Annotated[Moment, BeforeValidator(_spelt_or_ours)]
+"""A moment in a statement that we may draft ourselves; text has that one spelling."""
 
 
 class Strict(BaseModel):
@@ -106,9 +112,9 @@ class Grant(Strict):
     actions: Annotated[tuple[Action, ...], Field(min_length=1)]
     audience: Audience
     max_uses: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-    issued: StatedMoment
-    starts: StatedMoment
-    expires: StatedMoment
+    issued: SpeltMoment
+    starts: SpeltMoment
+    expires: SpeltMoment
     jurisdictions: Annotated[
         tuple[Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")], ...], Field(min_length=1)
     ]

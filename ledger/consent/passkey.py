@@ -1,17 +1,20 @@
 """Passkeys: registering one, and checking what one signed (W3C Web Authentication Level 3, §7.1 and §7.2).
 
-An assertion is accepted when it is over exactly the challenge expected, was made on the page and for the relying
-party the credential is bound to, by someone who was present and verified (UV), and its signature holds. Each of
-these fails under its own name: `statement.altered`, `passkey.origin`, `passkey.rp_id`, `passkey.ceremony`,
+A registration or assertion is accepted when it is over exactly the challenge expected, was made on the page and for
+the relying party the credential is bound to, by someone who was present and verified (UV), and its signature holds.
+Each of these fails under its own name: `statement.altered`, `passkey.origin`, `passkey.rp_id`, `passkey.ceremony`,
 `passkey.user_presence`, `passkey.user_verification`, `passkey.counter`, `passkey.malformed`. The one module that
 knows the webauthn library, which checks all of it once more.
 
-Not used: attestation. Which make of authenticator holds a key says nothing about whose face it speaks for.
+Not used: attestation. Which make of authenticator holds a key says nothing about whose face it speaks for; a statement
+that comes anyway is checked, as the library can, and forgotten.
 """
 
+import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +32,6 @@ from webauthn.helpers import (
     parse_authenticator_data,
     parse_client_data_json,
 )
-from webauthn.helpers.exceptions import WebAuthnException
 from webauthn.helpers.structs import (
     AuthenticatorData,
     AuthenticatorSelectionCriteria,
@@ -100,12 +102,11 @@ def request_options(*, rp_id: str, challenge: bytes, allow: Iterable[str] = ()) 
 
 def register(response: Mapping[str, Any], *, challenge: bytes, rp_id: str, origin: str) -> Registered:
     """The credential in a RegistrationResponseJSON, once it is one made here, just now, by a verified person."""
-    try:
+    with _readable():
         answer = response["response"]
         _check_client(answer["clientDataJSON"], ClientDataType.WEBAUTHN_CREATE, challenge, origin)
-        _check_data(
-            parse_attestation_object(base64url_to_bytes(answer["attestationObject"])).auth_data, rp_id
-        )
+        made = parse_attestation_object(_decoded(answer["attestationObject"]))
+        _check_authenticator(made.auth_data, rp_id)
         data = verify_registration_response(
             credential=json.dumps(response),
             expected_challenge=challenge,
@@ -113,8 +114,6 @@ def register(response: Mapping[str, Any], *, challenge: bytes, rp_id: str, origi
             expected_origin=origin,
             require_user_verification=True,
         )
-    except (WebAuthnException, KeyError, TypeError, ValueError) as error:
-        raise _malformed() from error
     return Registered(
         bytes_to_base64url(data.credential_id),
         bytes_to_base64url(data.credential_public_key),
@@ -136,12 +135,12 @@ def check(
 
     `sign_count`: the last one seen. It must grow, unless the authenticator does not count (0 both times).
     """
-    try:
+    with _readable():
         _check_client(assertion.client_data_json, ClientDataType.WEBAUTHN_GET, challenge, origin)
-        data = parse_authenticator_data(base64url_to_bytes(assertion.authenticator_data))
-    except (WebAuthnException, ValueError, TypeError) as error:
-        raise _malformed() from error
-    _check_data(data, rp_id)
+        data = parse_authenticator_data(_decoded(assertion.authenticator_data))
+        # One spelling: what is kept as evidence is the very text that was checked.
+        _decoded(assertion.signature)
+        _check_authenticator(data, rp_id)
     if (data.sign_count or sign_count) and data.sign_count <= sign_count:
         raise InvalidStatement(
             "passkey.counter",
@@ -167,7 +166,7 @@ def check(
             credential_current_sign_count=sign_count,
             require_user_verification=True,
         )
-    except (WebAuthnException, ValueError, TypeError) as error:
+    except Exception as error:
         raise InvalidStatement(
             "statement.altered",
             "the signature does not match the text: it was altered after signing, or signed as something else",
@@ -178,7 +177,7 @@ def check(
 
 def _check_client(encoded: str, ceremony: ClientDataType, challenge: bytes, origin: str) -> None:
     """What the browser says it was asked (§7.2 steps 10 to 13)."""
-    client = parse_client_data_json(base64url_to_bytes(encoded))
+    client = parse_client_data_json(_decoded(encoded))
     if client.type != ceremony:
         raise InvalidStatement("passkey.ceremony", "the device signed something else than this", _AGAIN)
     if client.origin != origin or client.cross_origin:
@@ -191,8 +190,8 @@ def _check_client(encoded: str, ceremony: ClientDataType, challenge: bytes, orig
         )
 
 
-def _check_data(data: AuthenticatorData, rp_id: str) -> None:
-    """What the authenticator says of the site and of who was there (§7.1 steps 13 to 15, §7.2 steps 15 to 17)."""
+def _check_authenticator(data: AuthenticatorData, rp_id: str) -> None:
+    """What the authenticator says of itself and of its holder (§7.1 steps 14 to 18, §7.2 steps 15 to 19)."""
     if data.rp_id_hash != hashlib.sha256(rp_id.encode()).digest():
         raise InvalidStatement("passkey.rp_id", "the signature was made for another site", _AGAIN)
     if not data.flags.up:
@@ -203,7 +202,24 @@ def _check_data(data: AuthenticatorData, rp_id: str) -> None:
             "the device did not check who was holding it",
             "turn on its screen lock, then sign again",
         )
+    if data.flags.bs and not data.flags.be:
+        raise ValueError("backed up, and not eligible for it")
 
 
-def _malformed() -> InvalidStatement:
-    return InvalidStatement("passkey.malformed", "the device's answer can not be read", _AGAIN)
+def _decoded(text: str) -> bytes:
+    """Base64url without padding, in its one spelling."""
+    data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if bytes_to_base64url(data) != text:
+        raise ValueError("another spelling of base64url")
+    return data
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Whatever the library's parsers stumble over, the answer could not be read."""
+    try:
+        yield
+    except InvalidStatement:
+        raise
+    except Exception as error:
+        raise InvalidStatement("passkey.malformed", "the device's answer can not be read", _AGAIN) from error
