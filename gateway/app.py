@@ -1,13 +1,16 @@
 """The Litestar application: routes, one error handler, security headers."""
 
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from litestar import Litestar, Response, Router, get
+from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
@@ -28,8 +31,11 @@ from gateway.owners import (
 )
 from gateway.problems import on_error
 from gateway.service import Service
+from gateway.site import acts, me
+from gateway.site import open as entrance
+from gateway.site import takedown as report
 
-PAGES = Path(__file__).parent / "pages"
+ASSETS = Path(__file__).parent / "pages" / "assets"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -92,14 +98,18 @@ def create_app(service: Service) -> Litestar:
             public.policy_set,
             public.health,
             public.ready,
-            home,
+            *entrance.ROUTES,
+            *report.ROUTES,
+            *me.ROUTES,
+            *acts.ROUTES,
         ],
     )
-    assets = create_static_files_router(path="/assets", directories=[PAGES], include_in_schema=False)
+    assets = create_static_files_router(path="/assets", directories=[ASSETS], include_in_schema=False)
     return Litestar(
         route_handlers=[routes, assets],
         dependencies={"service": Provide(the_service)},
         exception_handlers={Exception: on_error},
+        before_request=partial(_by_name, service),
         before_send=[_headers],
         request_max_body_size=service.settings.max_upload_mb << 20,
         openapi_config=OpenAPIConfig(
@@ -113,10 +123,18 @@ def create_app(service: Service) -> Litestar:
     )
 
 
-@get("/", include_in_schema=False, sync_to_thread=True)
-def home() -> Response[bytes]:
-    """The page where anyone checks a clip."""
-    return Response((PAGES / "index.html").read_bytes(), media_type="text/html; charset=utf-8")
+async def _by_name(service: Service, request: Request[Any, Any, Any]) -> Response[Any] | None:
+    """Send who opened a page of this machine by its address to its name: passkeys know no addresses."""
+    asked, ours = urlsplit(f"//{request.headers.get('host', '')}"), urlsplit(service.settings.url)
+    if (
+        request.headers.get("sec-fetch-mode") == "navigate"
+        and request.method == "GET"
+        and (asked.hostname, asked.port) in {("127.0.0.1", ours.port), ("::1", ours.port)}
+        and ours.hostname == "localhost"
+    ):
+        query = f"?{request.url.query}" if request.url.query else ""
+        return Redirect(f"{service.settings.url}{request.url.path}{query}", status_code=307)
+    return None
 
 
 async def _headers(message: Message, _scope: Scope) -> None:

@@ -88,7 +88,7 @@ def play(video: Path | None, *, stay: bool) -> None:
         _refused("no grant", app, cast, PROMPT)
         grant_id = _grant(web, cast, device, name)
         _precheck(web, cast)
-        clip, video_id = _make(app, cast)
+        clip, video_id = _make(web, app, cast, name)
         _refused("a stranger", app, cast, PROMPT, picture=_hopper(), cameo=False)
         _refused("sexual", app, cast, SEXUAL)
         _refused("a child", app, cast, CHILD)
@@ -165,6 +165,7 @@ def _grant(web: httpx.Client, cast: Cast, device: Ed25519PrivateKey, name: str) 
         "grantee": {"type": "app", "id": cast.app_id},
         "max_uses": 3,
         "forbidden_contexts": ["political", "romantic"],
+        "approval": "before_release",
         "revocation_effect": "withdraw_all",
     }
     preview = _ok(web.post("/v1/grants/preview", json=draft))
@@ -183,7 +184,7 @@ def _precheck(web: httpx.Client, cast: Cast) -> None:
     _say("precheck", "the app asks what would be decided: allowed; nothing is recorded or used up")
 
 
-def _make(app: openai.OpenAI, cast: Cast) -> tuple[Path, str]:
+def _make(web: httpx.Client, app: openai.OpenAI, cast: Cast, name: str) -> tuple[Path, str]:
     video = _create(app, cast, PROMPT)
     _say("allowed", f"the app asks for “{PROMPT}”; decided and recorded before the model is called")
     shown = -1
@@ -192,6 +193,7 @@ def _make(app: openai.OpenAI, cast: Cast) -> tuple[Path, str]:
             shown = video.progress // 30
             _say("", f"{video.status}, {video.progress} %")
         time.sleep(0.3)
+        _approve(web, video.id, name)
         video = app.videos.retrieve(video.id)
     if video.status != "completed":
         raise DemoFailed(f"the clip was not made: {video.error}")
@@ -203,6 +205,15 @@ def _make(app: openai.OpenAI, cast: Cast) -> tuple[Path, str]:
         f"checked, watermarked, signed, read back: {clip}, {probe.width}x{probe.height}, {float(probe.seconds):.1f} s",
     )
     return clip, video.id
+
+
+def _approve(web: httpx.Client, video_id: str, name: str) -> None:
+    """Once the draft waits: the person watches it, marked and signed as it already is, and lets it go out."""
+    waiting = [one for one in _ok(web.get("/v1/approvals"))["drafts"] if one["video_id"] == video_id]
+    for draft in waiting:
+        (OUT / "draft.mp4").write_bytes(web.get(draft["clip"]).content)
+        _ok(web.post(f"/v1/approvals/{video_id}", json={"decision": "approve"}))
+        _say("approved", f"{name} watches the draft, reads who asked for what, and lets it go out")
 
 
 def _refused(

@@ -56,7 +56,7 @@ class PassOn(Strict):
 @post("/v1/grants/passed-on/preview", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def preview_passed_on(request: Ask, service: Service, data: PassOn) -> dict[str, Any]:
     """The exact narrower grant for the app to sign."""
-    app_id, at = app_of(request, service), service.clock().replace(microsecond=0)
+    app_id, at = app_of(request, service), service.clock().replace(second=0, microsecond=0)
     _, above = _own(service, app_id, data.cameo_id, data.parent)
     chosen = data.model_dump(mode="json", exclude_none=True, exclude={"days", "cameo_id", "parent"})
     grant = parse_grant(

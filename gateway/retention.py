@@ -15,22 +15,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from litestar import get
 
 from gateway.courier import KEPT_DAYS
-from gateway.thumbnails import PREFIX as THUMBNAILS
-from gateway.thumbnails import clip_of, key_of
 from ledger.canonical import sha256
 from ledger.consent.fold import ADULT_YEARS, Standing, birthday
 from ledger.consent.grant import zulu
+from ledger.consent.notices import forget_closed
 from ledger.errors import LedgerError
 from ledger.ids import CameoId, PersonId
 from ledger.store import keeping
 from ledger.store.journal import About
 from ledger.store.keeping import Doomed
+from ledger.store.objects import CLIPS, THUMBNAILS, clip_of
 from ledger.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -39,12 +38,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 EVERY_S = 3600.0
 CAPTURES_KEPT = timedelta(days=30)
+NOTICES_KEPT = timedelta(days=365)
 PROMPTS_KEPT = timedelta(days=90)
 CAME_OF_AGE = timedelta(days=90)
 TOLD_BEFORE = timedelta(days=30)
 GRACE = timedelta(hours=1)
 """How old a file without a row is at least when it goes: a row may be about to name it."""
-CLIPS = "clips/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +143,21 @@ SCHEDULE = (
         recorded=True,
     ),
     Rule(
+        "notices",
+        _said(
+            "who gave notice of a clip, and what they wrote",
+            "wer ein Video gemeldet hat, und was dabei stand",
+        ),
+        _said("to answer them, and to hear an appeal", "um zu antworten, und um einen Einspruch zu hören"),
+        _said(
+            "365 days after the last decision; a face on the do-not-generate register until it is taken off",
+            "365 Tage nach der letzten Entscheidung; ein Gesicht auf der Sperrliste, bis es zurückgezogen wird",
+        ),
+        NOTICES_KEPT.days,
+        "GDPR Art. 5(1)(e), 17(3)(e)",
+        recorded=False,
+    ),
+    Rule(
         "likeness_of_age",
         _said(
             "the likeness of a child who is of age now and did not take it over",
@@ -239,6 +253,7 @@ def run(service: "Service") -> Report:
         lambda tx: keeping.failed_prompts(tx, before=before),
         lambda tx, _refs: keeping.forget_prompts(tx, before=before),
     )
+    report.count("notices", service.ledger.transact(lambda tx: forget_closed(tx, before=at - NOTICES_KEPT)))
     for person_id, cameo_id in _people(service):
         _come_of_age(service, report, person_id, cameo_id, at)
     report.count("files", sweep(service))
@@ -259,23 +274,13 @@ def _destroy(
     def operation(tx: Transaction) -> Sequence[Doomed]:
         doomed = over(tx)
         forget(tx, [one.ref for one in doomed])
-        _record(tx, rule, what, [one for one in doomed if one.sha256], at)
+        keeping.record_deletions(tx, rule, what, doomed, at=at)
         return doomed
 
     gone = service.ledger.transact(operation)
     for key in {one.object_key for one in gone if one.object_key is not None}:
-        _unlink(service, key)
+        service.objects.delete(key)
     report.count(rule, len({one.ref for one in gone}))
-
-
-def _record(tx: Transaction, rule: str, what: str, doomed: Sequence[Doomed], at: datetime) -> None:
-    """One `deletion` entry for each person, on their own list."""
-    ordered = sorted(doomed, key=lambda one: (one.person_id, one.ref))
-    for person_id, theirs in groupby(ordered, key=lambda one: one.person_id):
-        if not tx.erased(person_id):
-            sha256s = sorted(one.sha256 for one in theirs)
-            body = {"rule": rule, "what": what, "count": len(sha256s), "sha256s": sha256s}
-            tx.append("deletion", f"{person_id}/{tx.size()}", [About(person_id, "owner", body)], at=at)
 
 
 def _people(service: "Service") -> Iterator[tuple[PersonId, CameoId]]:
@@ -314,7 +319,7 @@ def _come_of_age(
         keys = keeping.forget_likeness(tx, person_id)
         gone = [Doomed(person_id, cameo_id, kept)]
         gone += [Doomed(person_id, key, keeping.digest_of(key)) for key in keys]
-        _record(tx, "likeness_of_age", "likeness", gone, at)
+        keeping.record_deletions(tx, "likeness_of_age", "likeness", gone, at=at)
         return ["", *keys]
 
     outcome = service.ledger.transact(operation)
@@ -323,7 +328,7 @@ def _come_of_age(
     elif outcome is not None:
         report.count("likeness_of_age", 1)
         for key in outcome[1:]:
-            _unlink(service, key)
+            service.objects.delete(key)
 
 
 def _left_behind(standing: Standing, at: datetime) -> bool:
@@ -360,11 +365,6 @@ def _sweep(service: "Service", prefix: str, named_by: Callable[[str], str], limi
     for key in orphans:
         service.objects.delete(key)
     return len(orphans)
-
-
-def _unlink(service: "Service", key: str) -> None:
-    service.objects.delete(key)
-    service.objects.delete(key_of(key))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from generator.stamp import Held, Released, release
 from ledger.errors import LedgerError, LogError, Unavailable
 from ledger.ids import VideoId
 from ledger.reasons import Reason
+from ledger.store import keeping
 from ledger.store.objects import Objects
 from ledger.store.records import HeldClip
 from safety.chain import Stamped
@@ -124,9 +125,12 @@ class Drafts:
         """The file first: a row without a file is looked at again, a file without a row never."""
         with self._gate.ledger.reading() as tx:
             video = tx.video(held.video_id)
-        if video is None or video.object_key != held.object_key:
-            self._objects.delete(held.object_key)
-        self._gate.ledger.transact(lambda tx: tx.drop_draft(held.video_id))
+        if video is not None and video.object_key == held.object_key:
+            self._gate.ledger.transact(lambda tx: tx.drop_draft(held.video_id))
+            return
+        self._objects.delete(held.object_key)
+        at = self._clock()
+        self._gate.ledger.transact(lambda tx: keeping.destroyed_draft(tx, held.video_id, at=at))
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):

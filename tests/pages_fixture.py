@@ -39,6 +39,7 @@ def grant(language: Language, number: int = 0, **changes: Any) -> dict[str, Any]
         "forbidden_contexts": ["political", "violent", "sexual"],
         "preferences": ["no clowns", NASTY],
         "countries": ["DE", "XK", "*"],
+        "revocation_effect": "stop_new",
         "parent": None,
         "passed_on": [],
         "revoked_at": None,
@@ -52,19 +53,31 @@ def grants(language: Language) -> list[dict[str, Any]]:
     aunt = {"type": "person", "id": GRACE, "name": "Grace Hopper"}
     return [
         grant(language),
-        grant(language, 1, grantee=aunt, uses=0, uses_left=1, approval="none"),
+        grant(
+            language, 1, grantee=aunt, uses=0, uses_left=1, approval="none", revocation_effect="withdraw_all"
+        ),
         grant(language, 2, **ended, status="used_up"),
-        grant(language, 3, **ended, status="revoked", revoked_at="2026-02-14T08:30:00Z", effect="withdraw_all"),
+        grant(
+            language, 3, **ended, status="revoked", revoked_at="2026-02-14T08:30:00Z", effect="withdraw_all"
+        ),
     ]
 
 
 def events(language: Language) -> list[dict[str, Any]]:
     words = {
-        "en": ("Film Club published a video with you", "Film Club was refused a video with you", "A permission was given"),
-        "de": ("Film Club hat ein Video mit dir veröffentlicht", "Film Club wurde ein Video verweigert", "Erlaubnis gegeben"),
+        "en": (
+            "Film Club published a video with you",
+            "Film Club was refused a video with you",
+            "A permission was given",
+        ),
+        "de": (
+            "Film Club hat ein Video mit dir veröffentlicht",
+            "Film Club wurde ein Video verweigert",
+            "Erlaubnis gegeben",
+        ),
     }[language]
     nothing = dict.fromkeys(("app_id", "app_name", "video_id", "prompt", "status", "downloads", "thumbnail"))
-    base = {**nothing, "at": "2026-02-20T18:05:00Z", "kind": "release", "detail": "", "reasons": []}
+    base: dict[str, Any] = {**nothing, "at": "2026-02-20T18:05:00Z", "kind": "release", "detail": "", "reasons": []}
     shown = {"video_id": VIDEO, "thumbnail": THUMBNAIL, "prompt": "a portrait in golden light"}
     return [
         {**base, **shown, "index": 9, "title": words[0], "status": "released", "downloads": 12},
@@ -107,12 +120,20 @@ def me(**changes: Any) -> dict[str, Any]:
         "wards": [{"person_id": MIA, "name": "Mia"}],
         "estates": [{"person_id": GRACE, "name": "Grace Hopper"}],
         "passkeys": [
-            {"id": name, "name": name, "kind": "passkey", "created_at": "2026-01-02T10:00:00Z", "used_at": "2026-02-20T08:00:00Z", "current": current}
+            {
+                "id": name,
+                "name": name,
+                "kind": "passkey",
+                "created_at": "2026-01-02T10:00:00Z",
+                "used_at": "2026-02-20T08:00:00Z",
+                "current": current,
+            }
             for name, current in keys
         ],
         "recovery_codes_left": 9,
         "sessions": [
-            {"id": name, "agent": name, "created_at": "2026-02-20T08:00:00Z", "current": current} for name, current in keys
+            {"id": name, "agent": name, "created_at": "2026-02-20T08:00:00Z", "current": current}
+            for name, current in keys
         ],
         "recovered": False,
         **changes,
@@ -120,7 +141,11 @@ def me(**changes: Any) -> dict[str, Any]:
 
 
 def preview(language: Language) -> dict[str, Any]:
-    canonical = json.dumps({"grantee": {"id": APP, "type": "app"}, "max_uses": 3, "preferences": [NASTY]}, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(
+        {"grantee": {"id": APP, "type": "app"}, "max_uses": 3, "preferences": [NASTY]},
+        sort_keys=True,
+        separators=(",", ":"),
+    )
     digest = sha256(b"countersign/grant/v1\x00" + canonical.encode()).digest()
     return {
         "canonical": canonical,
@@ -131,8 +156,16 @@ def preview(language: Language) -> dict[str, Any]:
 
 
 def enrolment(language: Language, status: str) -> dict[str, Any]:
-    text = {"en": "I film my own face and voice so that my likeness can be recognised.", "de": "Ich filme mein eigenes Gesicht und meine Stimme, damit mein Abbild erkannt werden kann."}
-    capture = {"capture_id": f"capture_{'k' * 26}", "digits": "481273", "turns": ["left", "right", "left"], "expires_at": "2099-03-01T00:05:00Z"}
+    text = {
+        "en": "I film my own face and voice so that my likeness can be recognised.",
+        "de": "Ich filme mein eigenes Gesicht und meine Stimme, damit mein Abbild erkannt werden kann.",
+    }
+    capture = {
+        "capture_id": f"capture_{'k' * 26}",
+        "digits": "481273",
+        "turns": ["left", "right", "left"],
+        "expires_at": "2099-03-01T00:05:00Z",
+    }
     return {
         "status": status,
         "consent": {"text": text[language], "sha256": "0" * 64},
@@ -157,7 +190,9 @@ def notice(status: str, **changes: Any) -> dict[str, Any]:
 
 
 def words_of(language: Language, prefix: str) -> dict[str, str]:
-    return {key.removeprefix(prefix): text for key, text in catalogue(language).items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): text for key, text in catalogue(language).items() if key.startswith(prefix)
+    }
 
 
 def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
@@ -165,31 +200,135 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
     assert language in LANGUAGES
     mine = {"signed_in": True}
     home = {**mine, "tab": "home"}
-    blank = dict.fromkeys(("kind", "video", "shown", "relation", "reason", "intimate", "name", "email", "country", "signature"), "")
+    blank = dict.fromkeys(
+        ("kind", "video", "shown", "relation", "reason", "intimate", "name", "email", "country", "signature"),
+        "",
+    )
     decided = [{"action": "kept", "note": "It does not show you.", "at": "2026-02-21T10:00:00Z"}]
     chosen = {"who": "", "app": "", "person": ""}
     people = [{"person_id": GRACE, "name": "Grace Hopper"}, {"person_id": MIA, "name": NASTY}]
     blocked = [{"target": APP, "name": "Loud App", "type": "app"}]
     ward = {"name": "Mia", "role": "guardian", "person_id": MIA}
+    signing = {
+        "kind": "grant",
+        "options": {"challenge": preview(language)["challenge"]},
+        "needs_guardian": True,
+        "field": "grant",
+        "tag": "countersign/grant/v1",
+        "extra": {},
+        "post": "/v1/grants",
+        "next": "/me",
+        "back": "/me/permissions/new",
+    }
+    waiting = {**people[1], "grant_id": GRANT, "sentence": SAYS[language]}
     return {
         "check": ("check", {"verdict_words": words_of(language, "verdict.")}),
         "join": ("join", {}),
         "signin": ("signin", {"next": "/me", "refused": False}),
         "signin-refused": ("signin", {"next": "/me", "refused": True}),
-        "me": ("me", {**home, "me": me(), "drafts": [draft(language)], "grants": grants(language), "events": events(language)}),
-        "me-new": ("me", {**home, "me": me(likeness="none", cameo_id=None, age_known=False, minor=True), "drafts": [], "grants": [], "events": []}),
-        "me-ward": ("me", {**home, "acting_for": ward, "for_query": f"?for={MIA}", "me": me(display_name="Mia"), "drafts": [], "grants": grants(language)[:1], "events": [], "done": "revoked"}),
-        "permission": ("permission", {**home, "grant": grant(language), "events": events(language)[:2], "receipt": "/receipt.json"}),
-        "permission-ended": ("permission", {**home, "grant": grants(language)[3], "events": [], "receipt": "/receipt.json"}),
-        "permission-new": ("permission_new", {**home, "problem": "", "chosen": chosen, "apps": [{"id": APP, "name": "Film Club"}], "people": people, "countries": COUNTRIES, "home_country": "DE"}),
-        "permission-preview": ("permission_preview", {**home, "preview": preview(language), "options": {"challenge": preview(language)["challenge"]}}),
+        "me": (
+            "me",
+            {
+                **home,
+                "me": me(),
+                "drafts": [draft(language)],
+                "grants": grants(language),
+                "past": grants(language)[2:],
+                "events": events(language),
+            },
+        ),
+        "me-new": (
+            "me",
+            {
+                **home,
+                "me": me(likeness="none", cameo_id=None, age_known=False, minor=True),
+                "drafts": [],
+                "grants": [],
+                "past": [],
+                "events": [],
+            },
+        ),
+        "me-ward": (
+            "me",
+            {
+                **home,
+                "acting_for": ward,
+                "for_query": f"?for={MIA}",
+                "me": me(display_name="Mia"),
+                "drafts": [],
+                "grants": grants(language)[:1],
+                "past": [],
+                "events": [],
+                "done": "revoked",
+            },
+        ),
+        "permission": (
+            "permission",
+            {
+                **home,
+                "grant": grant(language),
+                "events": events(language)[:2],
+                "receipt": "/receipt.json",
+                "signed": "/signed.json",
+            },
+        ),
+        "permission-ended": (
+            "permission",
+            {
+                **home,
+                "grant": grants(language)[3],
+                "events": [],
+                "receipt": "/receipt.json",
+                "signed": "/signed.json",
+            },
+        ),
+        "permission-new": (
+            "permission_new",
+            {
+                **home,
+                "chosen": chosen,
+                "apps": [{"id": APP, "name": "Film Club"}],
+                "people": people,
+                "countries": COUNTRIES,
+                "home_country": "DE",
+            },
+        ),
+        "sign": ("sign", {**home, **preview(language), **signing}),
+        "sign-guardian": (
+            "sign",
+            {**home, **preview(language), **signing, "kind": "guardianship", "options": None, "notice": ""},
+        ),
+        "guardian": ("guardian", {**mine, "ward": people[1], "token": "t"}),
+        "onward": ("onward", {**mine, "location": "https://age.example/a?b=c&d", "host": "age.example"}),
         "draft": ("draft", {**home, "draft": draft(language)}),
         "timeline": ("timeline", {**mine, "tab": "record", "events": events(language) * 3, "next": 4}),
-        "people": ("people", {**mine, "tab": "people", "me": me(), "circle": {"members": people, "blocked": blocked}}),
-        "family": ("family", {**mine, "tab": "family", "me": me(), "pending": [], "invitation": ""}),
-        "family-minor": ("family", {**mine, "tab": "family", "me": me(minor=True, likeness="waiting_handover", guardians=[{**people[0], "with_adults": False, "max_uses": 5}]), "pending": [], "invitation": "http://localhost/family/abc"}),
+        "people": (
+            "people",
+            {**mine, "tab": "people", "me": me(), "circle": {"members": people, "blocked": blocked}},
+        ),
+        "family": (
+            "family",
+            {**mine, "tab": "family", "me": me(), "pending": [waiting], "invitation": ""},
+        ),
+        "family-minor": (
+            "family",
+            {
+                **mine,
+                "tab": "family",
+                "me": me(
+                    minor=True,
+                    likeness="waiting_handover",
+                    guardians=[{**people[0], "with_adults": False, "max_uses": 5}],
+                ),
+                "pending": [],
+                "invitation": "http://localhost/family/abc",
+            },
+        ),
         "security": ("security", {**mine, "tab": "security", "me": me()}),
-        "security-unknown": ("security", {**mine, "tab": "security", "me": me(age_known=False, minor=True, recovery_codes_left=1)}),
+        "security-unknown": (
+            "security",
+            {**mine, "tab": "security", "me": me(age_known=False, minor=True, recovery_codes_left=1)},
+        ),
         "enrol": ("enrol", {**home, "enrolment": enrolment(language, "none")}),
         "enrol-challenge": ("enrol", {**home, "enrolment": enrolment(language, "challenge")}),
         "enrol-pending": ("enrol", {**home, "enrolment": enrolment(language, "pending_review")}),
@@ -197,9 +336,36 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
         "leave": ("leave", {**home, "me": me(), "wrong": False}),
         "erased": ("erased", {**mine, "certificate": {"erased": ADA}, "last_list": {"entries": []}}),
         "takedown": ("takedown", {"problem": "", "given": blank, "countries": COUNTRIES}),
-        "takedown-confirm": ("takedown_status", {"problem": "", "notice": None, "notice_id": "notice_1", "token": ""}),
-        "takedown-open": ("takedown_status", {"problem": "", "notice": notice("open"), "notice_id": "notice_1", "token": "t"}),
-        "takedown-decided": ("takedown_status", {"problem": "", "notice": notice("decided", decisions=decided, may_appeal=True, held_back=False), "notice_id": "notice_1", "token": "t"}),
-        "operator": ("operator", {"operator_words": words_of(language, "operator.") | words_of(language, "takedown.action.")}),
-        "problem": ("problem", {"kind": "refused", "reasons": [{"sentence": "You may not do this for this person.", "remedy": "Sign in as they themselves."}]}),
+        "takedown-confirm": (
+            "takedown_status",
+            {"notice": None, "notice_id": "notice_1", "token": ""},
+        ),
+        "takedown-open": (
+            "takedown_status",
+            {"notice": notice("open"), "notice_id": "notice_1", "token": "t"},
+        ),
+        "takedown-decided": (
+            "takedown_status",
+            {
+                "notice": notice("decided", decisions=decided, may_appeal=True, held_back=False),
+                "notice_id": "notice_1",
+                "token": "t",
+            },
+        ),
+        "operator": (
+            "operator",
+            {"operator_words": words_of(language, "operator.") | words_of(language, "takedown.action.")},
+        ),
+        "problem": (
+            "problem",
+            {
+                "kind": "refused",
+                "reasons": [
+                    {
+                        "sentence": "You may not do this for this person.",
+                        "remedy": "Sign in as they themselves.",
+                    }
+                ],
+            },
+        ),
     }

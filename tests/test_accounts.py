@@ -10,7 +10,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from authenticator import PRESENT, VERIFIED, Passkey
+from authenticator import PRESENT, VERIFIED, Passkey, b64url
 from ledger.canonical import canonical
 from ledger.consent.statement import DEVICE_TAG, sign
 from live import Launcher, Site, collins_picture, zulu
@@ -474,14 +474,8 @@ def test_a_device_key_of_the_command_line_signs_for_a_first_passkey(live: Site) 
     assert visitor.sign_in().status_code == 201
     assert [key["kind"] for key in visitor.me()["passkeys"]] == ["device", "passkey"]
     # The account keeps the handle its first passkey was made with.
-    assert visitor.ok("/v1/passkeys/options")["options"]["user"]["id"] == asked_handle(new)
+    assert visitor.ok("/v1/passkeys/options")["options"]["user"]["id"] == b64url(new.handle)
     owner.web.close()
-
-
-def asked_handle(key: Passkey) -> str:
-    from authenticator import b64url  # noqa: PLC0415
-
-    return b64url(key.handle)
 
 
 # Granting ---------------------------------------------------------------------------------------------------

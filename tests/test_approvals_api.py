@@ -1,8 +1,10 @@
 """Drafts, remixes, tokens and download counts over HTTP, as an owner and an app meet them."""
 
 import io
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import av
@@ -10,6 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from ledger.canonical import canonical
 from live import (
     MODEL,
     PROMPT,
@@ -50,6 +53,14 @@ def easy(live: Site) -> Iterator[Owner]:
         owner.grant(name, actions=["generate", "remix"], audience="everyone")
     yield owner
     owner.web.close()
+
+
+@pytest.fixture
+def owner(live: Site) -> Iterator[Owner]:
+    """Somebody new, who has granted nothing."""
+    enrolled = live.enrol(collins_picture())
+    yield enrolled
+    enrolled.web.close()
 
 
 def ask(app: httpx.Client, *people: Owner, **changes: Any) -> str:
@@ -156,8 +167,9 @@ def test_another_site_s_page_can_not_approve(app: httpx.Client, careful: Owner) 
     assert careful.web.post(path, json={"decision": "refuse"}).json()["status"] == "refused"
 
 
-def test_a_refusal_ends_the_job_and_blocking_keeps_the_app_out(live: Site, app: httpx.Client) -> None:
-    owner = live.enrol(collins_picture())
+def test_a_refusal_ends_the_job_and_blocking_keeps_the_app_out(
+    live: Site, app: httpx.Client, owner: Owner
+) -> None:
     owner.grant(approval="before_release")
     draft = waiting(app, owner)
     answer = owner.web.post(f"/v1/approvals/{draft['video_id']}", json={"decision": "refuse_and_block"})
@@ -167,11 +179,9 @@ def test_a_refusal_ends_the_job_and_blocking_keeps_the_app_out(live: Site, app: 
     assert sum(owner.used().values()) == 0
     assert app.post("/v1/videos", json=wanted(owner)).status_code == 403
     assert owner.web.get("/v1/approvals").json() == {"drafts": []}
-    owner.web.close()
 
 
-def test_a_draft_goes_with_the_grant_and_with_the_video(live: Site, app: httpx.Client) -> None:
-    owner = live.enrol(collins_picture())
+def test_a_draft_goes_with_the_grant_and_with_the_video(live: Site, app: httpx.Client, owner: Owner) -> None:
     grant_id = owner.grant(approval="before_release")
     one, two = waiting(app, owner), waiting(app, owner)
     files = {path.name for path in (live.home / "objects" / "clips").rglob("*") if path.is_file()}
@@ -184,15 +194,15 @@ def test_a_draft_goes_with_the_grant_and_with_the_video(live: Site, app: httpx.C
     while len(files & {path.name for path in (live.home / "objects" / "clips").rglob("*")}) > len(files) - 2:
         assert time.monotonic() < until, "the drafts' files are still there"
         time.sleep(0.2)
-    owner.web.close()
 
 
 # ── remix ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_public_sdk_remixes_and_a_withdrawal_takes_the_remix_along(live: Site, app: httpx.Client) -> None:
-    owner = live.enrol(collins_picture())
+def test_the_public_sdk_remixes_and_a_withdrawal_takes_the_remix_along(
+    live: Site, app: httpx.Client, owner: Owner
+) -> None:
     first = owner.grant(max_uses=1, revocation_effect="withdraw_all")
     parent = done(app, owner)
     owner.grant(actions=["generate", "remix"])
@@ -226,7 +236,6 @@ def test_the_public_sdk_remixes_and_a_withdrawal_takes_the_remix_along(live: Sit
     assert app.get(f"/v1/videos/{running}").json() == stopped
     kinds = [body["kind"] for body in live.audit(owner.cameo_id) if body.get("video_id") == running]
     assert kinds == ["decision", "returned"]
-    owner.web.close()
 
 
 def test_a_remix_needs_a_clip_and_everyone_s_consent_to_it(
@@ -270,23 +279,13 @@ def test_a_remix_needs_a_clip_and_everyone_s_consent_to_it(
 
 
 def test_an_app_speaks_for_a_person_with_their_token_and_for_no_one_without(
-    live: Site, app: httpx.Client, easy: Owner
+    live: Site, app: httpx.Client, easy: Owner, owner: Owner
 ) -> None:
-    owner = live.enrol(collins_picture())
-    draft = owner.preview(grantee={"type": "app", "id": live.holder("film club")})
-    assert draft
-    to_person = owner.web.post(
-        "/v1/grants/preview",
-        json={
-            "cameo_id": owner.cameo_id,
-            "grantee": {"type": "person", "id": easy.person_id},
-            "approval": "before_release",
-            "max_uses": 9,
-        },
-    )
-    if to_person.status_code != 200:
-        pytest.skip(f"the preview offers no grant to a person yet: {to_person.text}")
-    assert owner.web.post("/v1/grants", json=owner.signed(to_person.json())).status_code == 201
+    # To a person, who may ask through any app they let speak for them.
+    preview = owner.preview(approval="before_release")
+    grant = {**preview["grant"], "grantee": {"type": "person", "id": easy.person_id}}
+    signed = owner.signed({"grant": grant, "canonical": canonical(grant).decode()})
+    assert owner.web.post("/v1/grants", json=signed).status_code == 201
 
     app_id = live.holder("film club")
     assert reason_of(easy.web.post("/v1/tokens", json={"app_id": unknown("app")}), 400) == "token.app"
@@ -323,13 +322,11 @@ def test_an_app_speaks_for_a_person_with_their_token_and_for_no_one_without(
     assert easy.web.get("/v1/tokens").json() == {"tokens": []}
     refused = app.post("/v1/videos", json=body, headers=speaking)
     assert reason_of(refused, 401) == "access.person_token"
-    owner.web.close()
 
 
 def test_a_clip_is_for_the_countries_it_says_and_without_a_word_for_all(
-    live: Site, app: httpx.Client
+    live: Site, app: httpx.Client, owner: Owner
 ) -> None:
-    owner = live.enrol(collins_picture())
     owner.grant(jurisdictions=["DE", "AT"])
     refused = app.post("/v1/videos", json=wanted(owner))
     assert refused.status_code == 403
@@ -342,7 +339,6 @@ def test_a_clip_is_for_the_countries_it_says_and_without_a_word_for_all(
     sent = app.post("/v1/videos", data={**form, "character_ids[]": owner.cameo_id})
     assert sent.status_code == 200, sent.text
     assert app.delete(f"/v1/videos/{sent.json()['id']}").status_code == 200
-    owner.web.close()
 
 
 # ── downloads ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -355,9 +351,7 @@ def test_a_download_is_counted_once_however_a_player_asks_for_it(
     path = f"/v1/videos/{video_id}/content"
 
     def counted() -> int:
-        import sqlite3  # noqa: PLC0415
-
-        with sqlite3.connect(f"file:{live.home / 'countersign.db'}?mode=ro", uri=True) as database:
+        with closing(sqlite3.connect(f"file:{live.home / 'ledger.db'}?mode=ro", uri=True)) as database:
             row = database.execute("SELECT downloads FROM video WHERE id = ?", (video_id,)).fetchone()
             return int(row[0])
 

@@ -112,7 +112,7 @@ def test_without_preferences_nothing_is_against_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "preference", ["no", "please do not show me", "ohne mich", "...", "🍺", "a", "nichts, bitte"]
+    "preference", ["no", "please do not show me", "ohne mich", "...", "🍺🍺", "a b", "nichts, bitte"]
 )
 def test_a_preference_that_names_nothing_rules_everything_out_and_is_not_signed(
     world: World, preference: str
@@ -130,31 +130,18 @@ def test_a_preference_that_names_nothing_rules_everything_out_and_is_not_signed(
 
 
 WORDS = st.sampled_from(
-    [
-        "alcohol",
-        "dog",
-        "smoke",
-        "drink",
-        "party",
-        "wolf",
-        "Hund",
-        "Waffe",
-        "Katze",
-        "Bär",
-        "snake",
-        "gun",
-        "clown",
-    ]
+    ["alcohol", "dog", "smoke", "drink", "party", "wolf", "Hund", "Waffe", "Bär", "snake", "clown"]
 )
 
 
-@given(WORDS, st.text(max_size=60), st.text(max_size=60))
+AROUND = st.text(alphabet="abcdefghijklmnopqrstuvwxyz ABC.,;!?-'\"()\n", max_size=60)
+
+
+@given(WORDS, AROUND, AROUND)
 def test_law_a_word_that_is_said_is_found_whatever_stands_around_it(
     word: str, before: str, after: str
 ) -> None:
-    if any(c.isalnum() for c in (before + after)[-80:] if ord(c) > 127):
-        return  # what looks like letters of another script may belong to the word
-    assert against(f"{before} \n{word}\n {after}", [f"no {word}"], "de") or len(before) == 0
+    assert against(f"{before} {word} {after}", [f"no {word}"], "de")
 
 
 @given(st.text(max_size=200), st.lists(st.text(min_size=2, max_size=40), max_size=3))

@@ -105,6 +105,7 @@ class Story:
     def tell(self, steps: int) -> None:
         # The index decides, never the clock: most of it happens within one second.
         telling = [*[self.ask] * 6, *[self.grant] * 4, self.revoke, self.rule, self.suspend, self.release]
+        telling += [self.know]
         for _ in range(steps):
             self.random.choice(telling)()
             if self.random.random() < 0.3:
@@ -121,20 +122,41 @@ class Story:
             prompt=pick.choice(PROMPTS),
             purpose=pick.choice([COMMERCIAL, "dpv:NonCommercialPurpose"]),
             audience=pick.choice(["requester", "everyone"]),
+            person=pick.choice([None, None, *(one.person_id for one in self.people)]),
+            countries=pick.choice([("*",), ("DE",), ("DE", "FR")]),
         )
         self.world.gate.decide(request, at=self.world.at)
         self.asked.append(request.video_id)
 
     def grant(self) -> None:
-        pick, one = self.random, self.random.choice(self.people[:2])
-        everyone = {"type": "everyone", "id": "*"}
-        grantee = pick.choice([*({"type": "app", "id": app} for app in self.apps), everyone])
-        given: dict[str, Any] = {
+        pick, one = self.random, self.random.choice(self.people)
+        if one is self.people[2]:
+            self.grant_for_the_child(one)
+            return
+        others = [("everyone", "*"), ("group", "mutuals"), ("person", self.people[1].person_id)]
+        kind, name = pick.choice([*(("app", app) for app in self.apps), *others])
+        given = {
             **WIDE,
-            "grantee": grantee,
+            "grantee": {"type": kind, "id": name},
             "audience": pick.choice(["requester", "everyone"]),
+            "jurisdictions": pick.choice([["*"], ["*"], ["DE"], ["DE", "FR"]]),
+            "preferences": pick.choice([[], [], ["no battles"], ["nothing sexy", "keine Hunde"]]),
         }
         self.grants.append((one, self.world.grant(one, self.apps[0], **given)))
+
+    def grant_for_the_child(self, child: Someone) -> None:
+        guardian = self.people[0]
+        self.world.guardian(child, guardian, with_adults=self.random.random() < 0.5)
+        kept = {**WIDE, "approval": "before_release"}
+        grant = self.world.grant(child, self.random.choice(self.apps), cosigned_by=[guardian], **kept)
+        self.grants.append((child, grant))
+
+    def know(self) -> None:
+        """Let somebody in or out, or block somebody or something, or no longer."""
+        pick, one, other = self.random, *self.random.sample(self.people, 2)
+        self.world.befriend(one, other, member=pick.random() < 0.6)
+        target = pick.choice([*self.apps, other.person_id])
+        self.world.block(one, target, blocked=pick.random() < 0.3)
 
     def revoke(self) -> None:
         if self.grants:
@@ -166,7 +188,7 @@ class Story:
 @pytest.mark.parametrize("seed", range(2))
 def test_every_decision_of_a_random_story_is_the_same_when_it_is_made_again(ruled: Ruled, seed: int) -> None:
     story = Story(ruled, seed)
-    story.tell(45)
+    story.tell(60)
     outcomes, sets = set(), set()
     for app in story.apps:
         for entry in ruled.entries(app, "decision"):

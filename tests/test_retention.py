@@ -1,5 +1,6 @@
 """What is over is destroyed, once, with an entry that says so; and what a crash left is found."""
 
+import json
 import os
 import re
 import time
@@ -11,18 +12,21 @@ from typing import Any
 
 import pytest
 
-from gateway import retention, thumbnails
+from command import countersign
+from gateway import retention
 from gateway.retention import SCHEDULE, run, sweep
 from gateway.service import Service, open_service
 from gateway.settings import Settings
 from ledger.consent import certificate
+from ledger.consent.notices import Form, confirm, decide, lodge
 from ledger.consent.registry import certificate as erasure_certificate
 from ledger.consent.registry import deletion_certificate, erase
 from ledger.errors import LogError, NotFound
-from ledger.ids import VideoId, new_id
+from ledger.ids import NoticeId, VideoId, new_id
 from ledger.log.policy import Policy
 from ledger.store import keeping
 from ledger.store.captures import Capture
+from ledger.store.objects import Objects, clip_of, thumbnail_of
 from ledger.store.transaction import Transaction
 from world import START, Someone, World
 
@@ -109,6 +113,14 @@ def test_a_film_that_waited_too_long_goes_and_the_person_can_show_that_it_did(ke
     made = deletion_certificate(kept.ledger, ada.person_id, entry.index)
     trusted = Policy.alone(kept.ledger.verifier)
     assert certificate.verify(made, trusted).body["sha256s"] == [capture.sha256]
+    path = kept.home / "deletion.json"
+    path.write_text(json.dumps(made))
+    asked: tuple[str | Path, ...] = ("audit", "verify", path, "--memory", kept.home / "seen.json")
+    told = countersign(kept.home, *asked, "--log-key", str(kept.ledger.verifier))
+    assert told.status == 0, told.text
+    assert "destroyed: 1 of `film`, by the rule `captures`" in told.text
+    assert f"SHA-256: {capture.sha256}" in told.text
+    assert countersign(kept.home, *asked).status == 2  # it names no key: whose word would that be?
     spoilt: list[dict[str, Any]] = [
         {"count": 2},
         {"sha256s": []},
@@ -126,6 +138,21 @@ def test_a_film_that_waited_too_long_goes_and_the_person_can_show_that_it_did(ke
     for spoil in spoilt:
         with pytest.raises(LogError):
             certificate.verify(made | spoil, trusted)
+
+
+def test_the_operator_runs_it_and_reads_the_schedule(tmp_path: Path) -> None:
+    shown = countersign(tmp_path, "retention", "show")
+    assert shown.status == 0
+    assert all(f"{rule.id}: " in shown.text and rule.law in shown.text for rule in SCHEDULE)
+    orphan = tmp_path / "objects" / "clips" / "00" / ("0" * 64)
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"what a crash left")
+    for count in (0, 1, 0):
+        done = countersign(tmp_path, "retention", "run")
+        assert (done.status, f"{count:>6}  files" in done.text) == (0, True), done.text
+        if orphan.exists():
+            os.utime(orphan, (0, 0))
+    assert not orphan.exists()
 
 
 def test_an_erasure_is_certified_the_same_way(kept: Kept) -> None:
@@ -232,11 +259,11 @@ def test_a_kill_between_the_rows_and_the_files_leaves_nothing(
     key = capture.object_key or ""
     kept.wait(days=31)
 
-    def dies(_service: Service, _key: str) -> None:
+    def dies(_objects: Objects, _key: str) -> None:
         raise Killed
 
     with monkeypatch.context() as broken:
-        broken.setattr(retention, "_unlink", dies)
+        broken.setattr(Objects, "delete", dies)
         with pytest.raises(Killed):
             run(kept.service)
     # The rows are gone and the entry is there; the file is still there, and no row names it.
@@ -253,11 +280,11 @@ def test_a_kill_before_the_commit_destroys_nothing(kept: Kept, monkeypatch: pyte
     capture = film(kept, ada)
     kept.wait(days=31)
 
-    def dies(*_: object) -> None:
+    def dies(*_: object, **__: object) -> None:
         raise Killed
 
     with monkeypatch.context() as broken:
-        broken.setattr(retention, "_record", dies)
+        broken.setattr(keeping, "record_deletions", dies)
         with pytest.raises(Killed):
             run(kept.service)
     assert there(kept, capture.object_key or "")
@@ -279,11 +306,11 @@ def test_the_sweep_spares_what_is_named_young_or_being_made(kept: Kept) -> None:
         return kept.service.objects.put(path)
 
     young, old = orphan(), orphan()
-    picture = thumbnails.key_of(old)
+    picture = thumbnail_of(old)
     kept.service.objects.keep(picture, b"jpeg")
     for key in (named, old, picture):
         age(kept, key, days=2)
-    assert sweep(kept.service) == 2
+    assert sweep(kept.service) == 1  # the picture goes with what it shows
     assert [there(kept, key) for key in (named, young, old, picture)] == [True, True, False, False]
 
     # A job that began before the file was written may be about to release it.
@@ -299,14 +326,74 @@ def test_the_sweep_spares_what_is_named_young_or_being_made(kept: Kept) -> None:
     assert sweep(kept.service) == 1
 
 
+def test_who_gave_notice_is_forgotten_a_year_after_the_last_word_and_the_clip_stays_down(kept: Kept) -> None:
+    form = Form(
+        kind="takedown",
+        name="Maud Tester",
+        email="maud@example.org",
+        shown="Maud Tester",
+        relation="self",
+        good_faith=True,
+        signature="Maud Tester",
+        country="DE",
+        reason="I never agreed to this.",
+    )
+    ada, app = kept.enrol(), kept.app()
+    kept.grant(ada, app)
+    permit = kept.allow(app, ada).permit
+    assert kept.release(permit) is None
+
+    def lodged(tx: Transaction) -> NoticeId:
+        notice = lodge(tx, form, permit.video, "token", at=kept.at)
+        return confirm(tx, notice, 48, "the law", at=kept.at).id
+
+    notice_id = kept.ledger.transact(lodged)
+    kept.wait(days=200)
+    assert run(kept.service).destroyed["notices"] == 0  # it waits for an answer, however long
+    kept.ledger.transact(lambda tx: decide(tx, notice_id, "operator", "removed", "So.", at=kept.at))
+    kept.wait(days=364)
+    assert run(kept.service).destroyed["notices"] == 0
+    kept.wait(days=2)
+    assert run(kept.service).destroyed["notices"] == 1
+    assert run(kept.service).destroyed["notices"] == 0
+    with kept.ledger.reading() as tx:
+        notice, video = tx.notice(notice_id), tx.video(permit.video)
+        assert tx.erased(notice_id)
+    assert notice is not None
+    assert (notice.sealed, notice.outcome) == (None, "removed")
+    assert video is not None
+    assert video.taken_down_at is not None
+
+
+def test_what_shows_that_somebody_died_is_not_swept_up(kept: Kept) -> None:
+    ada = kept.enrol()
+    path = kept.home / "evidence"
+    path.write_bytes(b"a certificate, sealed")
+    key = kept.service.objects.put(path)
+    said = {"executor": "x", "evidence_sha256": "e" * 64, "object_key": key}
+    kept.ledger.transact(
+        lambda tx: tx.add_review("estate", ada.person_id, said, at=kept.at, status="accepted")
+    )
+    age(kept, key, days=9)
+    assert sweep(kept.service) == 0
+    assert there(kept, key)
+    erase(kept.ledger, ada.person_id, ada.cameo_id, at=kept.at)
+    assert sweep(kept.service) == 1
+
+
 def test_a_picture_of_a_clip_that_is_named_stays(kept: Kept) -> None:
     ada = kept.enrol()
     key = film(kept, ada).object_key or ""
-    kept.service.objects.keep(thumbnails.key_of(key), b"jpeg")
+    kept.service.objects.keep(thumbnail_of(key), b"jpeg")
     kept.at = kept.at.fromtimestamp(time.time(), kept.at.tzinfo)
-    age(kept, thumbnails.key_of(key), days=9)
+    age(kept, thumbnail_of(key), days=9)
     assert sweep(kept.service) == 0
-    assert thumbnails.clip_of(thumbnails.key_of(key)) == key
+    lone = thumbnail_of(f"clips/00/{'0' * 64}")
+    kept.service.objects.keep(lone, b"jpeg")
+    age(kept, lone, days=9)
+    assert sweep(kept.service) == 1
+    assert not there(kept, lone)
+    assert clip_of(thumbnail_of(key)) == key
 
 
 def test_what_a_page_reads_does_not_grow_with_the_list(kept: Kept) -> None:

@@ -4,8 +4,6 @@ Nobody but those a draft shows, and whoever answers for them, can see it or lear
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from litestar import Request, Response, get, post, route
@@ -15,10 +13,10 @@ from gateway.access import JSON_BYTES, Acting, acting
 from gateway.problems import problem
 from gateway.ranges import send, wanted_piece
 from gateway.service import Service
+from gateway.thumbnails import thumbnail
 from ledger.consent.approval import Answer, Decision, answer_draft
 from ledger.consent.grant import Grant, Strict, sentence, zulu
 from ledger.ids import VideoId
-from ledger.provenance import media
 from ledger.store.records import Depicted, HeldClip, Video
 from ledger.store.transaction import Transaction
 
@@ -96,12 +94,7 @@ def draft_clip(request: Ask, service: Service, video_id: str) -> Response[Any]:
 def draft_thumbnail(request: Ask, service: Service, video_id: str) -> Response[bytes]:
     """One picture of the draft (JPEG), to those it shows."""
     held = _shown_to(service, acting(request, service), video_id)
-    with TemporaryDirectory(prefix="draft-", dir=service.settings.uploads) as directory:
-        path = Path(directory) / "clip.mp4"
-        with path.open("wb") as out:
-            out.writelines(service.objects.read(held.object_key, 0, service.objects.size(held.object_key)))
-        picture = media.thumbnail(path)
-    return Response(picture, media_type="image/jpeg", headers=_PRIVATE)
+    return Response(thumbnail(service, held.object_key), media_type="image/jpeg", headers=_PRIVATE)
 
 
 def _shown_to(service: Service, who: Acting, video_id: str) -> HeldClip:

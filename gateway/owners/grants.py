@@ -4,9 +4,8 @@ A session is enough to revoke; granting needs the device's signature over the ve
 """
 
 import json
-from base64 import b64encode
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
@@ -17,9 +16,8 @@ from gateway.access import JSON_BYTES, acting, holder
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge
-from ledger.consent.authority import signers_of
-from ledger.consent.family import keep_for_guardian
-from ledger.consent.fold import Role, fold
+from ledger.consent.cosigning import keep_for_guardian
+from ledger.consent.fold import GrantStanding, Role, Standing
 from ledger.consent.grant import (
     SCHEMA,
     Action,
@@ -38,8 +36,7 @@ from ledger.consent.grant import (
     zulu,
 )
 from ledger.consent.notice_text import check_notice, current
-from ledger.consent.registry import SignedGrant, record_grant, record_grants, revoke
-from ledger.consent.signed_grant import signed_grant as signed_file
+from ledger.consent.registry import SignedGrant, record_grant, record_grants, revoke, taken_along
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import GrantId, PersonId, new_id
@@ -204,61 +201,57 @@ class ImportLine(Strict):
 @get("/v1/grants", sync_to_thread=True)
 def list_grants(request: Ask, service: Service) -> dict[str, Any]:
     """My grants: what each says, whether it stands, how often it was used."""
-    person_id, at = acting(request, service, recovered=True).owner, service.clock()
+    return grants_of(service, acting(request, service, recovered=True).owner)
+
+
+def grants_of(service: Service, owner: PersonId) -> dict[str, Any]:
+    """Every grant of a person, newest first."""
+    at = service.clock()
     with service.ledger.reading() as tx:
-        standing = tx.standing(person_id)
-    grants = [
-        {
-            "grant_id": held.grant.grant_id,
-            "sentence": sentence(held.grant, _grantee_name(service, held.grant.grantee)),
-            "live": standing.live(held, at),
-            "uses": len(held.uses),
-            "uses_left": held.uses_left,
-            "expires": zulu(held.grant.expires),
-            "revoked_at": held.revoked_at,
-        }
-        for held in standing.grants.values()
-    ]
-    return {"grants": grants}
+        standing = tx.standing(owner)
+    newest_first = sorted(standing.grants.values(), key=lambda held: held.index, reverse=True)
+    return {"grants": [_told(service, standing, held, at) for held in newest_first]}
+
+
+def _told(service: Service, standing: Standing, held: GrantStanding, at: datetime) -> dict[str, Any]:
+    grant, name = held.grant, _grantee_name(service, held.grant.grantee)
+    return {
+        "grant_id": grant.grant_id,
+        "grantee": {**grant.grantee.model_dump(), "name": name},
+        "sentence": sentence(grant, name),
+        "language": grant.language,
+        "live": standing.live(held, at),
+        "status": _status(standing, held, at),
+        "uses": len(held.uses),
+        "uses_left": standing.uses_left(held),
+        "videos": sorted(held.uses),
+        "starts": zulu(grant.starts),
+        "expires": zulu(grant.expires),
+        "approval": grant.approval,
+        "forbidden_contexts": list(grant.forbidden_contexts),
+        "preferences": list(grant.preferences),
+        "countries": list(grant.jurisdictions),
+        "revocation_effect": grant.revocation_effect,
+        "parent": grant.parent,
+        "passed_on": list(standing.passed_on.get(grant.id, ())),
+        "revoked_at": held.revoked_at,
+        "effect": held.effect,
+    }
+
+
+def _status(standing: Standing, held: GrantStanding, at: datetime) -> str:
+    if held.revoked_index is not None:
+        return "revoked"
+    if at < held.grant.starts:
+        return "not_started"
+    if not standing.live(held, at):
+        return "expired"
+    return "live" if standing.uses_left(held) else "used_up"
 
 
 def signed_grant(service: Service, owner: PersonId, grant_id: GrantId) -> dict[str, Any]:
-    """A grant with everything that shows who signed it, and that the log holds it. Raises a 404 problem."""
-    with service.ledger.reading() as tx:
-        entries = {} if tx.erased(owner) else {one.index: one for one in tx.entries(owner)}
-        held = tx.standing(owner).grants.get(grant_id)
-        if held is None:
-            raise problem(
-                404, "grant.unknown", f"you have no grant `{grant_id[:40]}`", "look at your list of grants"
-            )
-        entry = entries[held.index]
-        # The keys as they stood then: one that was taken away since has signed all the same.
-        before = fold(one.entry() for index, one in entries.items() if index < held.index)
-        leaf, commitments = tx.statements([held.index])[held.index]
-    known = {one.id: one for one in signers_of(before, held.grant)}
-    known |= {one.id: one for guardian in before.guardians.values() for one in guardian.signers}
-    cosignatures = entry.body.get("cosignatures", [])
-    used = [entry.body["evidence"], *(one["evidence"] for one in cosignatures)]
-    service.ledger.published(held.index)
-    return signed_file(
-        entry.body["grant"],
-        entry.body["evidence"],
-        cosignatures,
-        [known[one.get("public_key") or one["credential_id"]] for one in used],
-        parent=signed_grant(service, owner, GrantId(held.grant.parent)) if held.grant.parent else None,
-        log={
-            "origin": service.ledger.origin,
-            "vkey": str(service.ledger.verifier),
-            "index": held.index,
-            "n": entry.opening.n,
-            "role": entry.opening.label,
-            "body": dict(entry.body),
-            "secret": b64encode(entry.opening.secret).decode(),
-            "leaf": b64encode(leaf).decode(),
-            "commitments": [b64encode(one).decode() for one in commitments],
-            "proof": service.ledger.proof(held.index).encode().decode(),
-        },
-    )
+    """A grant with everything that shows who signed it, and that the log holds it. Raises NotFound."""
+    return taken_along(service.ledger, owner, grant_id)
 
 
 @get("/v1/grants/{grant_id:str}", sync_to_thread=True)

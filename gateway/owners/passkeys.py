@@ -30,6 +30,7 @@ from ledger.consent.statement import (
     encode_key,
 )
 from ledger.errors import InvalidStatement, LedgerError
+from ledger.ids import PersonId
 from ledger.store.journal import About
 from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
@@ -83,7 +84,7 @@ def preview_passkey(request: Ask, service: Service, data: NewKeyIn) -> Response[
         raise outcome
     made, handle = outcome
     said = {"schema": "countersign/device/v1", "person_id": here.person_id, "key": made.signer.model_dump()}
-    statement = KeyAddition.model_validate({**said, "issued": at.replace(microsecond=0)})
+    statement = KeyAddition.model_validate({**said, "issued": zulu(at)})
     signed = statement.signed_bytes()
     kept = {"handle": handle, "name": made.name, "sign_count": made.sign_count, "statement": signed.decode()}
     nonce = new_nonce(service, here.person_id, purpose="device", detail=json.dumps(kept))
@@ -165,10 +166,15 @@ def _add(
 @delete("/v1/passkeys/{key_id:str}", status_code=204, sync_to_thread=True)
 def remove_passkey(request: Ask, service: Service, key_id: str) -> None:
     """Take a key away, and sign out what it had opened. Needs no signature: a lost device must be quick to lock out."""
-    here, at = signed_in(request, service), service.clock()
+    remove_key(service, signed_in(request, service).person_id, key_id)
+
+
+def remove_key(service: Service, person_id: PersonId, key_id: str) -> None:
+    """Raises a 404 problem for a key that is not theirs, 403 for the only one they have."""
+    at = service.clock()
 
     def operation(tx: Transaction) -> None:
-        keys = {key.id: key for key in tx.credentials(here.person_id)}
+        keys = {key.id: key for key in tx.credentials(person_id)}
         if key_id not in keys:
             raise problem(404, "passkey.unknown", "you have no such passkey", "look at your list again")
         if len(keys) == 1:
@@ -180,8 +186,8 @@ def remove_passkey(request: Ask, service: Service, key_id: str) -> None:
             )
         tx.remove_credential(key_id)
         body = {"change": "removed", "key": keys[key_id].signer.model_dump(), "how": "session"}
-        ref = f"{here.person_id}/{encode_key(secrets.token_bytes(32))}"
-        tx.append("device", ref, [About(here.person_id, "owner", body)], at=at)
+        ref = f"{person_id}/{encode_key(secrets.token_bytes(32))}"
+        tx.append("device", ref, [About(person_id, "owner", body)], at=at)
 
     service.ledger.transact(operation)
 

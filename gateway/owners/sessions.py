@@ -228,7 +228,12 @@ def close_other_sessions(request: Ask, service: Service) -> None:
 @delete("/v1/sessions/{session:str}", status_code=204, sync_to_thread=True)
 def close_one_session(request: Ask, service: Service, session: str) -> None:
     """Sign out somewhere else: `session` is the id that `/v1/me` lists."""
-    person_id, at = person_of(request, service), int(service.clock().timestamp())
+    end_session(service, person_of(request, service), session)
+
+
+def end_session(service: Service, person_id: PersonId, session: str) -> None:
+    """End one of a person's sessions. Raises a 404 problem for what is none of them."""
+    at = int(service.clock().timestamp())
 
     def operation(tx: Transaction) -> bool:
         found = [one for one in tx.sessions(person_id, at=at) if session_id(one.hash) == session]

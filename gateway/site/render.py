@@ -5,7 +5,6 @@ An error on a page is a page too; somebody who is not signed in is sent to sign 
 """
 
 import logging
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -22,7 +21,7 @@ Ask = Request[Any, Any, Any]
 LANGUAGE_COOKIE = "countersign_language"
 DONE = (
     *("recorded", "revoked", "approved", "refused", "blocked", "unblocked", "added", "removed"),
-    *("invited", "guarded", "kept", "language", "passkey_added", "passkey_removed", "recovered", "sent", "age"),
+    *("kept", "passkey_added", "passkey_removed", "recovered", "sent", "age", "pending", "declined"),
 )
 """What a page may say was just done: the query names one of these, and no text of its own."""
 
@@ -78,7 +77,7 @@ def language_of(request: Ask, setting: str = "") -> Language:
 
 
 def here(request: Ask) -> str:
-    """This page's own address, without what was just done: where to come back to."""
+    """The page's own address, without what was just done: where to come back to."""
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "done"]
     if request.method != "GET":
         return "/me" if request.url.path.startswith("/me") else "/"
@@ -102,6 +101,8 @@ def on_page_error(request: Ask, error: Exception) -> Response[Any]:
     found: Problem = problem_of(error)
     if found.status >= 500:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if found.reasons[0].id == "access.recovered":
+        return Redirect("/me/security", status_code=303)
     if found.status == 401:
         return Redirect(f"/signin?next={quote(local(here(request)), safe='')}", status_code=303)
     known = {403: "refused", 404: "unknown", 429: "often"}
@@ -114,9 +115,3 @@ def spoken(text: str) -> str:
     """A reason's sentence as it stands on a page: it begins large, ends with a stop, and needs no backticks."""
     plain = text.replace("`", "")
     return f"{plain[:1].upper()}{plain[1:]}{'' if plain.endswith(('.', '?', '!')) else '.'}" if plain else ""
-
-
-def chosen(form: Mapping[str, Any], name: str, default: str = "") -> str:
-    """One text field of a form that was sent."""
-    value = form.get(name, default)
-    return value if isinstance(value, str) else default

@@ -290,6 +290,22 @@ def withdraw(tx: Transaction, notice: Notice, *, at: datetime) -> tuple[Notice, 
     return gone, index
 
 
+def forget_closed(tx: Transaction, *, before: datetime) -> int:
+    """Destroy who gave notice, and what they wrote, of every case decided before `before`. How many there were.
+
+    What was decided stays in force, and on the lists of those it was about. A face on the register is no closed case.
+    """
+    limit, gone = before.timestamp(), 0
+    for notice in tx.notices("decided"):
+        if notice.sealed is None or notice.outcome == "registered":
+            continue
+        decisions = opened(tx, notice).decisions
+        if decisions and decisions[-1].at <= limit:
+            tx.forget_notice(replace(notice, sealed=None))
+            gone += 1
+    return gone
+
+
 # ── what is kept, and what is told ────────────────────────────────────────────────────────────────────────
 
 

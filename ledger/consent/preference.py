@@ -10,24 +10,28 @@ in it, and nobody could keep to it.
 import re
 import unicodedata
 
+_WORD = re.compile(r"[^\W_]+")
 _EMPTY = frozenset(
-    # English
-    "no not never nothing none nobody without any anything anyone with of the a an in on at to for from by into about"
-    " around near next beside behind front background my me i mine please dont don doesnt t s do does like likes"
-    " showing shown show shows that this which is are be being been am was were it its them they there where when"
-    " while if kind kinds sort sorts type types thing things stuff something content scene scenes video videos clip"
-    " clips picture pictures image images photo photos prompt want wants wish would should rather prefer see seen"
-    " appear appears appearing depict depicted depicting also too very really ever etc such as all every wearing"
-    " holding using having have has get got make made made"
-    # German
-    " kein keine keinen keinem keiner keines nicht nie niemals nichts ohne mit von der die das den dem des ein eine"
-    " einen einem einer eines im aus bei zu zum zur fur uber unter neben vor hinter mein meine meinen meiner ich mich"
-    " mir bitte zeigen zeigt gezeigt sein ist sind werden wird wurde mochte will lieber sehen gesehen arten sache"
-    " sachen ding dinge etwas irgendwas irgendwelche bild bilder bildern szene szenen alle alles jede jeder jedes"
-    " auch sehr wie usw bzw auf".split()
+    _WORD.findall(
+        # English
+        "no not never nothing none nobody without any anything anyone with of the a an in on at to for from by into about"
+        " around near next beside behind front background my me i mine please dont don doesnt t s do does like likes"
+        " showing shown show shows that this which is are be being been am was were it its them they there where when"
+        " while if kind kinds sort sorts type types thing things stuff something content scene scenes video videos clip"
+        " clips picture pictures image images photo photos prompt want wants wish would should rather prefer see seen"
+        " appear appears appearing depict depicted depicting also too very really ever etc such as all every wearing"
+        " holding using having have has get got make made"
+        # German
+        " kein keine keinen keinem keiner keines nicht nie niemals nichts ohne mit von der die das den dem des ein eine"
+        " einen einem einer eines im aus bei zu zum zur fur uber unter neben vor hinter mein meine meinen meiner ich mich"
+        " mir bitte zeigen zeigt gezeigt sein ist sind werden wird wurde mochte will lieber sehen gesehen arten sache"
+        " sachen ding dinge etwas irgendwas irgendwelche bild bilder bildern szene szenen alle alles jede jeder jedes"
+        " auch sehr wie usw bzw auf"
+        # The no of other languages
+        " sans pas aucun aucune ningun ninguna senza nessun nessuna geen zonder sem nenhum bez без нет не никаких"
+    )
 )
 _APART = re.compile(r"[,;/|&+\n.!?]|\b(?:and|or|nor|und|oder|noch|sowie)\b")
-_WORD = re.compile(r"[^\W_]+")
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 """Letters of scripts that leave no space between words, or write endings to them."""
 

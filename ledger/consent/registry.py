@@ -4,6 +4,7 @@ All are entries in the one log; what stands afterwards is for :mod:`ledger.conse
 kept whole, with its evidence, so that anyone the owner shows it to can check the signature offline.
 """
 
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from datetime import datetime
 from functools import cache, partial
 from typing import Any
 
-from ledger.consent.authority import Cosignature, check_signatures
+from ledger.consent.authority import Cosignature, check_signatures, signers_of
 from ledger.consent.certificate import certificate as certified
-from ledger.consent.fold import Standing
+from ledger.consent.fold import Standing, fold
 from ledger.consent.grant import Grant, RevocationEffect, check_signable, parse_grant
+from ledger.consent.signed_grant import signed_grant
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, device, verify, wrong_signer
 from ledger.errors import InvalidStatement, LogError, NotFound
 from ledger.ids import CameoId, GrantId, LeafIndex, PersonId
@@ -42,7 +44,9 @@ def record_grant(ledger: Ledger, signed: SignedGrant, *, at: datetime) -> tuple[
 
     def operation(tx: Transaction) -> LeafIndex:
         _Facts(tx, [grant.id], at).check(signed, grant)
-        return tx.append("grant", grant.id, _about(signed, grant), at=at)
+        index = tx.append("grant", grant.id, _about(signed, grant), at=at)
+        _tell(tx, "grant.created", grant, at)
+        return index
 
     return grant, ledger.transact(operation)
 
@@ -78,6 +82,7 @@ def _record_part(
                 raise grant
             facts.check(one, grant)
             drafts.append(Draft("grant", grant.id, _about(one, grant), at))
+            _tell(tx, "grant.created", grant, at)
             answers.append(None)
         except InvalidStatement as refused:
             answers.append(refused)
@@ -163,6 +168,12 @@ class _Facts:
             )
 
 
+def _tell(tx: Transaction, event: str, grant: Grant, at: datetime, **more: str) -> None:
+    """Tell the app that a grant names; what was granted to people and groups is nobody's to be told."""
+    if grant.grantee.type == "app":
+        tx.event(grant.grantee.id, event, {"grant_id": grant.id, "cameo_id": grant.cameo, **more}, at=at)
+
+
 def _about(signed: SignedGrant, grant: Grant) -> list[About]:
     body: dict[str, Any] = {
         "grant": grant.model_dump(mode="json", by_alias=True),
@@ -200,7 +211,10 @@ def revoke(
         strongest = "withdraw_all" if "withdraw_all" in {effect, held.grant.revocation_effect} else "stop_new"
         body = {"grant_id": grant_id, "cameo_id": held.grant.cameo_id, "effect": strongest}
         index = tx.append("revocation", ref, [About(owner, "grantor", body)], at=at)
-        tx.take_back(_passed_on(standing, grant_id), withdraw=strongest == "withdraw_all", at=at)
+        ended = _passed_on(standing, grant_id)
+        tx.take_back(ended, withdraw=strongest == "withdraw_all", at=at)
+        for one in ended:
+            _tell(tx, "grant.revoked", standing.grants[one].grant, at, effect=strongest)
         return index
 
     return ledger.transact(operation)
@@ -212,6 +226,49 @@ def _passed_on(standing: Standing, grant_id: GrantId) -> list[GrantId]:
     for one in found:
         found += [child for child in standing.passed_on.get(one, ()) if child not in found]
     return found
+
+
+def taken_along(ledger: Ledger, owner: PersonId, grant_id: GrantId) -> dict[str, Any]:
+    """A signed grant with its evidence, the keys it was signed with, and its place in the log, as one file.
+
+    :mod:`ledger.consent.signed_grant` checks it. Raises NotFound for a grant that is not this owner's, LogError while
+    witnesses keep the checkpoint waiting.
+    """
+    with ledger.reading() as tx:
+        held = tx.standing(owner).grants.get(grant_id)
+        if held is None:
+            raise NotFound(
+                "grant.unknown", f"you have no grant `{grant_id[:40]}`", "look at your list of grants"
+            )
+        entries = tx.entries(owner)
+        leaf, commitments = tx.statements([held.index])[held.index]
+    entry = next(one for one in entries if one.index == held.index)
+    # The keys as they stood then: one that was taken away since has signed all the same.
+    before = fold(one.entry() for one in entries if one.index < held.index)
+    signers = {one.id: one for one in signers_of(before, held.grant)}
+    signers |= {one.id: one for guardian in before.guardians.values() for one in guardian.signers}
+    cosignatures = entry.body.get("cosignatures", [])
+    evidence = [entry.body["evidence"], *(one["evidence"] for one in cosignatures)]
+    ledger.published(held.index)
+    return signed_grant(
+        entry.body["grant"],
+        entry.body["evidence"],
+        cosignatures,
+        [signers[one.get("public_key") or one["credential_id"]] for one in evidence],
+        parent=taken_along(ledger, owner, GrantId(held.grant.parent)) if held.grant.parent else None,
+        log={
+            "origin": ledger.origin,
+            "vkey": str(ledger.verifier),
+            "index": held.index,
+            "n": entry.opening.n,
+            "role": entry.opening.label,
+            "body": dict(entry.body),
+            "secret": b64encode(entry.opening.secret).decode(),
+            "leaf": b64encode(leaf).decode(),
+            "commitments": [b64encode(one).decode() for one in commitments],
+            "proof": ledger.proof(held.index).encode().decode(),
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -340,7 +340,6 @@ def _own_key(parsed: _Bundle, records: Sequence[Record], key: bytes) -> None:
     first = records[0][1] if records else {}
     begins = first.get("kind") in {"enrolment", "account"}
     enrolled = [body.get("cameo_id") for _, body in records if body.get("kind") == "enrolment"]
-    # That there is one only is the story's to say: a second one convicts the service.
     if not begins or enrolled[:1] != [parsed.cameo_id]:
         sentence = "the list does not begin with the account or the enrolment of this likeness"
         raise LogError("list.enrolment", sentence)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -42,6 +43,10 @@ Transform = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 
 VIDEO_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "vp8", "mpeg4", "prores"})
 
+_LOOKED_AT: Final = 72
+"""Frames a picture of a clip is looked for in: three seconds at 24 a second."""
+_EVEN: Final = 8.0
+"""A frame whose brightness (0-255) varies less than this shows nothing."""
 _MATROSKA: Final = b"\x1aE\xdf\xa3"
 _MP4_FIRST_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 _MAX_BOXES: Final = 100_000
@@ -270,12 +275,28 @@ def frames(path: Path, *, every_s: float | None = None) -> Iterator[tuple[float,
 
 
 def thumbnail(path: Path, *, longest: int = 480) -> bytes:
-    """The clip's first frame as a JPEG, its longer side at most `longest` pixels."""
-    _, frame = next(frames(path))
-    picture, out = Image.fromarray(frame), io.BytesIO()
+    """The first frame that shows something as a JPEG, its longer side at most `longest` pixels.
+
+    Raises MediaError for a file without a frame.
+    """
+    picture, out = Image.fromarray(_telling(path)), io.BytesIO()
     picture.thumbnail((longest, longest))
     picture.save(out, "JPEG", quality=85)
     return out.getvalue()
+
+
+def _telling(path: Path) -> NDArray[np.uint8]:
+    """The first frame that is not black, white or a fade; of a clip that only is, its first."""
+    first: NDArray[np.uint8] | None = None
+    for _, frame in islice(frames(path), _LOOKED_AT):
+        if frame.mean(axis=2).std() >= _EVEN:
+            return frame
+        first = frame if first is None else first
+    if first is None:
+        raise MediaError(
+            "media.not_video", "the file holds no picture that can be decoded", "send a video clip"
+        )
+    return first
 
 
 def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """A clip's life in rows: its job, whom it shows, what it was made from, the draft that waits, and how it ends.
 
 Every change of a job's state is in the transaction of the entry that says so. A job that has ended stays as it is:
-what comes later finds `ENDED` and changes nothing. A draft's row outlives its job for as long as its file does, so
+what comes later finds `ENDED` and changes nothing. The app is told of it in the same transaction. A draft's row outlives its job for as long as its file does, so
 that whoever sweeps up knows what to destroy.
 """
 
@@ -17,7 +17,8 @@ from ledger.errors import NotFound
 from ledger.ids import GrantId, LeafIndex, PersonId, VideoId
 from ledger.reasons import Reason
 from ledger.store import tables
-from ledger.store.journal import About, Journal
+from ledger.store.journal import About
+from ledger.store.outbox import Outbox
 from ledger.store.records import Depicted, HeldClip, Video
 
 ENDED = ("completed", "failed")
@@ -57,7 +58,7 @@ R = TypeVar("R", Video, Depicted, HeldClip)
 V = TypeVar("V")
 
 
-class Jobs(Journal):
+class Jobs(Outbox):
     """The rows of clips and drafts, and the entries that change them."""
 
     def video(self, video_id: str) -> Video | None:
@@ -117,6 +118,8 @@ class Jobs(Journal):
         video.status, video.error_code = "failed", reasons[0]["id"]
         video.error_message = "; ".join(f"{reason['reason']} ({reason['remedy']})" for reason in reasons)
         self.session.add(video)
+        told = {"video_id": video_id, "reasons": [reason["id"] for reason in reasons]}
+        self.event(video.app_id, "video.failed", told, at=at)
 
     def delete_video(self, video_id: VideoId, *, at: datetime) -> str | None:
         """Take a video from its app. Returns the key of a clip to delete. A running job ends without one."""
@@ -145,6 +148,7 @@ class Jobs(Journal):
         video.object_key, video.manifest_id = object_key, clip["manifest_id"]
         video.payload = bytes.fromhex(clip["payload"])
         self.session.add(video)
+        self.event(video.app_id, "video.completed", {"video_id": video_id}, at=at)
         return index
 
     def _unended(self, video_id: VideoId) -> tables.Video:
@@ -209,6 +213,8 @@ class Jobs(Journal):
         self.session.add(video)
         self.session.add(tables.Draft(**asdict(clip)))
         self.session.flush()
+        told = {"video_id": clip.video_id, "until": until}
+        self.event(video.app_id, "video.awaiting_approval", told, at=at)
         return index
 
     def held_clip(self, video_id: VideoId) -> HeldClip | None:
@@ -293,22 +299,30 @@ class Jobs(Journal):
         """What the end of these grants does to clips: none that is being made under them is finished.
 
         `withdraw`: nor is any that is made from one made under them. What is out stays in its rows: whoever asks for
-        it is told by the fold, and by walking the lineage, that it was withdrawn.
+        it is told by the fold, and by walking the lineage, that it was withdrawn; and its app is told now.
         """
         under = self.made_under(grants)
         self._end_all(under, _REVOKED, at)
         if withdraw:
             below = self.descendants([video.id for video in under])
             self._end_all(below, _WITHDRAWN_ABOVE, at)
+            self._tell_withdrawn([*under, *below], at)
 
     def end_jobs_of(self, person_id: PersonId, *, at: datetime) -> list[str]:
         """End every job that shows somebody who is about to be erased. Returns the objects of their drafts."""
         row, use = tables.Video, tables.VideoGrant
         shown = select(use.video_id).where(use.person_id == person_id)
         query = select(row).where(col(row.id).in_(shown)).order_by(col(row.created_at), row.id)
-        self._end_all([_record(Video, found) for found in self.session.exec(query)], _ERASED, at)
+        videos = [_record(Video, found) for found in self.session.exec(query)]
+        self._end_all(videos, _ERASED, at)
+        self._tell_withdrawn(videos, at)
         drafts = select(tables.Draft.object_key).where(col(tables.Draft.video_id).in_(shown))
         return list(self.session.exec(drafts))
+
+    def _tell_withdrawn(self, videos: Iterable[Video], at: datetime) -> None:
+        for video in videos:
+            if video.status == "completed" and video.deleted_at is None:
+                self.event(video.app_id, "video.withdrawn", {"video_id": video.id}, at=at)
 
     def _end_all(self, videos: Iterable[Video], reason: Reason, at: datetime) -> None:
         for video in videos:

@@ -7,6 +7,7 @@ tells such a file from one that is still needed.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 from sqlalchemy import Delete, delete, update
 from sqlmodel import SQLModel, col, select
@@ -15,6 +16,7 @@ from ledger.canonical import sha256
 from ledger.ids import CameoId, PersonId, VideoId
 from ledger.store import tables
 from ledger.store.jobs import ENDED, RUNNING
+from ledger.store.journal import About
 from ledger.store.transaction import Transaction
 
 _PIECE = 500
@@ -54,6 +56,18 @@ def _deleted(tx: Transaction, statement: Delete) -> int:
     return int(tx.session.connection().execute(statement).rowcount)
 
 
+def record_deletions(
+    tx: Transaction, rule: str, what: str, doomed: Iterable[Doomed], *, at: datetime
+) -> None:
+    """One `deletion` entry on the list of each person whose things these were, but of those who are erased."""
+    ordered = sorted((one for one in doomed if one.sha256), key=lambda one: (one.person_id, one.sha256))
+    for person_id, theirs in groupby(ordered, key=lambda one: one.person_id):
+        if not tx.erased(person_id):
+            sha256s = [one.sha256 for one in theirs]
+            body = {"rule": rule, "what": what, "count": len(sha256s), "sha256s": sha256s}
+            tx.append("deletion", f"{person_id}/{tx.size()}", [About(person_id, "owner", body)], at=at)
+
+
 # -- what is about somebody ---------------------------------------------------------------------------------
 
 
@@ -88,6 +102,17 @@ def drafts_over(tx: Transaction) -> list[Doomed]:
         Doomed(PersonId(person), draft.video_id, digest_of(draft.object_key), draft.object_key)
         for draft, person in tx.session.exec(query)
     ]
+
+
+def destroyed_draft(tx: Transaction, video_id: VideoId, *, at: datetime) -> None:
+    """Forget a draft whose file was destroyed, and tell those it showed. Of one that is forgotten already, nothing."""
+    draft = tx.session.get(tables.Draft, video_id)
+    if draft is None:
+        return
+    digest = digest_of(draft.object_key)
+    shown = [Doomed(use.person_id, video_id, digest) for use in tx.uses(video_id)]
+    tx.drop_draft(video_id)
+    record_deletions(tx, "drafts", "draft", shown, at=at)
 
 
 def forget_drafts(tx: Transaction, refs: Iterable[str]) -> None:
@@ -180,9 +205,13 @@ def captures_of(tx: Transaction, person_id: PersonId) -> list[str]:
 
 
 def named_objects(tx: Transaction, keys: Iterable[str]) -> set[str]:
-    """Which of these objects a row names."""
-    found: set[str] = set()
-    for part in _parts(keys):
+    """Which of these objects a row names: a clip, a draft, a film, or what shows that somebody has died.
+
+    Raises Unavailable for a row that can not be read: then nothing may be thought to be named by none.
+    """
+    wanted = set(keys)
+    found = {key for one in tx.reviews("estate") if (key := str(one.said["object_key"])) in wanted}
+    for part in _parts(wanted):
         for table in (tables.Video, tables.Draft, tables.Capture):
             named = select(table.object_key).where(col(table.object_key).in_(part))
             found.update(key for key in tx.session.exec(named) if key is not None)

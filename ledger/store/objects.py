@@ -7,6 +7,7 @@ replaces objects could swap a released clip.
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +19,17 @@ from ledger.errors import NotFound, Unavailable
 
 _PROBE = "probe/create-only"
 _CHUNK = 1 << 20
+CLIPS, THUMBNAILS = "clips/", "thumbnails/"
+
+
+def thumbnail_of(key: str) -> str:
+    """Where the picture of a clip lies; :func:`clip_of` is the way back."""
+    return f"{THUMBNAILS}{key.rpartition('/')[2]}.jpg"
+
+
+def clip_of(thumbnail: str) -> str:
+    digest = thumbnail.removeprefix(THUMBNAILS).removesuffix(".jpg")
+    return f"{CLIPS}{digest[:2]}/{digest}"
 
 
 class Objects:
@@ -35,7 +47,7 @@ class Objects:
         """Store a file under its digest. Returns the key; a file that is already there costs nothing."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        key = f"clips/{digest[:2]}/{digest}"
+        key = f"{CLIPS}{digest[:2]}/{digest}"
         try:
             obstore.put(self._store, key, path, mode="create")
         except AlreadyExistsError:
@@ -87,11 +99,10 @@ class Objects:
             yield from ((str(one["path"]), one["last_modified"]) for one in part)
 
     def delete(self, key: str) -> None:
-        """Destroy an object. One that is gone already is as it should be."""
-        try:
-            obstore.delete(self._store, key)
-        except FileNotFoundError:
-            return
+        """Destroy an object, and the picture of it. What is gone already is as it should be."""
+        for gone in (thumbnail_of(key), key):
+            with suppress(FileNotFoundError):
+                obstore.delete(self._store, gone)
 
     def _make_durable(self, key: str) -> None:
         """The local store does not fsync; the release transaction that follows must never outlive its file."""

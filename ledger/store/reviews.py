@@ -63,6 +63,12 @@ class Reviews(Journal):
         found = self.session.exec(query.order_by(col(row.created_at), row.id))
         return [self._review(one) for one in found]
 
+    def reviews(self, kind: str) -> list[Review]:
+        """Every one of a kind, whatever became of it; oldest first."""
+        row = tables.Review
+        query = select(row).where(row.kind == kind).order_by(col(row.created_at), row.id)
+        return [self._review(one) for one in self.session.exec(query)]
+
     def settle_review(self, review: Review, status: str, note: Mapping[str, Any]) -> None:
         """Close a review, and keep why."""
         row = self.session.get_one(tables.Review, review.id)

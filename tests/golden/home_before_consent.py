@@ -21,7 +21,7 @@ def tell(home: Path) -> list[str]:
     ada, bob, kid = world.enrol(), world.enrol(), world.enrol(born_on=date(2015, 1, 1))
     world.grant(ada, app)
     world.grant(bob, app, grantee={"type": "everyone", "id": "*"})
-    asked = []
+    asked: list[str] = []
 
     def ask(*people: Someone, **changes: Any) -> None:
         request = world.request(app, *people, **changes)

@@ -85,7 +85,16 @@ function capture(one) {
   return card;
 }
 
+function review(one) {
+  const { relation, max_uses, with_adults } = one.guardianship;
+  const card = make("article", { className: "card" }, make("h3", { textContent: `${one.guardian.name} → ${one.ward.name}` }));
+  card.append(facts({ ...one, relation, max_uses, with_adults }, ["review_id", "asked_at", "ward_born_on", "relation", "max_uses", "with_adults"]));
+  card.append(decisions([["accept", words.accept], ["refuse", words.refuse]], (decision, note) => post(`/v1/reviews/${one.review_id}`, { decision, note })));
+  return card;
+}
+
 const QUEUES = [
+  ["reviews", "/v1/reviews", (found) => found.reviews.map(review)],
   ["takedowns", "/v1/takedowns/queue", (found) => found.notices.map(takedown)],
   ["captures", "/v1/enrolments", (found) => found.enrolments.map(capture)],
 ];

@@ -121,16 +121,16 @@ on(byId("new-codes"), async (form) => {
 
 const signing = byId("sign");
 if (signing) {
-  const { tag, challenge, post, next } = signing.dataset;
+  const { tag, challenge, post, next, field, options, extra } = signing.dataset;
   const canonical = byId("canonical").textContent;
   const line = byId("hash-check");
   const same = await challengeOf(tag, canonical) === challenge;
   line.classList.add(same ? "yes" : "no");
   line.querySelector("span").textContent = same ? line.dataset.yes : line.dataset.no;
-  signing.querySelector("button").disabled = !same;
+  signing.querySelector("button").disabled = !same || options === "null";
   on(signing, async () => {
-    const evidence = await signShown(tag, canonical, challenge, JSON.parse(signing.dataset.options));
-    const made = await ask(post, { [signing.dataset.kind]: JSON.parse(canonical), evidence });
-    location.assign(next.replace("{id}", encodeURIComponent(made[`${signing.dataset.kind}_id`] ?? "")));
+    const evidence = await signShown(tag, canonical, challenge, JSON.parse(options));
+    const made = await ask(post, { ...JSON.parse(extra), ...(field ? { [field]: JSON.parse(canonical) } : {}), evidence });
+    location.assign(next.replace("{id}", encodeURIComponent(made.grant_id ?? "")));
   });
 }
