@@ -231,7 +231,7 @@ def usable(standing: Standing, app: str, person: str | None, at: datetime) -> se
 # ── the fold and the oracle ───────────────────────────────────────────────────────────────────────────────
 
 
-@LAW
+@settings(deadline=None, max_examples=200)
 @given(stories(), moments)
 def test_nothing_stands_that_the_oracle_denies_nor_the_reverse(story: list[Body], at: datetime) -> None:
     standing = folded(story)
