@@ -33,6 +33,7 @@ from gateway.problems import on_error
 from gateway.service import Service
 from gateway.site import acts, me
 from gateway.site import open as entrance
+from gateway.site import takedown as report
 
 ASSETS = Path(__file__).parent / "pages" / "assets"
 CSP = (
@@ -98,6 +99,7 @@ def create_app(service: Service) -> Litestar:
             public.health,
             public.ready,
             *entrance.ROUTES,
+            *report.ROUTES,
             *me.ROUTES,
             *acts.ROUTES,
         ],

@@ -53,7 +53,9 @@ def grants(language: Language) -> list[dict[str, Any]]:
     aunt = {"type": "person", "id": GRACE, "name": "Grace Hopper"}
     return [
         grant(language),
-        grant(language, 1, grantee=aunt, uses=0, uses_left=1, approval="none", revocation_effect="withdraw_all"),
+        grant(
+            language, 1, grantee=aunt, uses=0, uses_left=1, approval="none", revocation_effect="withdraw_all"
+        ),
         grant(language, 2, **ended, status="used_up"),
         grant(
             language, 3, **ended, status="revoked", revoked_at="2026-02-14T08:30:00Z", effect="withdraw_all"
@@ -75,7 +77,7 @@ def events(language: Language) -> list[dict[str, Any]]:
         ),
     }[language]
     nothing = dict.fromkeys(("app_id", "app_name", "video_id", "prompt", "status", "downloads", "thumbnail"))
-    base = {**nothing, "at": "2026-02-20T18:05:00Z", "kind": "release", "detail": "", "reasons": []}
+    base: dict[str, Any] = {**nothing, "at": "2026-02-20T18:05:00Z", "kind": "release", "detail": "", "reasons": []}
     shown = {"video_id": VIDEO, "thumbnail": THUMBNAIL, "prompt": "a portrait in golden light"}
     return [
         {**base, **shown, "index": 9, "title": words[0], "status": "released", "downloads": 12},
@@ -262,11 +264,23 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
         ),
         "permission": (
             "permission",
-            {**home, "grant": grant(language), "events": events(language)[:2], "receipt": "/receipt.json", "signed": "/signed.json"},
+            {
+                **home,
+                "grant": grant(language),
+                "events": events(language)[:2],
+                "receipt": "/receipt.json",
+                "signed": "/signed.json",
+            },
         ),
         "permission-ended": (
             "permission",
-            {**home, "grant": grants(language)[3], "events": [], "receipt": "/receipt.json", "signed": "/signed.json"},
+            {
+                **home,
+                "grant": grants(language)[3],
+                "events": [],
+                "receipt": "/receipt.json",
+                "signed": "/signed.json",
+            },
         ),
         "permission-new": (
             "permission_new",
@@ -324,16 +338,15 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
         "takedown": ("takedown", {"problem": "", "given": blank, "countries": COUNTRIES}),
         "takedown-confirm": (
             "takedown_status",
-            {"problem": "", "notice": None, "notice_id": "notice_1", "token": ""},
+            {"notice": None, "notice_id": "notice_1", "token": ""},
         ),
         "takedown-open": (
             "takedown_status",
-            {"problem": "", "notice": notice("open"), "notice_id": "notice_1", "token": "t"},
+            {"notice": notice("open"), "notice_id": "notice_1", "token": "t"},
         ),
         "takedown-decided": (
             "takedown_status",
             {
-                "problem": "",
                 "notice": notice("decided", decisions=decided, may_appeal=True, held_back=False),
                 "notice_id": "notice_1",
                 "token": "t",

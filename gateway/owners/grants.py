@@ -16,7 +16,7 @@ from gateway.access import JSON_BYTES, acting, holder
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge
-from ledger.consent.family import keep_for_guardian
+from ledger.consent.cosigning import keep_for_guardian
 from ledger.consent.fold import GrantStanding, Role, Standing
 from ledger.consent.grant import (
     SCHEMA,
@@ -209,7 +209,8 @@ def grants_of(service: Service, owner: PersonId) -> dict[str, Any]:
     at = service.clock()
     with service.ledger.reading() as tx:
         standing = tx.standing(owner)
-    return {"grants": [_told(service, standing, held, at) for held in reversed(standing.grants.values())]}
+    newest_first = sorted(standing.grants.values(), key=lambda held: held.index, reverse=True)
+    return {"grants": [_told(service, standing, held, at) for held in newest_first]}
 
 
 def _told(service: Service, standing: Standing, held: GrantStanding, at: datetime) -> dict[str, Any]:

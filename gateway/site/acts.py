@@ -23,8 +23,8 @@ from gateway.owners import (
 from gateway.problems import problem
 from gateway.service import Service
 from gateway.site.me import Visit, family_page, visit
-from gateway.site.posts import Form, on
-from gateway.site.render import Ask, language_of, on_page_error, page, to
+from gateway.site.posts import Form, do, on
+from gateway.site.render import Ask, on_page_error, page, to
 from gateway.site.words import translator
 from ledger.consent import passkey
 from ledger.consent.statement import (
@@ -61,7 +61,7 @@ def preview_permission(request: Ask, service: Service, form: Form) -> Response[A
     seen = visit(request, service)
     if seen.owner["cameo_id"] is None:
         raise problem(400, "grant.no_likeness", "your likeness is not here yet", "add it first")
-    found = grants.preview_grant.fn(request, service, _draft(seen, form))
+    found = do(grants.preview_grant, request, service, _draft(seen, form))
     guarded = found["needs_guardian"]
     onward = f"/me/permissions/{{id}}{seen.query}{'&' if seen.query else '?'}done=recorded"
     return _to_sign(
@@ -132,14 +132,14 @@ def _to_sign(request: Ask, seen: Visit, kind: str, signing: dict[str, Any], **mo
 @on("/me/permissions/{grant_id:str}/take-back")
 def take_back(request: Ask, service: Service, form: Form) -> Response[Any]:
     chosen = _checked(grants.RevokeIn, {"effect": form.one("effect") or None})
-    grants.revoke_grant.fn(request, service, request.path_params["grant_id"], chosen)
+    do(grants.revoke_grant, request, service, request.path_params["grant_id"], chosen)
     return _back(request, "/me", "revoked")
 
 
 @on("/me/drafts/{video_id:str}")
 def answer(request: Ask, service: Service, form: Form) -> Response[Any]:
     said = _checked(approvals.AnswerIn, {"decision": form.one("decision")})
-    approvals.answer_approval.fn(request, service, request.path_params["video_id"], said)
+    do(approvals.answer_approval, request, service, request.path_params["video_id"], said)
     return _back(request, "/me", "approved" if said.decision == "approve" else "refused")
 
 
@@ -158,7 +158,7 @@ def remove_person(request: Ask, service: Service, form: Form) -> Response[Any]:
 
 def _member(request: Ask, service: Service, form: Form, *, member: bool) -> Response[Any]:
     said = _checked(circle.MemberIn, {"person_id": form.one("person_id").strip(), "member": member})
-    circle.change_member.fn(request, service, said)
+    do(circle.change_member, request, service, said)
     return _back(request, "/me/people", "added" if member else "removed")
 
 
@@ -174,7 +174,7 @@ def unblock(request: Ask, service: Service, form: Form) -> Response[Any]:
 
 def _block(request: Ask, service: Service, form: Form, *, blocked: bool) -> Response[Any]:
     said = _checked(circle.BlockIn, {"target": form.one("target").strip(), "blocked": blocked})
-    circle.change_block.fn(request, service, said)
+    do(circle.change_block, request, service, said)
     return _back(request, "/me/people", "blocked" if blocked else "unblocked")
 
 
@@ -183,7 +183,7 @@ def _block(request: Ask, service: Service, form: Form, *, blocked: bool) -> Resp
 
 @on("/me/family/invite")
 def invite(request: Ask, service: Service, _form: Form) -> Response[Any]:
-    made = family.invite_guardian.fn(request, service)
+    made = do(family.invite_guardian, request, service)
     return family_page(request, service, visit(request, service), made["link"])
 
 
@@ -212,7 +212,7 @@ def preview_guardian(request: Ask, service: Service, form: Form) -> Response[Any
             "with_adults": form.one("with_adults") == "yes",
         },
     )
-    found = family.preview_guardian.fn(request, service, said)
+    found = do(family.preview_guardian, request, service, said)
     return _to_sign(
         request,
         seen,
@@ -255,7 +255,7 @@ def sign_too(request: Ask, service: Service, grant_id: str) -> Response[Any]:
 
 @on("/me/family/decline")
 def decline(request: Ask, service: Service, form: Form) -> Response[Any]:
-    family.decline_grant.fn(request, service, form.one("grant_id"))
+    do(family.decline_grant, request, service, form.one("grant_id"))
     return to("/me/family", "declined")
 
 
@@ -268,7 +268,7 @@ def decline(request: Ask, service: Service, form: Form) -> Response[Any]:
 def take_over(request: Ask, service: Service) -> Response[Any]:
     """Keep my likeness, now that I am of age."""
     seen = visit(request, service)
-    found = family.preview_handover.fn(request, service)
+    found = do(family.preview_handover, request, service)
     sentence = translator(seen.language)("handover.sentence")
     return _to_sign(
         request,
@@ -288,13 +288,13 @@ def take_over(request: Ask, service: Service) -> Response[Any]:
 
 @on("/me/security/passkeys/remove")
 def remove_passkey(request: Ask, service: Service, form: Form) -> Response[Any]:
-    passkeys.remove_passkey.fn(request, service, form.one("id"))
+    do(passkeys.remove_passkey, request, service, form.one("id"))
     return to("/me/security", "passkey_removed")
 
 
 @on("/me/security/sessions/end")
 def end_session(request: Ask, service: Service, form: Form) -> Response[Any]:
-    sessions.close_one_session.fn(request, service, form.one("session"))
+    do(sessions.close_one_session, request, service, form.one("session"))
     return to("/me/security", "removed")
 
 
@@ -302,7 +302,7 @@ def end_session(request: Ask, service: Service, form: Form) -> Response[Any]:
 def confirm_age(request: Ask, service: Service, _form: Form) -> Response[Any]:
     """The way to whoever knows how old I am, as a link: our pages' forms lead nowhere else (`form-action`)."""
     seen = visit(request, service)
-    location = age.start_age_check.fn(request, service)["location"]
+    location = do(age.start_age_check, request, service)["location"]
     host = urlsplit(location).netloc
     return page(request, "onward", **seen.frame | {"tab": ""}, location=location, host=host)
 
@@ -313,7 +313,7 @@ def confirm_age(request: Ask, service: Service, _form: Form) -> Response[Any]:
 @on("/me/enrol")
 def begin(request: Ask, service: Service, form: Form) -> Response[Any]:
     agreed = {"agreed": form.one("agreed") == "yes", "consent_sha256": form.one("consent_sha256")}
-    enrolment.begin_enrolment.fn(request, service, _checked(enrolment.ChallengeIn, agreed))
+    do(enrolment.begin_enrolment, request, service, _checked(enrolment.ChallengeIn, agreed))
     return to("/me/enrol")
 
 
@@ -324,7 +324,7 @@ def begin(request: Ask, service: Service, form: Form) -> Response[Any]:
     exception_handlers={Exception: on_page_error},
 )
 async def send_film(request: Ask, service: Service, capture_id: str) -> Response[Any]:
-    await enrolment.send_film.fn(request, service, capture_id)
+    await do(enrolment.send_film, request, service, capture_id)
     return to("/me/enrol")
 
 
@@ -335,9 +335,8 @@ def erase(request: Ask, service: Service, form: Form) -> Response[Any]:
     t, cameo_id = translator(seen.language), str(seen.owner["cameo_id"])
     if form.one("confirm").strip().casefold() != t("leave.erase.word").casefold():
         return page(request, "leave", status=400, **seen.frame, me=seen.owner, wrong=True)
-    gone = timeline.erase_cameo.fn(request, service, cameo_id, timeline.EraseIn(confirm=cameo_id))
-    spoken = {"language": language_of(request, seen.language), "signed_in": True, "tab": ""}
-    return page(request, "erased", **spoken, **gone)
+    gone = do(timeline.erase_cameo, request, service, cameo_id, timeline.EraseIn(confirm=cameo_id))
+    return page(request, "erased", language=seen.language, signed_in=True, **gone)
 
 
 ROUTES: list[HTTPRouteHandler] = [

@@ -111,7 +111,7 @@ def permission(request: Ask, service: Service, grant_id: str) -> Response[str]:
         if one["video_id"] in found["videos"]
     ]
     file = f"/v1/grants/{grant_id}"
-    papers = {"receipt": f"{file}/receipt{seen.query}", "signed": f"{file}{seen.query}"}
+    papers: dict[str, Any] = {"receipt": f"{file}/receipt{seen.query}", "signed": f"{file}{seen.query}"}
     return page(request, "permission", **seen.frame, grant=found, events=made, **papers)
 
 
@@ -167,7 +167,7 @@ def my_family(request: Ask, service: Service) -> Response[str]:
 
 def family_page(request: Ask, service: Service, seen: Visit, invitation: str = "") -> Response[str]:
     pending = family.pending_for(service, seen.who.actor)["pending"] if seen.who.role == "owner" else []
-    about = {"me": seen.owner, "pending": pending, "invitation": invitation}
+    about: dict[str, Any] = {"me": seen.owner, "pending": pending, "invitation": invitation}
     return page(request, "family", **seen.frame | {"tab": "family"}, **about)
 
 

@@ -1,6 +1,5 @@
 """Pages for anyone: check a clip, open an account, sign in, the operator's desk, the language of all of them."""
 
-from collections.abc import Callable
 from typing import Any
 
 from litestar import Response, get
@@ -10,7 +9,7 @@ from gateway.access import refuse_other_sites, signed_in
 from gateway.owners import accounts, sessions
 from gateway.problems import Problem
 from gateway.service import Service
-from gateway.site.posts import Form, on
+from gateway.site.posts import Form, do, on
 from gateway.site.render import LANGUAGE_COOKIE, Ask, language_of, local, on_page_error, page, to
 from gateway.site.words import LANGUAGES, Language, catalogue
 
@@ -51,7 +50,7 @@ def words_under(prefix: str, language: Language) -> dict[str, str]:
 def recover(request: Ask, service: Service, form: Form) -> Response[Any]:
     """Sign in with a recovery code; the next page is the one where a passkey is added."""
     try:
-        answer = _call(sessions.recover, request, service, sessions.CodeIn(code=form.one("code").strip()))
+        answer = do(sessions.recover, request, service, sessions.CodeIn(code=form.one("code").strip()))
     except (ValidationError, Problem) as refused:
         if isinstance(refused, Problem) and refused.status != 401:
             raise
@@ -63,7 +62,7 @@ def recover(request: Ask, service: Service, form: Form) -> Response[Any]:
 
 @on("/signout")
 def sign_out(request: Ask, service: Service, _form: Form) -> Response[Any]:
-    answer = _call(sessions.close_session, request, service)
+    answer = do(sessions.close_session, request, service)
     onward = to("/")
     onward.cookies.extend(answer.cookies)
     return onward
@@ -76,7 +75,7 @@ def speak(request: Ask, service: Service, form: Form) -> Response[Any]:
     wanted = next((one for one in LANGUAGES if one == form.one("language")), "en")
     try:
         signed_in(request, service)
-        _call(accounts.change_me, request, service, accounts.MeIn(language=wanted))
+        do(accounts.change_me, request, service, accounts.MeIn(language=wanted))
     except Problem as nobody:
         if nobody.status not in {401, 403}:
             raise
@@ -84,12 +83,6 @@ def speak(request: Ask, service: Service, form: Form) -> Response[Any]:
     secure = service.settings.url.startswith("https:")
     onward.set_cookie(LANGUAGE_COOKIE, wanted, max_age=YEAR_S, samesite="lax", httponly=True, secure=secure)
     return onward
-
-
-def _call(route: Any, *given: Any) -> Any:
-    """What a JSON route does, done for a page: its own function, with its own checks."""
-    function: Callable[..., Any] = route.fn
-    return function(*given)
 
 
 ROUTES = [home, join, signin, desk, recover, sign_out, speak]
