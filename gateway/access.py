@@ -92,15 +92,15 @@ def app_of(request: Ask, service: Service) -> AppId:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who is signed in. `session`: with which; None after a sign-in by recovery code."""
+    """Who is signed in. `opened`: with which session; None after a sign-in by recovery code."""
 
     person_id: PersonId
     token_hash: bytes
-    session: Session | None
+    opened: Session | None
 
     @property
     def recovered(self) -> bool:
-        return self.session is None
+        return self.opened is None
 
 
 def cookie_name(service: Service) -> str:
@@ -158,11 +158,11 @@ def signed_in(request: Ask, service: Service, *, recovered: bool = False) -> Sig
     token, now = request.cookies.get(cookie_name(service), ""), service.clock()
     hashed, at = hash_of(token), int(now.timestamp())
     with service.ledger.reading() as tx:
-        session = tx.signed_in(hashed, at=at) if token else None
-        by_code = tx.token(hashed, _RECOVERED, at=now) if token and session is None else None
-    if session is not None and at < (end := session.created_at + service.settings.session_hours * 3600):
-        _keep(service, session, at=at, end=end)
-        return SignedIn(session.person_id, hashed, session)
+        opened = tx.signed_in(hashed, at=at) if token else None
+        by_code = tx.token(hashed, _RECOVERED, at=now) if token and opened is None else None
+    if opened is not None and at < (end := opened.created_at + service.settings.session_hours * 3600):
+        _keep(service, opened, at=at, end=end)
+        return SignedIn(opened.person_id, hashed, opened)
     if by_code is None:
         raise problem(401, "access.session", "you are not signed in", "sign in with your device")
     if not recovered:
@@ -175,12 +175,12 @@ def signed_in(request: Ask, service: Service, *, recovered: bool = False) -> Sig
     return SignedIn(by_code.person_id, hashed, None)
 
 
-def _keep(service: Service, session: Session, *, at: int, end: int) -> None:
+def _keep(service: Service, opened: Session, *, at: int, end: int) -> None:
     """Move a session's end on, once a tenth of the time without use is over: not every request writes."""
     idle = service.settings.idle_minutes * 60
     until = min(end, at + idle)
-    if until - session.expires_at > idle // 10:
-        service.ledger.transact(lambda tx: tx.extend_session(session.hash, expires_at=until))
+    if until - opened.expires_at > idle // 10:
+        service.ledger.transact(lambda tx: tx.extend_session(opened.hash, expires_at=until))
 
 
 def person_of(request: Ask, service: Service, *, recovered: bool = False) -> PersonId:

@@ -243,6 +243,7 @@ def status() -> None:
         counts = tx.shadow_counts(shadow) if shadow else []
         named = [one for one in (in_force.current, in_force.incoming) if one] if in_force else []
         lost = [one for one in named if service.sets.of(tx, one).policies is None]
+        unknown = {one: sorted(service.sets.of(tx, one).unknown) for one in named}
     if in_force is None:
         raise Unavailable("policy.none", "no policy set is in force", "mend the policies and start again")
     click.echo(f"in force  {in_force.current}")
@@ -252,6 +253,11 @@ def status() -> None:
         click.echo(f"shadow    {shadow}")
         for line in _counted(counts):
             click.echo(f"          {line}")
+    for one in (one for one in named if unknown[one]):
+        click.echo(f"OLDER     {one} does not know {', '.join(f'`{key}`' for key in unknown[one])}:")
+        click.echo(
+            "          what one of them stands against is denied until a set that knows it is in force"
+        )
     for one in lost:
         click.echo(
             f"LOST      {one} is not in the archive as it was: whom it decides for is denied everything"

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 AGENT = Ed25519PrivateKey.generate()
 OTHER_AGENT = Ed25519PrivateKey.generate()
 DEATH_CERTIFICATE = b"%PDF-1.7 a certificate that nobody else should read"
-FOR_A_MINOR = {"approval": "before_release", "max_uses": 2, "days": 30}
+FOR_A_MINOR: dict[str, Any] = {"approval": "before_release", "max_uses": 2, "days": 30}
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_only_an_adult_whose_age_is_known_becomes_a_guardian(site: Site) -> None
     token = invitation(ward)
     for born_on in ("2011-01-01", None):
         assert reason_of(asks(person(site, "Alex", born_on), token=token), 403) == "guardian.age"
-    assert reason_of(asks(ward, token=token), 400) == "guardian.unknown"
+    assert reason_of(asks(ward, token=token), 400) == "guardianship.malformed"
     assert reason_of(adult(site).web.post("/v1/guardians/invitations"), 403) == "guardian.of_age"
 
 
@@ -446,7 +446,7 @@ def test_an_estate_needs_an_operator_an_adult_and_evidence(site: Site) -> None:
 
 def test_a_circle_is_what_its_owner_last_said(site: Site) -> None:
     me, friend = adult(site), adult(site, "Sam")
-    nobody = {"members": [], "blocked": []}
+    nobody: dict[str, Any] = {"members": [], "blocked": []}
     assert me.web.get("/v1/circle").json() == nobody
     for member, expected in ((True, [{"person_id": friend.person_id, "name": "Sam"}]), (False, [])):
         for _ in range(2):

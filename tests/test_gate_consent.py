@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger.consent.statement import encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import AppId
-from safety.chain import Permit
-from safety.gate import Denied, WouldAllow
+from safety.gate import WouldAllow
 from safety.replay import Redecided, redecide
 from test_activation import Ruled, opened
 from test_gate import download, ids, refused, uses_of
@@ -302,20 +301,29 @@ def test_who_came_of_age_is_an_adult_beside_a_minor(world: Ruled) -> None:
 # ── approval, delegation, estates ─────────────────────────────────────────────────────────────────────────
 
 
-def approved_by(world: Ruled, someone: Someone, permit: Permit, word: bool) -> Denied | None:
-    world.approve(someone, permit.video_id, approved=word)
-    return world.release(permit)
-
-
-def test_a_clip_waits_for_its_owner_and_a_no_is_final_until_it_is_a_yes(world: Ruled) -> None:
+def test_a_clip_waits_for_its_owner(world: Ruled) -> None:
     app, ada, bob = world.app(), world.enrol(), world.enrol()
     world.grant(ada, app, approval="before_release")
     world.grant(bob, app)
-    permit = world.allow(app, ada, bob).permit
+    first, second = world.allow(app, ada, bob).permit, world.allow(app, ada, bob).permit
+    for permit in (first, second):
+        assert ids(world.release(permit)) == {"release.approval"}
+        world.approve(bob, permit.video_id)
+        assert ids(world.release(permit)) == {"release.approval"}
+    world.approve(ada, first.video_id)
+    assert world.release(first) is None
+    world.approve(ada, second.video_id, approved=False)
+    assert ids(world.release(second)) == {"release.approval"}
+
+
+def test_a_minors_clip_that_one_guardian_refuses_stays_in(world: Ruled) -> None:
+    app, mum, dad = world.app(), world.enrol(), world.enrol()
+    kid = ward(world, mum, dad)
+    granted(world, app, kid, guardian=mum)
+    permit = world.allow(app, kid).permit
+    for word in (True, False, True):
+        world.approve(kid, permit.video_id, approved=word, role="guardian")
     assert ids(world.release(permit)) == {"release.approval"}
-    assert ids(approved_by(world, bob, permit, True)) == {"release.approval"}
-    assert ids(approved_by(world, ada, permit, False)) == {"release.approval"}
-    assert approved_by(world, ada, permit, True) is None
 
 
 def delegable(world: Ruled, someone: Someone, app: AppId, **changes: Any) -> tuple[Any, Ed25519PrivateKey]:
@@ -351,6 +359,18 @@ def test_what_was_passed_on_ends_with_what_it_comes_from(world: Ruled) -> None:
     assert refused(world, world.request(other, ada)) == {"consent.revoked"}
     with pytest.raises(InvalidStatement, match="does not stand, or may not be passed on"):
         world.delegate(ada, parent, key, other)
+
+
+def test_what_an_app_passed_on_is_worth_nothing_while_that_app_is_blocked(world: Ruled) -> None:
+    app, other, ada = world.app(), world.app("Other"), world.enrol()
+    parent, key = delegable(world, ada, app)
+    world.delegate(ada, parent, key, other)
+    permit = world.allow(other, ada).permit
+    world.block(ada, app)
+    assert ids(world.release(permit)) == {"consent.expired"}
+    assert refused(world, world.request(other, ada)) == {"consent.expired"}
+    world.block(ada, app, blocked=False)
+    assert world.release(permit) is None
 
 
 def test_nobody_passes_on_more_than_they_hold_nor_with_another_key(world: Ruled) -> None:

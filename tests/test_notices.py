@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from ledger.consent.notices import (
     appeal,
     confirm,
     decide,
+    forget_closed,
     given_by,
     lapse,
     lodge,
@@ -34,8 +36,9 @@ from ledger.consent.notices import (
     withdraw,
 )
 from ledger.errors import InvalidStatement, LedgerError, NotFound, Unavailable
-from ledger.ids import AppId, NoticeId, VideoId
-from ledger.store.records import Notice
+from ledger.ids import AppId, NoticeId, VideoId, new_id
+from ledger.provenance.verdict import clip_standing
+from ledger.store.records import Notice, Webhook
 from ledger.store.transaction import Transaction
 from live import collins_picture, hopper_picture, pixels
 from safety import faces, register
@@ -302,6 +305,63 @@ def test_what_is_never_confirmed_is_destroyed(town: World) -> None:
         with pytest.raises(NotFound, match="not confirmed within 72 hours"):
             given_by(tx, late.id, TOKEN, at=town.at)
     assert states == ["lapsed", "open", "unconfirmed"]
+
+
+def test_who_gave_notice_is_forgotten_in_time_and_the_decision_stands(town: World) -> None:
+    app, someone = town.app(), town.enrol()
+    video = released(town, app, someone)
+    notice, waiting = started(town, noticed(town, video)), started(town, noticed(town, video))
+    ruled(town, notice, "dana", "removed")
+    likeness = Likeness(np.zeros((1, 128)))
+    registered(town, likeness)
+    assert town.ledger.transact(lambda tx: forget_closed(tx, before=town.at - timedelta(seconds=1))) == 0
+    assert town.ledger.transact(lambda tx: forget_closed(tx, before=town.at)) == 1
+    assert is_down(town, video, app)
+    with town.ledger.reading() as tx:
+        mine = given_by(tx, notice.id, TOKEN, at=town.at)
+        assert (mine.status, mine.outcome, mine.sealed) == ("decided", "removed", None)
+        assert tx.erased(notice.id)
+        assert opened(tx, _there(tx.notice(waiting.id))).form.name == "Maud Tester"
+    assert listed(town, register.Register(), likeness.templates[0])
+    with pytest.raises(NotFound):
+        appealed(town, notice, "app")
+    with pytest.raises(InvalidStatement):
+        taken_back(town, notice)
+
+
+def test_apps_are_told_when_a_clip_goes_and_comes_back(town: World) -> None:
+    app, someone = town.app(), town.enrol()
+    video = released(town, app, someone)
+    hook = Webhook(new_id("webhook"), app, "https://app.example/", created_at=0)
+    town.ledger.transact(lambda tx: tx.add_webhook(hook, b"\0" * 32))
+    notice = started(town, noticed(town, video, intimate=True))
+    ruled(town, notice, "dana", "removed")
+    appealed(town, notice, "app")
+    ruled(town, notice, "erin", "restored")
+    with town.ledger.reading() as tx:
+        told = sorted((one.type, one.payload) for one in tx.deliveries(hook.id))
+    assert [kind for kind, _ in told] == ["video.restored", "video.taken_down"]
+    assert all(video in payload and notice.id in payload and "aud" not in payload for _, payload in told)
+
+
+def test_what_was_made_from_a_clip_goes_with_it(town: World) -> None:
+    app, someone = town.app(), town.enrol()
+    first, second = released(town, app, someone), released(town, app, someone)
+    with town.ledger.database._writing.begin() as connection:
+        where = {"above": first, "id": second}
+        connection.execute(text("UPDATE video SET parent_id = :above WHERE id = :id"), where)
+    notice = started(town, noticed(town, first))
+    ruled(town, notice, "dana", "removed")
+    with town.ledger.reading() as tx:
+        child = tx.video(second)
+        assert child is not None
+        assert child.taken_down_at is None
+        denied = town.gate.may_download(tx, child, app, at=town.at)
+        standing = clip_standing(tx, second, at=town.at)
+    assert denied is not None
+    assert "download.taken_down" in {one.id for one in denied.reasons}
+    assert standing is not None
+    assert standing.taken_down_at is not None
 
 
 def test_the_law_named_gives_the_time() -> None:

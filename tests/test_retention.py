@@ -1,5 +1,6 @@
 """What is over is destroyed, once, with an entry that says so; and what a crash left is found."""
 
+import json
 import os
 import re
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from command import countersign
 from gateway import retention
 from gateway.retention import SCHEDULE, run, sweep
 from gateway.service import Service, open_service
@@ -111,6 +113,14 @@ def test_a_film_that_waited_too_long_goes_and_the_person_can_show_that_it_did(ke
     made = deletion_certificate(kept.ledger, ada.person_id, entry.index)
     trusted = Policy.alone(kept.ledger.verifier)
     assert certificate.verify(made, trusted).body["sha256s"] == [capture.sha256]
+    path = kept.home / "deletion.json"
+    path.write_text(json.dumps(made))
+    asked: tuple[str | Path, ...] = ("audit", "verify", path, "--memory", kept.home / "seen.json")
+    told = countersign(kept.home, *asked, "--log-key", str(kept.ledger.verifier))
+    assert told.status == 0, told.text
+    assert "destroyed: 1 of `film`, by the rule `captures`" in told.text
+    assert f"SHA-256: {capture.sha256}" in told.text
+    assert countersign(kept.home, *asked).status == 2  # it names no key: whose word would that be?
     spoilt: list[dict[str, Any]] = [
         {"count": 2},
         {"sha256s": []},
@@ -128,6 +138,21 @@ def test_a_film_that_waited_too_long_goes_and_the_person_can_show_that_it_did(ke
     for spoil in spoilt:
         with pytest.raises(LogError):
             certificate.verify(made | spoil, trusted)
+
+
+def test_the_operator_runs_it_and_reads_the_schedule(tmp_path: Path) -> None:
+    shown = countersign(tmp_path, "retention", "show")
+    assert shown.status == 0
+    assert all(f"{rule.id}: " in shown.text and rule.law in shown.text for rule in SCHEDULE)
+    orphan = tmp_path / "objects" / "clips" / "00" / ("0" * 64)
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"what a crash left")
+    for count in (0, 1, 0):
+        done = countersign(tmp_path, "retention", "run")
+        assert (done.status, f"{count:>6}  files" in done.text) == (0, True), done.text
+        if orphan.exists():
+            os.utime(orphan, (0, 0))
+    assert not orphan.exists()
 
 
 def test_an_erasure_is_certified_the_same_way(kept: Kept) -> None:

@@ -18,7 +18,7 @@ from ledger.canonical import canonical
 from ledger.consent.grant import parse_grant
 from ledger.consent.registry import taken_along
 from ledger.consent.signed_grant import Verified, verify
-from ledger.consent.statement import GRANT_TAG, encode_key, sign
+from ledger.consent.statement import GRANT_TAG, device, encode_key, sign
 from ledger.errors import LedgerError, NotFound
 from ledger.ids import GrantId, PersonId
 from ledger.log.policy import Policy
@@ -150,6 +150,10 @@ def flipped(text: str) -> str:
     return b64encode(raw).decode()
 
 
+def another_signer(_: Any) -> Any:
+    return device(another_key("")).model_dump()
+
+
 def another_key(key: str) -> str:
     return encode_key(Ed25519PrivateKey.generate().public_key())
 
@@ -164,10 +168,11 @@ ALTERED: dict[str, tuple[Callable[[File], File], str]] = {
     "a field more of the file": (lambda f: changed(f, "trusted", to=True), "signed_grant.form"),
     "another kind of file": (lambda f: changed(f, "schema", to="countersign/list/v1"), "signed_grant.form"),
     "no signers": (lambda f: changed(f, "signers", to=[]), "statement.wrong_signer"),
-    "another signer": (
+    "a signer under another's name": (
         lambda f: changed(f, "signers", 0, "public_key", to=another_key),
-        "statement.altered",
+        "signed_grant.form",
     ),
+    "another signer": (lambda f: changed(f, "signers", 0, to=another_signer), "statement.wrong_signer"),
     "another place": (lambda f: changed(f, "log", "index", to=lambda i: i + 1), "certificate.other"),
     "another time": (lambda f: changed(f, "log", "body", "at", to="2020-01-01T00:00:00Z"), "log.opening"),
     "another body": (

@@ -137,8 +137,13 @@ class Story(RuleBasedStateMachine):
     def revoke(self, which: int) -> None:
         held, before = one(self.held, which), self.size()
         self.world.revoke(held.owner, held.id)
-        assert self.size() == before + (not held.revoked), "a second revocation changes nothing"
+        # In the same transaction, what is being made under it ends, and gives its uses back.
+        stopped = [job for job in self.jobs if held in job.under and job.state == "open"]
+        grown = 0 if held.revoked else 1 + len(stopped)
+        assert self.size() == before + grown, "a second revocation changes nothing"
         held.revoked = True
+        for job in stopped:
+            self.stop(job)
         for job in self.jobs:
             if held in job.under:
                 self.publish(job)
@@ -162,9 +167,12 @@ class Story(RuleBasedStateMachine):
         )
         assert self.size() == before + (job.state == "open")
         if job.state == "open":
-            job.state = "ended"
-            for held in job.under:
-                held.uses.discard(job.permit.video_id)
+            self.stop(job)
+
+    def stop(self, job: Job) -> None:
+        job.state = "ended"
+        for held in job.under:
+            held.uses.discard(job.permit.video_id)
 
     @rule(which=WHICH, after_h=st.sampled_from([0, 0, 0.5, 20]))
     def release(self, which: int, after_h: float) -> None:

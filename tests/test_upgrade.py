@@ -1,5 +1,6 @@
 """A home that an older version of the service wrote: what it holds stands, and is decided again as it was."""
 
+import re
 import tarfile
 from collections.abc import Iterator
 from datetime import timedelta
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from command import countersign
 from ledger.consent.grant import parse_grant
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, device, verify
 from ledger.errors import InvalidStatement
@@ -17,7 +19,7 @@ from safety.policy import cedar
 from safety.policy.activation import Activated
 from safety.policy.facts import LATER
 from safety.replay import Redecided, redecide
-from world import POLICIES, START, World, check_log, open_ledger
+from world import ORIGIN, POLICIES, START, World, check_log, open_ledger
 
 OLD_HOME = Path(__file__).parent / "golden" / "home-before-consent.tar.gz"
 
@@ -76,6 +78,17 @@ def test_no_grant_is_signed_without_the_fields_that_came_later(world: World) -> 
         del draft[field]
         with pytest.raises(InvalidStatement, match=f"field `{field}` is wrong: field required"):
             world.record(ada, draft)
+
+
+def test_the_status_says_what_the_policies_of_an_old_home_do_not_know(old: World) -> None:
+    old.ledger.close()
+    said = countersign(old.home, "policy", "status", ORIGIN=ORIGIN)
+    assert said.status == 0, said
+    assert re.search(
+        "^OLDER .* does not know .*`Grant.against_preferences`, `Grant.within_countries`:$",
+        said.text,
+        re.MULTILINE,
+    )
 
 
 def test_an_old_home_goes_on_under_its_own_policies_until_new_ones_are_put_in_force(old: World) -> None:

@@ -107,7 +107,7 @@ TERMS = st.fixed_dictionaries(
         **{when: f"{terms[when]:%Y-%m-%dT%H:%M:%S}Z" for when in ("starts", "expires")},
     }
 )
-PASSED_ON = st.sampled_from([None, f"grant_{ID}", f"grant_{ID[::-1]}"])
+PASSED_ON = st.sampled_from([None, f"grant_{ID[1:]}t", f"grant_{ID[::-1]}"])
 
 
 def meaning(terms: dict[str, Any]) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def me(service: Service, here: SignedIn) -> dict[str, Any]:
                 if role == "guardian" and tx.standing(other).minor(at)
             ],
             "estates": [_named(tx, other) for other, role in others.items() if role == "executor"],
-            "passkeys": [_key(one, here.session) for one in tx.credentials(person_id)],
+            "passkeys": [_key(one, here.opened) for one in tx.credentials(person_id)],
             "recovery_codes_left": tx.recovery_codes_left(person_id),
             "sessions": [_session(one, here) for one in tx.sessions(person_id, at=now)],
             "recovered": here.recovered,
@@ -248,23 +248,23 @@ def _named(tx: Transaction, person_id: PersonId) -> dict[str, str]:
     return {"person_id": person_id, "name": person.display_name if person else ""}
 
 
-def _key(key: Credential, session: Session | None) -> dict[str, Any]:
+def _key(key: Credential, opened: Session | None) -> dict[str, Any]:
     return {
         "id": key.id,
         "name": key.name,
         "kind": key.kind,
         "created_at": _moment(key.created_at),
         "used_at": _moment(key.used_at) if key.used_at is not None else None,
-        "current": session is not None and session.key_id == key.id,
+        "current": opened is not None and opened.key_id == key.id,
     }
 
 
-def _session(session: Session, here: SignedIn) -> dict[str, Any]:
+def _session(opened: Session, here: SignedIn) -> dict[str, Any]:
     return {
-        "id": session_id(session.hash),
-        "agent": session.agent,
-        "created_at": _moment(session.created_at),
-        "current": session.hash == here.token_hash,
+        "id": session_id(opened.hash),
+        "agent": opened.agent,
+        "created_at": _moment(opened.created_at),
+        "current": opened.hash == here.token_hash,
     }
 
 

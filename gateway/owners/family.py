@@ -19,14 +19,12 @@ from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge
 from ledger.consent import passkey
+from ledger.consent.cosigning import awaiting, cosign, decline
 from ledger.consent.family import (
     INVITATION,
     ask_to_guard,
-    awaiting,
     check_guardianship,
     check_handover,
-    cosign,
-    decline,
     end_guardian,
     hand_over,
     narrow,

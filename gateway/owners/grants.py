@@ -16,7 +16,7 @@ from gateway.access import JSON_BYTES, acting, holder
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import challenge
-from ledger.consent.family import keep_for_guardian
+from ledger.consent.cosigning import keep_for_guardian
 from ledger.consent.fold import GrantStanding, Role, Standing
 from ledger.consent.grant import (
     SCHEMA,

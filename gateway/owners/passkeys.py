@@ -84,7 +84,7 @@ def preview_passkey(request: Ask, service: Service, data: NewKeyIn) -> Response[
         raise outcome
     made, handle = outcome
     said = {"schema": "countersign/device/v1", "person_id": here.person_id, "key": made.signer.model_dump()}
-    statement = KeyAddition.model_validate({**said, "issued": at.replace(microsecond=0)})
+    statement = KeyAddition.model_validate({**said, "issued": zulu(at)})
     signed = statement.signed_bytes()
     kept = {"handle": handle, "name": made.name, "sign_count": made.sign_count, "statement": signed.decode()}
     nonce = new_nonce(service, here.person_id, purpose="device", detail=json.dumps(kept))

@@ -5,7 +5,7 @@ The export is one ZIP file, written while it is sent: nothing of it is ever on o
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from litestar import Request, Response, get
@@ -14,12 +14,13 @@ from litestar.response import Stream
 from gateway.access import acting
 from gateway.audit import proof_of
 from gateway.owners.enrolment import film_of
+from gateway.owners.grants import signed_grant
 from gateway.owners.timeline import language_of, permitted
 from gateway.problems import problem
 from gateway.service import Service
 from gateway.thumbnails import thumbnail
 from ledger.consent import notice_text
-from ledger.consent.fold import GrantStanding, Standing
+from ledger.consent.fold import GrantStanding
 from ledger.consent.grant import Grant, zulu
 from ledger.consent.receipt import Published, events_of, receipt
 from ledger.consent.registry import deletion_certificate
@@ -29,7 +30,6 @@ from ledger.errors import LedgerError, NotFound
 from ledger.ids import CameoId, GrantId, LeafIndex, PersonId
 from ledger.provenance.verdict import clip_standing
 from ledger.store import keeping
-from ledger.store.journal import Opened
 from ledger.store.transaction import Transaction
 
 Ask = Request[Any, Any, Any]
@@ -178,14 +178,10 @@ def _documents(
             "entries.json",
             _json([{"index": one.index, "kind": one.kind, "body": dict(one.body)} for one in entries]),
         )
-        keys = _keys(entries)
-        for one in entries:
-            if one.kind == "grant":
-                grant_id = GrantId(one.body["grant"]["grant_id"])
-                signed = signed_grant(one, keys, standing, origin=service.ledger.origin)
-                yield f"grants/{grant_id}.json", _json(signed)
-                made = receipt_of(service, tx, owner, standing.grants[grant_id])
-                yield f"receipts/{grant_id}.jsonld", _json(made)
+        for grant_id, held in standing.grants.items():
+            yield f"receipts/{grant_id}.jsonld", _json(receipt_of(service, tx, owner, held))
+    for grant_id in standing.grants:
+        yield f"grants/{grant_id}.json", _json(signed_grant(service, owner, grant_id))
     for one in entries:
         if one.kind == "deletion":
             made = deletion_certificate(service.ledger, owner, one.index)
@@ -224,56 +220,14 @@ def _json(value: object) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False)
 
 
-Keys = Mapping[str, Mapping[str, Any]]
-
-
-def _keys(entries: list[Opened]) -> dict[str, Mapping[str, Any]]:
-    """Every key that ever signed for this person, or as their guardian or executor, by its id."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for one in entries:
-        body = one.body
-        match one.kind:
-            case "account" | "device":
-                found[str(body["key"]["id"])] = body["key"]
-            case "enrolment" if body["enrolment"].get("device_key"):
-                found[body["enrolment"]["device_key"]] = _device(body["enrolment"]["device_key"])
-            case "guardian" | "estate":
-                found |= {str(key["id"]): key for key in body.get("signers", ())}
-    return found
-
-
-def signed_grant(grant: Opened, keys: Keys, standing: Standing, *, origin: str) -> dict[str, Any]:
-    """A grant as anyone can check it offline: its evidence whole, and the keys that signed."""
-    body = grant.body
-    cosignatures = list(body.get("cosignatures", ()))
-    parent = body["grant"].get("parent")
-    above = standing.grants.get(GrantId(parent)) if parent is not None else None
-    if above is not None and above.grant.delegate_key is not None:
-        keys = {**keys, above.grant.delegate_key: _device(above.grant.delegate_key)}
-    evidences = [body["evidence"], *(one["evidence"] for one in cosignatures)]
-    used = [str(one.get("public_key") or one.get("credential_id")) for one in evidences]
-    return {
-        "schema": "countersign/signed-grant/v1",
-        "grant": body["grant"],
-        "evidence": body["evidence"],
-        "cosignatures": cosignatures,
-        "signers": [dict(keys[key]) for key in used if key in keys],
-        **({"parent": above.grant.model_dump(mode="json", by_alias=True)} if above is not None else {}),
-        "log": {"origin": origin, "index": grant.index},
-    }
-
-
-def _device(key: str) -> dict[str, str]:
-    return {"id": key, "kind": "device", "public_key": key, "rp_id": "", "origin": ""}
-
-
 _README = {
     "en": """Everything this service holds about you.
 
 list.proof.json   Your list, and the proof that nothing is missing from it. Check it without us:
                   countersign audit verify list.proof.json
 entries.json      The same list, to read.
-grants/           Every permission you gave, with your signature.
+grants/           Every permission you gave, with your signature. Check one without us:
+                  countersign consent verify grants/….json
 receipts/         A receipt for each permission, and for having taken it back.
 deletions/        Certificates of what was destroyed when its time was over.
 clips/            The videos that show you and may still be shown.
@@ -287,7 +241,8 @@ A video that you or somebody else in it withdrew is not in here, nor what concer
 list.proof.json   Dein Verlauf, und der Beweis, dass nichts darin fehlt. Ohne uns zu prüfen:
                   countersign audit verify list.proof.json
 entries.json      Derselbe Verlauf, zum Lesen.
-grants/           Jede Erlaubnis, die du gegeben hast, mit deiner Unterschrift.
+grants/           Jede Erlaubnis, die du gegeben hast, mit deiner Unterschrift. Ohne uns zu prüfen:
+                  countersign consent verify grants/….json
 receipts/         Zu jeder Erlaubnis eine Quittung, auch dafür, dass du sie zurückgenommen hast.
 deletions/        Bescheinigungen über das, was vernichtet wurde, als seine Zeit um war.
 clips/            Die Videos, die dich zeigen und noch gezeigt werden dürfen.

@@ -33,7 +33,7 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "approval/yes": ("A video with you was approved", "{by}"),
         "approval/no": ("A video with you was turned down", "{by}"),
         "release": ("{app} published a video with you", "{prompt}"),
-        "takedown": ("Somebody gave notice about a video with you", "What was done: {action}"),
+        "takedown": ("Somebody gave notice about a video with you", "{action}"),
         "audit": ("{auditor} looked at what is recorded about you", "Asked for: {asked}"),
         "account": ("Your account was opened", ""),
         "device/added": ("A way to sign in was added", "{how}"),
@@ -65,6 +65,16 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "how/signed": ("With a key you already had", ""),
         "how/recovery": ("With a recovery code", ""),
         "how/session": ("While you were signed in", ""),
+        "asked/uses": ("everything recorded about you", ""),
+        "asked/your enrolment film": ("the film you enrolled with", ""),
+        "action/received": ("nothing yet, somebody here looks at it", ""),
+        "action/held": ("the video is held back while somebody here looks at it", ""),
+        "action/removed": ("the video was taken down", ""),
+        "action/kept": ("the video stays", ""),
+        "action/restored": ("the video is back", ""),
+        "action/withdrawn": ("the notice was taken back", ""),
+        "action/appealed_by_app": ("the app asked for another decision", ""),
+        "action/appealed_by_notifier": ("whoever gave notice asked for another decision", ""),
         "what/film": ("The film of an enrolment", ""),
         "what/draft": ("A draft that was not released", ""),
         "what/prompt": ("The words of a request that made nothing", ""),
@@ -89,7 +99,7 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "approval/yes": ("Ein Video mit dir wurde freigegeben", "{by}"),
         "approval/no": ("Ein Video mit dir wurde abgelehnt", "{by}"),
         "release": ("{app} hat ein Video mit dir veröffentlicht", "{prompt}"),
-        "takedown": ("Jemand hat ein Video mit dir gemeldet", "Was geschehen ist: {action}"),
+        "takedown": ("Jemand hat ein Video mit dir gemeldet", "{action}"),
         "audit": ("{auditor} hat angesehen, was über dich aufgezeichnet ist", "Gefragt: {asked}"),
         "account": ("Dein Konto wurde eröffnet", ""),
         "device/added": ("Ein Weg, dich anzumelden, kam dazu", "{how}"),
@@ -127,6 +137,16 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "how/signed": ("Mit einem Schlüssel, den du schon hattest", ""),
         "how/recovery": ("Mit einem Wiederherstellungscode", ""),
         "how/session": ("Während du angemeldet warst", ""),
+        "asked/uses": ("alles, was über dich aufgezeichnet ist", ""),
+        "asked/your enrolment film": ("der Film deiner Aufnahme", ""),
+        "action/received": ("noch nichts, hier sieht es sich jemand an", ""),
+        "action/held": ("das Video wird zurückgehalten, bis es sich hier jemand angesehen hat", ""),
+        "action/removed": ("das Video wurde heruntergenommen", ""),
+        "action/kept": ("das Video bleibt", ""),
+        "action/restored": ("das Video ist wieder da", ""),
+        "action/withdrawn": ("die Meldung wurde zurückgenommen", ""),
+        "action/appealed_by_app": ("die App hat um eine weitere Entscheidung gebeten", ""),
+        "action/appealed_by_notifier": ("wer es gemeldet hat, hat um eine weitere Entscheidung gebeten", ""),
         "what/film": ("Der Film einer Aufnahme", ""),
         "what/draft": ("Ein Entwurf, der nicht erschienen ist", ""),
         "what/prompt": ("Die Worte einer Anfrage, aus der nichts wurde", ""),
@@ -191,9 +211,12 @@ class Teller:
             case "approval":
                 return {"by": self._text(f"by/{body.get('role', 'owner')}")}
             case "takedown":
-                return {"action": str(body["action"])}
+                return {"action": self._known("action", body["action"])}
             case "audit":
-                return {"auditor": self._name(str(body["auditor"])), "asked": str(body["asked"])}
+                return {
+                    "auditor": self._name(str(body["auditor"])),
+                    "asked": self._known("asked", body["asked"]),
+                }
             case "device":
                 return {"how": self._text(f"how/{body['how']}")}
             case "age":
@@ -229,7 +252,11 @@ class Teller:
         return date_of(datetime.fromisoformat(moment), self.language)
 
     def _what(self, body: Mapping[str, Any]) -> str:
-        return self._text(f"what/{body['what']}") or str(body["what"])
+        return self._known("what", body["what"])
+
+    def _known(self, kind: str, said: object) -> str:
+        """A word of ours in the reader's language; another as it stands."""
+        return self._text(f"{kind}/{said}") or quoted(str(said), self.language)
 
     def _text(self, key: str) -> str:
         return _TEXTS[language_of(self.language)].get(key, ("", ""))[0]

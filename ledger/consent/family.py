@@ -1,9 +1,9 @@
 """Who answers for somebody: guardians, executors, and the person themselves once they are of age.
 
 A guardian is an adult whose age is known, who signs that they answer for a minor, and whom an operator believes; what
-they sign limits what they may co-sign. They may narrow it with a word, and widen it only by signing anew. A minor's
-permission waits, signed by the minor, until a guardian signs the same bytes. When the minor comes of age, guardians
-have no say any more, and the likeness rests until its owner signs that they keep it.
+they sign limits what they may co-sign. They may narrow it with a word, and widen it only by signing anew. When the
+minor comes of age, guardians have no say any more, and the likeness rests until its owner signs that they keep it.
+What a guardian signs with a minor is :mod:`ledger.consent.cosigning`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,24 +12,21 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ledger.consent.authority import Cosignature, check_minor, check_signatures
 from ledger.consent.fold import Standing
-from ledger.consent.grant import CLOCK_SKEW, SIGNING_WINDOW, Grant, Moment, check_signable, parse_grant
-from ledger.consent.registry import SignedGrant
+from ledger.consent.grant import CLOCK_SKEW, SIGNING_WINDOW, Moment
 from ledger.consent.statement import (
-    GRANT_TAG,
     GUARDIANSHIP_TAG,
     HANDOVER_TAG,
     Evidence,
     Guardianship,
     Handover,
+    Signer,
     parse_guardianship,
     parsed,
     verify,
-    wrong_signer,
 )
 from ledger.errors import InvalidStatement, NotFound
-from ledger.ids import CameoId, GrantId, LeafIndex, PersonId
+from ledger.ids import CameoId, LeafIndex, PersonId
 from ledger.log.sequencer import Ledger
 from ledger.store.journal import About
 from ledger.store.reviews import Review
@@ -85,7 +82,7 @@ def ask_to_guard(
             _use_invitation(tx, invitation, PersonId(said.ward), at)
         check_guardianship(tx, said, at=at)
         _check_fresh("guardianship", said.issued, at)
-        _verified(tx, guardian, GUARDIANSHIP_TAG, said.signed_bytes(), evidence, at)
+        check_signed_by(tx, guardian, GUARDIANSHIP_TAG, said.signed_bytes(), evidence, at)
         signed = {"guardianship": _json(said), "evidence": evidence.model_dump(mode="json")}
         if before is None:
             return tx.add_review("guardian", PersonId(said.ward), signed, at=at)
@@ -111,11 +108,11 @@ def narrow(
     def operation(tx: Transaction) -> LeafIndex:
         before = _standing_entry(tx, ward, guardian)
         held = parse_guardianship(before["guardianship"])
-        if max_uses > held.max_uses or (with_adults and not held.with_adults):
+        said = held.model_copy(update={"max_uses": max_uses, "with_adults": with_adults})
+        if not said.within(held):
             raise InvalidStatement(
                 "guardian.wider", "this allows more than what you signed", "sign the wider limits instead"
             )
-        said = held.model_copy(update={"max_uses": max_uses, "with_adults": with_adults})
         # What was signed stays beside it: a reader sees that this only narrows it.
         signed = before.get("narrows", before["guardianship"])
         more = {"narrows": signed}
@@ -156,11 +153,27 @@ def _tell_guardian(
         "standing": standing,
         **(more or {}),
     }
-    signers = [one.signer.model_dump(mode="json") for one in tx.credentials(guardian)]
-    about = [About(ward, "owner", {**body, "signers": signers})]
+    signers = [one.signer for one in tx.credentials(guardian)]
+    if standing:
+        _check_still_theirs(body, signers)
+    keys = [one.model_dump(mode="json") for one in signers]
+    about = [About(ward, "owner", {**body, "signers": keys})]
     if not tx.erased(guardian):
         about.append(About(guardian, "guardian", {**body, "role": "guardian", "person_id": ward}))
     return tx.append("guardian", _next(tx, ward), about, at=at)
+
+
+def _check_still_theirs(body: Mapping[str, Any], signers: Iterable[Signer]) -> None:
+    """That the guardian still has the key they signed with: whoever replays the list finds no other there."""
+    signed = parse_guardianship(body.get("narrows", body["guardianship"])).signed_bytes()
+    evidence = _EVIDENCE.validate_python(body["evidence"])
+    if all(one.id != evidence.key_id for one in signers):
+        raise InvalidStatement(
+            "guardian.key_gone",
+            "the guardian signed with a key that is theirs no longer",
+            "have them sign again, with a key they have now",
+        )
+    verify(GUARDIANSHIP_TAG, signed, evidence, signers=signers)
 
 
 def _use_invitation(tx: Transaction, invitation: bytes | None, ward: PersonId, at: datetime) -> None:
@@ -185,112 +198,6 @@ def _standing_entry(tx: Transaction, ward: PersonId, guardian: PersonId) -> Mapp
     if found is None:
         raise NotFound("guardian.unknown", "there is no such guardian", "look at who answers for you")
     return found
-
-
-# What a minor signs, and a guardian with them ---------------------------------------------------------------------
-
-
-def keep_for_guardian(ledger: Ledger, signed: SignedGrant, *, at: datetime) -> Grant:
-    """Keep what a minor signed until a guardian signs it too. Raises InvalidStatement for what none of them may sign."""
-    grant = parse_grant(signed.value)
-    check_signable(grant, at=at)
-
-    def operation(tx: Transaction) -> Grant:
-        standing = tx.standing(signed.owner)
-        _check_new(tx, grant, signed.owner)
-        _check_some_guardian_may(standing, grant, at)
-        # Verified now, so that nobody is asked for what does not hold; a passkey's counter counts now, too.
-        _verified(tx, signed.owner, GRANT_TAG, grant.signed_bytes(), signed.evidence, at)
-        said = {"grant": _json(grant), "evidence": signed.evidence.model_dump(mode="json")}
-        for one in tx.open_reviews(["cosign"], [signed.owner]):
-            if one.said["grant"]["grant_id"] == grant.grant_id or _stale(one, at):
-                tx.drop_review(one.id)
-        tx.add_review("cosign", signed.owner, said, at=at)
-        return grant
-
-    return ledger.transact(operation)
-
-
-def awaiting(tx: Transaction, wards: Iterable[PersonId], *, at: datetime) -> list[tuple[PersonId, Grant]]:
-    """What these minors signed and no guardian has: whose, and the grant. What is over a day old waits no longer."""
-    return [
-        (one.person_id, parse_grant(one.said["grant"]))
-        for one in tx.open_reviews(["cosign"], list(wards))
-        if not _stale(one, at)
-    ]
-
-
-def cosign(
-    ledger: Ledger, guardian: PersonId, grant_id: GrantId, evidence: Evidence, *, at: datetime
-) -> tuple[Grant, LeafIndex]:
-    """A guardian signs what a ward of theirs signed, and it counts. Raises InvalidStatement or NotFound."""
-
-    def operation(tx: Transaction) -> tuple[Grant, LeafIndex]:
-        review = _pending(tx, guardian, grant_id, at)
-        ward, grant = review.person_id, parse_grant(review.said["grant"])
-        owner = _EVIDENCE.validate_python(review.said["evidence"])
-        check_signable(grant, at=at)
-        _check_new(tx, grant, ward)
-        cosigned = Cosignature(guardian=guardian, evidence=evidence)
-        counted = tx.credential(evidence.key_id)
-        found = check_signatures(
-            tx.standing(ward),
-            grant,
-            owner,
-            (cosigned,),
-            at=at,
-            # The ward's counter was looked at when this was kept; it has moved on since.
-            last_count=lambda key: counted.sign_count if counted and key == counted.id != owner.key_id else 0,
-        )
-        # Each with a key that is theirs today: a ward's list is not told at once that a phone was stolen.
-        for one, person_id in zip(found, (ward, guardian), strict=True):
-            if (held := tx.credential(one.signer.id)) is None or held.person_id != person_id:
-                raise wrong_signer()
-        if counted is not None and found[-1].signer.kind == "passkey":
-            tx.credential_used(counted.id, found[-1].sign_count, at=at)
-        body = {**review.said, "cosignatures": [cosigned.model_dump(mode="json")]}
-        tx.drop_review(review.id)
-        return grant, tx.append("grant", grant.id, [About(ward, "grantor", body)], at=at)
-
-    return ledger.transact(operation)
-
-
-def decline(ledger: Ledger, guardian: PersonId, grant_id: GrantId, *, at: datetime) -> None:
-    """A guardian does not sign: what the ward signed is gone."""
-    ledger.transact(lambda tx: tx.drop_review(_pending(tx, guardian, grant_id, at).id))
-
-
-def _pending(tx: Transaction, guardian: PersonId, grant_id: GrantId, at: datetime) -> Review:
-    wards = [one for one in tx.wards(guardian) if tx.standing(one).minor(at)]
-    for one in tx.open_reviews(["cosign"], wards):
-        if one.said["grant"]["grant_id"] == grant_id and not _stale(one, at):
-            return one
-    raise NotFound("guardian.nothing_waits", "no such permission waits for you", "look at what waits for you")
-
-
-def _stale(review: Review, at: datetime) -> bool:
-    return review.created_at < (at - SIGNING_WINDOW).timestamp()
-
-
-def _check_new(tx: Transaction, grant: Grant, owner: PersonId) -> None:
-    if grant.grantor != owner or tx.owner(grant.cameo) != owner:
-        raise InvalidStatement(
-            "grant.not_yours", "the grant is about a likeness that is not yours", "grant your own likeness"
-        )
-    if tx.find("grant", grant.id) is not None:
-        raise InvalidStatement("grant.replayed", "this grant was already recorded", "ask for a new preview")
-
-
-def _check_some_guardian_may(standing: Standing, grant: Grant, at: datetime) -> None:
-    refused: InvalidStatement | None = None
-    for guardian in standing.guardians:
-        try:
-            return check_minor(standing, grant, [guardian], at=at)
-        except InvalidStatement as error:
-            refused = error
-    if refused is not None:
-        raise refused
-    return check_minor(standing, grant, [], at=at)
 
 
 # Coming of age, and dying ------------------------------------------------------------------------------------------
@@ -324,7 +231,7 @@ def hand_over(
                 "handover.not_yours", "the statement is about another likeness", "ask for a new preview"
             )
         _check_fresh("handover", said.issued, at)
-        _verified(tx, person_id, HANDOVER_TAG, said.signed_bytes(), evidence, at)
+        check_signed_by(tx, person_id, HANDOVER_TAG, said.signed_bytes(), evidence, at)
         body = {"cameo_id": cameo_id, "statement": _json(said), "evidence": evidence.model_dump(mode="json")}
         return tx.append("handover", cameo_id, [About(person_id, "owner", body)], at=at)
 
@@ -370,7 +277,7 @@ def open_estate(
 # What all of them need --------------------------------------------------------------------------------------------
 
 
-def _verified(
+def check_signed_by(
     tx: Transaction, person_id: PersonId, tag: str, statement: bytes, evidence: Evidence, at: datetime
 ) -> None:
     """That this person signed, with a key of their account. Raises InvalidStatement."""
@@ -401,5 +308,5 @@ def _next(tx: Transaction, person_id: PersonId) -> str:
     return f"{person_id}/{tx.held(person_id).count}"
 
 
-def _json(said: Guardianship | Handover | Grant) -> dict[str, Any]:
+def _json(said: Guardianship | Handover) -> dict[str, Any]:
     return said.model_dump(mode="json", by_alias=True)

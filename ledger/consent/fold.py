@@ -314,11 +314,11 @@ def _enrol(standing: Standing, body: Mapping[str, Any]) -> Standing:
 
 def _aged(standing: Standing, born: str | None, over_18: bool | None) -> Standing:
     age = Age(date.fromisoformat(born) if born else None, over_18)
-    if age in standing.ages or (age.born_on, age.over_18) == (None, None):
+    if (age.born_on, age.over_18) == (None, None):
         return standing
     # That somebody was not 18 yet was true when it was said; a birth date stays one.
-    kept = (one for one in standing.ages if one.born_on is not None or one.over_18)
-    return replace(standing, ages=(*kept, age))
+    kept = tuple(one for one in standing.ages if one.born_on is not None or one.over_18)
+    return replace(standing, ages=kept if age in kept else (*kept, age))
 
 
 def _grant(standing: Standing, held: GrantStanding) -> Standing:

@@ -156,6 +156,11 @@ class Guardianship(Strict):
             raise ValueError("nobody is their own guardian")
         return self
 
+    def within(self, signed: "Guardianship") -> bool:
+        """Whether this allows at most what a guardian signed, between the same two."""
+        same = (self.guardian, self.ward, self.relation) == (signed.guardian, signed.ward, signed.relation)
+        return same and self.max_uses <= signed.max_uses and self.with_adults <= signed.with_adults
+
     def signed_bytes(self) -> bytes:
         return canonical(self.model_dump(mode="json", by_alias=True))
 

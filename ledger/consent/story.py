@@ -237,8 +237,12 @@ def _beside(kind: str, body: Mapping[str, Any], before: Standing, at: datetime, 
             signers = [Signer.model_validate(one) for one in body["signers"]]
             if not body["vouched"] or any(one.id in before.keys for one in signers):
                 raise broken("guardian", "nobody vouched for a guardian, or they sign with this person's key")
-            signed = parse_guardianship(body["guardianship"]).signed_bytes()
-            verify(GUARDIANSHIP_TAG, signed, _EVIDENCE.validate_python(body["evidence"]), signers=signers)
+            said = parse_guardianship(body["guardianship"])
+            signed = parse_guardianship(body.get("narrows", body["guardianship"]))
+            if not said.within(signed):
+                raise broken("guardian", "a guardian's limits allow more than what they signed")
+            evidence = _EVIDENCE.validate_python(body["evidence"])
+            verify(GUARDIANSHIP_TAG, signed.signed_bytes(), evidence, signers=signers)
         case "estate" if body.get("role", "owner") == "owner" and not body["vouched"]:
             raise broken("estate", "nobody vouched for an executor")
         case "approval" if _truth(body["approved"]) and not before.speaks(body.get("role", "owner")):

@@ -65,7 +65,7 @@ _NONE: Mapping[type, Any] = {Truth: False, Whole: 0, SetOf: frozenset()}
 _TRUE = {
     "Cameo": ("active",),
     "Clip": ("released", "viewer_is_requester", "ledger_ok"),
-    "Grant": ("for_requester", "started"),
+    "Grant": ("for_requester", "started", "within_countries"),
     "Job": ("recorded",),
     "List": ("own", "recorded"),
     "Operator": ("registered",),

@@ -74,6 +74,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "block": {"target": APP, "blocked": True},
     "draft": {"video_id": VIDEO, "grant_ids": [GRANT], "sha256": "f" * 64, "until": "2026-03-04T12:00:00Z"},
     "deletion": {"rule": "captures", "what": "films", "count": 1, "sha256s": ["f" * 64]},
+    "announcement": {"rule": "likeness_of_age", "what": "likeness", "until": "2026-04-01T12:00:00Z"},
+    "register": {"notice": "n", "action": "registered"},
 }
 
 
