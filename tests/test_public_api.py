@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import create_engine
 
-from gateway.problems import _problem_of
+from gateway.problems import problem_of
 from ledger.errors import LedgerError, LogError
 from ledger.log.note import VerifierKey, open_checkpoint
 from ledger.provenance import media
@@ -353,7 +353,7 @@ def test_the_openapi_document_lists_every_route(web: httpx.Client) -> None:
 
 def test_a_witness_that_is_late_is_a_wait_and_not_a_fault() -> None:
     late = LogError("log.not_yet", "entry `7` is not under a published checkpoint yet", "ask again")
-    assert _problem_of(late).status == 503
+    assert problem_of(late).status == 503
 
 
 def test_the_service_says_that_it_lives_and_that_it_can_decide(web: httpx.Client) -> None:
