@@ -52,6 +52,7 @@ _STATUS_OF = {
     "guardian.wider": 403,
     "handover.minor": 403,
     "approval.guardian": 403,
+    "approval.not_theirs": 403,
     "approval.decided": 409,
     "takedown.confirmed": 409,
     "takedown.decided": 409,

@@ -157,7 +157,7 @@ def taken_back(story: Story, grant_id: str) -> str | None:
 
 def is_blocked(story: Story, target: str | None) -> bool:
     words = [event["blocked"] for event in of_kind(story, "block") if event["target"] == target]
-    return last(words, default=False)
+    return bool(last(words, default=False))
 
 
 def uses(story: Story, grant_id: str) -> set[str]:
@@ -275,7 +275,7 @@ def a_minor_may_sign(story: Story, terms: Mapping[str, Any], signed_too: Iterabl
         and terms["delegate_key"] is None
         and terms["parent"] is None
         and ends - begins <= timedelta(days=366)
-        # To the day they come of age, by the latest birth date that was said.
-        and all(ends.date() <= eighteenth(max(dates)) for _ in dates[:1])
+        # Its last moment is before the day they come of age, by the latest birth date that was said.
+        and all((ends - timedelta(seconds=1)).date() < eighteenth(max(dates)) for _ in dates[:1])
         and all(terms["max_uses"] <= one["max_uses"] for one in limits.values())
     )

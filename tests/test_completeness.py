@@ -109,7 +109,9 @@ class Forger:
 
     def tell(self, who: Listed, records: Sequence[tuple[int, Body]]) -> "Forger":
         for _, body in records:
-            named = {"list_key": sha256(who.key).hexdigest()} if body["kind"] == "enrolment" else {}
+            named = (
+                {"list_key": sha256(who.key).hexdigest()} if body["kind"] in {"account", "enrolment"} else {}
+            )
             self.say(share(who, {**body, **named}))
         return self
 

@@ -19,7 +19,6 @@ from ledger.ids import AppId, VideoId, new_id
 from ledger.store.objects import Objects
 from safety.gate import DRAFT_LIFE, Denied
 from studio import Studio
-from test_acting import executor, guardian
 from world import Someone, World, zulu
 
 
@@ -254,7 +253,7 @@ def test_a_clip_that_is_out_or_was_never_held_waits_for_no_word(
 def minor(world: World, app: AppId) -> tuple[Someone, Someone]:
     """A child and their guardian, who both signed a grant to the app."""
     child, parent = world.enrol(date(2014, 3, 2)), world.enrol()
-    guardian(world, child, parent)
+    world.guardian(child, parent)
     draft = world.draft(child, app, approval="before_release")
     signed = parse_grant(draft).signed_bytes()
     grant = SignedGrant(
@@ -290,8 +289,11 @@ def test_a_minor_may_say_no_by_themselves(studio: Studio, world: World, app: App
 
 def test_an_executor_approves_for_somebody_who_has_died(studio: Studio, world: World, app: AppId) -> None:
     late, heir = asking(world, app), world.enrol()
-    executor(world, late, heir)
     video = studio.waiting(app, late)
+    world.executor(late, heir)
+    with pytest.raises(InvalidStatement) as gone:  # whoever still holds their phone
+        studio.say(video, late, "approve")
+    assert gone.value.reason.id == "approval.not_theirs"
     studio.say(video, late, "approve", by=heir, role="executor")
     assert studio.state(video) == ("completed", None)
     assert studio.told(late).released == 1

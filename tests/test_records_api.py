@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
@@ -14,7 +15,7 @@ from PIL import Image
 
 from command import countersign
 from ledger.canonical import canonical
-from ledger.consent import signed_grant
+from ledger.consent import certificate, signed_grant
 from ledger.log import completeness
 from ledger.log.note import VerifierKey
 from ledger.log.policy import Policy
@@ -154,6 +155,31 @@ def test_a_refusal_says_why_and_a_question_who_asked(live: Site, hopper: Owner) 
     assert refused["title"] == "other app was refused a video with you"
     assert {"id", "reason", "remedy"} <= set(refused["reasons"][0])
     assert refused["thumbnail"] is None
+
+
+def test_a_draft_waits_on_the_timeline_and_its_end_is_certified(live: Site, hopper: Owner) -> None:
+    hopper.grant("third app", approval="before_release")
+    with live.client("third app") as app:
+        video_id = app.post("/v1/videos", json=wanted(hopper)).json()["id"]
+        until = time.monotonic() + 60
+        while (newest := events(hopper)[0])["kind"] != "draft":
+            assert time.monotonic() < until, newest
+            time.sleep(0.2)
+        assert (newest["video_id"], newest["status"]) == (video_id, "waiting")
+        picture = hopper.web.get(newest["thumbnail"])
+        assert Image.open(io.BytesIO(picture.content)).format == "JPEG"
+        answer = hopper.web.post(f"/v1/approvals/{video_id}", json={"decision": "refuse"})
+        assert answer.status_code == 200, answer.text
+    gone, *_ = told = events(hopper)
+    assert (gone["kind"], gone["detail"]) == ("deletion", "A draft that was not released: 1")
+    assert {one["status"] for one in told if one["video_id"] == video_id} == {"refused"}
+    assert hopper.web.get(newest["thumbnail"]).status_code == 404
+    made = hopper.web.get(f"/v1/deletions/{gone['index']}").json()
+    vkey = VerifierKey.parse(hopper.web.get("/v1/log/keys").json()["vkey"])
+    assert certificate.verify(made, Policy.alone(vkey)).body["rule"] == "drafts"
+    kept = [one.name for one in (live.home / "objects").rglob("*") if one.is_file()]
+    assert not {name for name in kept if made["sha256s"][0] in name}
+    assert hopper.web.get(f"/v1/deletions/{newest['index']}").status_code == 404
 
 
 def test_it_is_told_in_the_persons_language(hopper: Owner) -> None:
@@ -353,17 +379,17 @@ def test_a_withdrawn_clip_is_not_in_the_export_and_still_has_its_picture(
         assert answer.status_code == 200, answer.text
         objects = [one for one in (site.home / "objects").rglob("*") if one.is_file()]
         assert [one.name for one in objects] == ["create-only"]
-        certificate = tmp_path / "certificate.json"
-        certificate.write_text(json.dumps(answer.json()["certificate"]))
+        path = tmp_path / "certificate.json"
+        path.write_text(json.dumps(answer.json()["certificate"]))
         with site.client() as web:
             vkey = web.get("/v1/log/keys").json()["vkey"]
         memory = ("--memory", tmp_path / "seen.json")
-        told = countersign(tmp_path, "audit", "verify", certificate, "--log-key", vkey, *memory)
+        told = countersign(tmp_path, "audit", "verify", path, "--log-key", vkey, *memory)
         assert told.status == 0, told.text
         assert "everything about this person was erased" in told.text
-        assert countersign(tmp_path, "audit", "verify", certificate, *memory).status == 2
-        certificate.write_text(json.dumps(answer.json()["certificate"] | {"n": 1}))
-        refused = countersign(tmp_path, "audit", "verify", certificate, "--log-key", vkey, *memory)
+        assert countersign(tmp_path, "audit", "verify", path, *memory).status == 2
+        path.write_text(json.dumps(answer.json()["certificate"] | {"n": 1}))
+        refused = countersign(tmp_path, "audit", "verify", path, "--log-key", vkey, *memory)
         assert (refused.status, "NOT PROVEN" in refused.text) == (1, True)
         owner.web.close()
     finally:

@@ -15,8 +15,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from authenticator import Authenticator
+from ledger.canonical import challenge
 from ledger.consent.grant import SCHEMA, parse_grant
-from ledger.consent.statement import ENROLMENT_TAG, GRANT_TAG, encode_key, sign
+from ledger.consent.statement import (
+    ENROLMENT_TAG,
+    GRANT_TAG,
+    GUARDIANSHIP_TAG,
+    HANDOVER_TAG,
+    Handover,
+    device,
+    encode_key,
+    parse_guardianship,
+    parsed,
+    sign,
+)
 from ledger.consent.story import Story, replay
 from ledger.errors import Violation
 from ledger.ids import LeafIndex, new_id
@@ -110,11 +123,86 @@ class Life:
     def give_back(self, video: str, *grants: str) -> "Life":
         return self.tell("returned", video_id=video, grant_ids=list(grants), stage="render", reasons=[])
 
+    def age(self, born_on: str | None, *, over_18: bool | None = None) -> "Life":
+        return self.tell("age", issuer="https://id.example", born_on=born_on, over_18=over_18)
+
+    def guard(self, guardian: "Guard", **changes: Any) -> "Life":
+        return self.tell("guardian", **{**guardian.accepts(self), **changes})
+
+    def settle(self, key: Ed25519PrivateKey, **changes: Any) -> "Life":
+        fields = {
+            "executor": self.cameo.replace("cameo", "person"),
+            "evidence_sha256": "e" * 64,
+            "vouched": {"operator": "the office"},
+            "standing": True,
+            "signers": [signer(key)],
+            **changes,
+        }
+        return self.tell("estate", **fields)
+
+    def approve(self, video: str, role: str, *, approved: bool = True) -> "Life":
+        return self.tell("approval", video_id=video, approved=approved, role=role)
+
+    def hand_over(self, key: Ed25519PrivateKey | None = None, **changes: Any) -> "Life":
+        said = {
+            "schema": "countersign/handover/v1",
+            "person_id": new_id("person"),
+            "cameo_id": self.cameo,
+            "issued": zulu(self.at),
+            **changes,
+        }
+        evidence = sign(HANDOVER_TAG, parsed(Handover, "handover", said).signed_bytes(), key or self.device)
+        return self.tell(
+            "handover", cameo_id=self.cameo, statement=said, evidence=evidence.model_dump(mode="json")
+        )
+
+    def cosigned(self, *guards: "Guard", **changes: Any) -> str:
+        """A grant as a minor gives it."""
+        terms = self.terms(**{"approval": "before_release", **changes})
+        signed = parse_grant(terms).signed_bytes()
+        both = [
+            {"guardian": one.id, "evidence": sign(GRANT_TAG, signed, one.key).model_dump(mode="json")}
+            for one in guards
+        ]
+        self.tell("grant", **self.signed(terms), cosignatures=both)
+        return str(terms["grant_id"])
+
     def erase(self) -> "Life":
         return self.tell("erasure", cameo_id=self.cameo)
 
     def replay(self, until: datetime | None = None) -> Story:
         return replay(self.records, int((until or self.at).timestamp()))
+
+
+@dataclass
+class Guard:
+    """Somebody's guardian."""
+
+    id: str = field(default_factory=lambda: new_id("person"))
+    key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+
+    def accepts(self, ward: Life) -> dict[str, Any]:
+        said = {
+            "schema": "countersign/guardianship/v1",
+            "guardian": self.id,
+            "ward": new_id("person"),
+            "relation": "parent",
+            "max_uses": 5,
+            "with_adults": False,
+            "issued": zulu(ward.at),
+        }
+        evidence = sign(GUARDIANSHIP_TAG, parse_guardianship(said).signed_bytes(), self.key)
+        return {
+            "guardianship": said,
+            "evidence": evidence.model_dump(mode="json"),
+            "signers": [signer(self.key)],
+            "vouched": {"operator": "the office"},
+            "standing": True,
+        }
+
+
+def signer(key: Ed25519PrivateKey) -> dict[str, Any]:
+    return device(encode_key(key.public_key())).model_dump(mode="json")
 
 
 def honest() -> Life:
@@ -136,6 +224,118 @@ def test_an_honest_story_is_believed_and_counted() -> None:
     assert held.withdrawn
     assert not held.live(START)
     assert honest().erase().replay().standing.erased
+
+
+# --- accounts, guardians, executors, delegates ---------------------------------------------------------------
+
+
+def account(key: Authenticator) -> Life:
+    """An account by passkey, and then a likeness that an operator vouched for."""
+    life = Life().tell("account", key=key.signer(), list_key="00" * 32)
+    return life.enrol(enrolment={"born_on": "1980-01-01", "person_id": new_id("person")})
+
+
+def ward(guard: Guard, born_on: str = "2012-01-01") -> Life:
+    life = Life()
+    named = {"born_on": born_on, "device_key": encode_key(life.device.public_key())}
+    return life.enrol(enrolment=named).guard(guard)
+
+
+def by_passkey(life: Life, key: Authenticator, **changes: Any) -> str:
+    terms = life.terms(**changes)
+    evidence = key.sign(challenge(GRANT_TAG, parse_grant(terms).signed_bytes()))
+    life.tell("grant", grant=terms, evidence=evidence)
+    return str(terms["grant_id"])
+
+
+def passed_on(life: Life, app: str = RIVAL, **changes: Any) -> tuple[str, str]:
+    """(a grant, what the app that has it passes on to another)."""
+    key = Ed25519PrivateKey.generate()
+    who = {"grantor": new_id("person")}
+    parent = life.grant(delegate_key=encode_key(key.public_key()), **who)
+    terms = life.terms(parent=parent, grantee={"type": "app", "id": app}, **who, **changes)
+    life.tell("grant", **life.signed(terms, key))
+    return parent, str(terms["grant_id"])
+
+
+def test_an_account_then_a_likeness_then_a_grant_by_passkey() -> None:
+    key = Authenticator()
+    life = account(key)
+    grant = by_passkey(life, key)
+    assert life.decide("v", grant).release("v", grant).replay().released == 1
+
+
+def test_a_key_that_was_added_signs_and_one_that_was_taken_away_does_not() -> None:
+    first, second = Authenticator(), Authenticator("EdDSA")
+    life = account(first).tell("device", change="added", key=second.signer(), how="signed")
+    by_passkey(life, second)
+    life.tell("device", change="removed", key=second.signer(), how="session")
+    by_passkey(life, first)
+    life.replay()
+    by_passkey(life, second)
+    with pytest.raises(Violation, match="not the one on record"):
+        life.replay()
+
+
+def test_a_grant_that_a_minor_and_their_guardian_signed_is_used_and_approved_by_the_guardian() -> None:
+    guard = Guard()
+    life = ward(guard)
+    grant = life.cosigned(guard)
+    life.decide("v", grant).approve("v", "owner").approve("v", "guardian").release("v", grant)
+    assert life.replay().released == 1
+
+
+def test_who_comes_of_age_hands_over_and_then_signs_alone() -> None:
+    guard = Guard()
+    life = ward(guard, "2008-03-10")
+    life.cosigned(guard, expires=zulu(START + timedelta(days=5)))
+    life.wait(days=20).hand_over()
+    grant = life.grant()
+    life.decide("v", grant).release("v", grant)
+    assert life.replay().released == 1
+
+
+def test_an_executor_grants_approves_and_lets_it_out() -> None:
+    key = Ed25519PrivateKey.generate()
+    life = Life().enrol().settle(key)
+    terms = life.terms(approval="before_release")
+    life.tell("grant", **life.signed(terms, key))
+    life.decide("v", terms["grant_id"]).approve("v", "executor").release("v", terms["grant_id"])
+    assert life.replay().released == 1
+
+
+def test_what_was_passed_on_is_used_by_whom_it_names_and_the_passed_on_use_counts_above() -> None:
+    life = Life().enrol()
+    parent, child = passed_on(life)
+    life.decide("v", child, app_id=RIVAL).release("v", child)
+    story = life.replay()
+    assert {len(held.uses) for held in story.standing.grants.values()} == {1}
+    life.decide("w", parent).replay()
+
+
+def test_a_grant_to_a_person_or_to_friends_is_used_by_the_app_that_asks_for_them() -> None:
+    friend = new_id("person")
+    life = Life().enrol().tell("group", person_id=friend, member=True)
+    named = {"v": {"type": "person", "id": friend}, "w": {"type": "group", "id": "mutuals"}}
+    for video, grantee in named.items():
+        life.decide(video, life.grant(grantee=grantee), requested_by=friend)
+    assert life.replay().allowed == 2
+
+
+def test_an_operator_gives_nobody_a_key_who_has_their_own() -> None:
+    key, theirs = Authenticator(), Ed25519PrivateKey.generate()
+    life = Life().tell("account", key=key.signer(), list_key="00" * 32)
+    named = {"born_on": "1980-01-01", "device_key": encode_key(theirs.public_key())}
+    with pytest.raises(Violation) as caught:
+        life.enrol(enrolment=named).replay()
+    assert caught.value.reason.id == "story.key"
+
+
+def test_somebody_elses_copy_of_a_guardianship_is_no_part_of_this_story() -> None:
+    guard = Guard()
+    copy = {**guard.accepts(Life()), "role": "guardian", "person_id": new_id("person"), "vouched": None}
+    story = Life().enrol().tell("guardian", **copy).replay()
+    assert dict(story.standing.guardians) == {}
 
 
 # --- the lies -----------------------------------------------------------------------------------------------
@@ -394,6 +594,222 @@ def _use_given_back_to_another_grant(life: Life) -> object:
 @lie("returned")
 def _use_given_back_that_was_never_allowed(life: Life) -> object:
     return life.give_back("v", life.grant())
+
+
+@lie("enrolment")
+def _account_opened_after_the_likeness(life: Life) -> object:
+    return life.tell("account", key=signer(Ed25519PrivateKey.generate()), list_key="00" * 32)
+
+
+@lie("unreadable")
+def _grant_of_a_minor_without_a_guardian(life: Life) -> object:
+    life.age("2012-01-01")
+    return life.grant()
+
+
+@lie("unreadable")
+def _grant_of_a_minor_with_a_stranger(life: Life) -> object:
+    life.age("2012-01-01").guard(Guard())
+    return life.cosigned(Guard())
+
+
+@lie("unreadable")
+def _grant_of_a_minor_beyond_what_one_may_give(life: Life) -> object:
+    guard = Guard()
+    life.age("2012-01-01").guard(guard)
+    return life.cosigned(guard, modalities=["face", "voice"])
+
+
+@lie("unreadable")
+def _grant_of_a_minor_whose_guardian_is_one_no_longer(life: Life) -> object:
+    guard = Guard()
+    life.age("2012-01-01").guard(guard).guard(guard, standing=False)
+    return life.cosigned(guard)
+
+
+@lie("expired")
+def _use_of_a_minor_whose_guardian_is_one_no_longer(life: Life) -> object:
+    guard = Guard()
+    life.age("2012-01-01").guard(guard)
+    grant = life.cosigned(guard)
+    return life.guard(guard, standing=False).decide("v", grant)
+
+
+@lie("expired")
+def _use_of_an_adults_grant_once_they_turn_out_to_be_a_minor(life: Life) -> object:
+    grant = life.grant()
+    return life.age("2012-01-01").decide("v", grant)
+
+
+@lie("inactive")
+def _use_after_majority_without_a_handover(life: Life) -> object:
+    guard = Guard()
+    life.age("2008-03-10").guard(guard)
+    life.wait(days=20)
+    return life.decide("v", life.grant())
+
+
+@lie("handover")
+def _handover_by_a_minor(life: Life) -> object:
+    return life.age("2012-01-01").guard(Guard()).hand_over()
+
+
+@lie("unreadable")
+def _handover_that_somebody_else_signed(life: Life) -> object:
+    return life.hand_over(Ed25519PrivateKey.generate())
+
+
+@lie("guardian")
+def _guardian_for_whom_nobody_vouched(life: Life) -> object:
+    return life.guard(Guard(), vouched=None)
+
+
+@lie("guardian")
+def _guardian_who_signs_with_the_wards_own_key(life: Life) -> object:
+    return life.guard(Guard(key=life.device))
+
+
+@lie("unreadable")
+def _guardian_who_never_accepted(life: Life) -> object:
+    accepted = Guard().accepts(life)
+    accepted["guardianship"]["max_uses"] = 1000
+    return life.tell("guardian", **accepted)
+
+
+@lie("estate")
+def _executor_for_whom_nobody_vouched(life: Life) -> object:
+    return life.settle(Ed25519PrivateKey.generate(), vouched=None)
+
+
+@lie("unreadable")
+def _grant_signed_by_who_has_died(life: Life) -> object:
+    life.settle(Ed25519PrivateKey.generate())
+    return life.grant()
+
+
+@lie("unreadable")
+def _grant_by_an_executor_whose_time_is_over(life: Life) -> object:
+    key = Ed25519PrivateKey.generate()
+    life.settle(key).settle(key, standing=False)
+    return life.tell("grant", **life.signed(life.terms(), key))
+
+
+@lie("approval")
+def _approval_by_a_guardian_nobody_has(life: Life) -> object:
+    grant = life.grant(approval="before_release")
+    return life.decide("v", grant).approve("v", "guardian")
+
+
+@lie("approval")
+def _approval_by_an_executor_nobody_has(life: Life) -> object:
+    grant = life.grant(approval="before_release")
+    return life.decide("v", grant).approve("v", "executor")
+
+
+@lie("unapproved")
+def _release_of_a_minor_whom_only_they_approved(life: Life) -> object:
+    guard = Guard()
+    life.age("2012-01-01").guard(guard)
+    grant = life.cosigned(guard)
+    return life.decide("v", grant).approve("v", "owner").release("v", grant)
+
+
+@lie("unapproved")
+def _release_against_one_guardian_with_the_word_of_another(life: Life) -> object:
+    guard = Guard()
+    life.age("2012-01-01").guard(guard).guard(Guard())
+    grant = life.cosigned(guard)
+    life.decide("v", grant).approve("v", "guardian", approved=False).approve("v", "guardian")
+    return life.release("v", grant)
+
+
+@lie("unreadable")
+def _grant_passed_on_wider(life: Life) -> object:
+    return passed_on(life, max_uses=3)
+
+
+@lie("unreadable")
+def _grant_passed_on_by_who_may_not(life: Life) -> object:
+    parent = life.grant()
+    return life.grant(parent=parent)
+
+
+@lie("unreadable")
+def _grant_passed_on_after_it_was_taken_back(life: Life) -> object:
+    key, who = Ed25519PrivateKey.generate(), new_id("person")
+    parent = life.grant(delegate_key=encode_key(key.public_key()), grantor=who)
+    life.revoke(parent)
+    return life.tell("grant", **life.signed(life.terms(parent=parent, grantor=who), key))
+
+
+@lie("revoked")
+def _use_of_what_was_passed_on_after_its_source_was_taken_back(life: Life) -> object:
+    parent, child = passed_on(life)
+    return life.revoke(parent).decide("v", child, app_id=RIVAL)
+
+
+@lie("spent")
+def _use_of_what_was_passed_on_once_its_source_is_spent(life: Life) -> object:
+    parent, child = passed_on(life)
+    return life.decide("v", parent).decide("w", parent).decide("x", child, app_id=RIVAL)
+
+
+@lie("expired")
+def _use_of_what_a_blocked_app_passed_on(life: Life) -> object:
+    _, child = passed_on(life)
+    return life.tell("block", target=APP, blocked=True).decide("v", child, app_id=RIVAL)
+
+
+@lie("blocked")
+def _use_by_a_blocked_app(life: Life) -> object:
+    grant = life.grant()
+    return life.tell("block", target=APP, blocked=True).decide("v", grant)
+
+
+@lie("blocked")
+def _use_for_a_blocked_person(life: Life) -> object:
+    who = new_id("person")
+    grant = life.grant()
+    return life.tell("block", target=who, blocked=True).decide("v", grant, requested_by=who)
+
+
+@lie("blocked")
+def _release_to_an_app_that_was_blocked_since(life: Life) -> object:
+    grant = life.grant()
+    return life.decide("v", grant).tell("block", target=APP, blocked=True).release("v", grant)
+
+
+@lie("foreign")
+def _use_for_who_is_a_friend_no_longer(life: Life) -> object:
+    who = new_id("person")
+    grant = life.grant(grantee={"type": "group", "id": "mutuals"})
+    life.tell("group", person_id=who, member=True).tell("group", person_id=who, member=False)
+    return life.decide("v", grant, requested_by=who)
+
+
+@lie("beyond")
+def _use_where_it_was_not_granted(life: Life) -> object:
+    return life.decide("v", life.grant(jurisdictions=["DE"]), countries=["DE", "FR"])
+
+
+@lie("beyond")
+def _use_anywhere_under_a_grant_for_one_country(life: Life) -> object:
+    return life.decide("v", life.grant(jurisdictions=["DE"]))
+
+
+@lie("beyond")
+def _use_of_a_voice_that_was_not_granted(life: Life) -> object:
+    return life.decide("v", life.grant(), modalities=["face", "voice"])
+
+
+@lie("beyond")
+def _use_in_a_context_that_was_not_granted(life: Life) -> object:
+    return life.decide("v", life.grant(), contexts=["political"])
+
+
+@lie("beyond")
+def _use_before_everyone_under_a_grant_for_few(life: Life) -> object:
+    return life.decide("v", life.grant(), audience="everyone")
 
 
 def told(name: str) -> tuple[Life, str]:

@@ -1,14 +1,15 @@
 """Every kind of entry is told in both languages, and what others wrote can not pass for our words."""
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.owners import telling
 from gateway.owners.telling import Teller
-from golden.make_kinds import BODIES
 from ledger.consent.words import LANGUAGES
 from ledger.ids import Digest, LeafIndex
 from ledger.log.kinds import KINDS
@@ -16,6 +17,8 @@ from ledger.log.leaf import Opening
 from ledger.store.journal import Opened
 from test_words import FIXED
 
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "kinds.json").read_text())["entries"]
+BODIES: Mapping[str, Mapping[str, Any]] = {one["name"]: one["body"] for one in GOLDEN}
 ABOUT_PEOPLE = [kind for kind in KINDS if kind.name not in {"standing", "register"}]
 """The two others are about apps, and people without an account."""
 GUARDIANSHIP = {"guardian": "person_g", "ward": "person_w"}

@@ -15,7 +15,8 @@ from gateway.ranges import send, wanted_piece
 from gateway.service import Service
 from gateway.thumbnails import thumbnail
 from ledger.consent.approval import Answer, Decision, answer_draft
-from ledger.consent.grant import Grant, Strict, sentence, zulu
+from ledger.consent.grant import Grant, Strict, zulu
+from ledger.consent.words import sentence
 from ledger.ids import VideoId
 from ledger.store.records import Depicted, HeldClip, Video
 from ledger.store.transaction import Transaction
@@ -66,17 +67,11 @@ def _told(tx: Transaction, who: Acting, held: HeldClip, video: Video, use: Depic
 
 
 def _grantee_name(tx: Transaction, grant: Grant) -> str:
-    match grant.grantee.type:
-        case "app":
-            app = tx.app(grant.grantee.id)
-            return app.name if app is not None else grant.grantee.id
-        case "person":
-            person = tx.person(grant.grantee.id)
-            return person.display_name if person is not None else grant.grantee.id
-        case "group":
-            return "The people you approve of"
-        case "everyone":
-            return "Everyone"
+    """Of the app or person a grant names, if there is one any more; for many people the sentence has its own words."""
+    grantee = grant.grantee
+    app = tx.app(grantee.id) if grantee.type == "app" else None
+    person = tx.person(grantee.id) if grantee.type == "person" else None
+    return app.name if app is not None else person.display_name if person is not None else ""
 
 
 @route(

@@ -16,7 +16,8 @@ from gateway.service import Service
 from gateway.thumbnails import thumbnail
 from ledger.consent.grant import Strict
 from ledger.consent.registry import certificate, erase
-from ledger.ids import CameoId, PersonId, VideoId
+from ledger.errors import LogError
+from ledger.ids import CameoId, LeafIndex, PersonId, VideoId
 from ledger.log.merkle import MAX_SIZE
 from ledger.provenance.verdict import clip_standing
 from ledger.store import keeping
@@ -171,12 +172,28 @@ def erase_cameo(request: Ask, service: Service, cameo_id: str, data: EraseIn) ->
             "send its id to confirm; download /v1/export first if you want to keep what is there",
         )
     permitted(service, service.gate.may_erase, owner, cameo_id)
-    last = proof_of(service, owner, CameoId(cameo_id))
+    last = _last_list(service, owner, CameoId(cameo_id))
     erased = erase(service.ledger, owner, CameoId(cameo_id), at=service.clock())
     for key in erased.objects:
         # Nothing names them any more. Should this be cut short, the sweep of `gateway.retention` finds them.
         service.objects.delete(key)
     return {"certificate": certificate(service.ledger, erased), "last_list": last}
+
+
+def _last_list(service: Service, owner: PersonId, cameo_id: CameoId) -> dict[str, Any]:
+    """The list as it will end, but for the erasure: what is being made ends first, and that is on it too."""
+    at = service.clock()
+
+    def operation(tx: Transaction) -> LeafIndex:
+        tx.end_jobs_of(owner, at=at)
+        return tx.newest_entries(owner, 1)[0].index
+
+    index = service.ledger.transact(operation)
+    try:
+        return proof_of(service, owner, cameo_id, index)
+    except LogError:
+        # Too few witnesses answer: nobody waits for them to be forgotten.
+        return proof_of(service, owner, cameo_id)
 
 
 def permitted(

@@ -41,7 +41,7 @@ def answer_draft(ledger: Ledger, answer: Answer, *, at: datetime) -> None:
     """Record a word on a draft; a refusal also ends its job. Repeating the same word is harmless.
 
     Raises NotFound where no draft waits for this person's word, InvalidStatement for a word that is not theirs to
-    give (`approval.guardian`) or that contradicts one that has had its effect (`approval.decided`).
+    give (`approval.guardian`, `approval.not_theirs`) or that contradicts one that has had its effect (`approval.decided`).
     """
     ledger.transact(lambda tx: _record(tx, answer, at))
 
@@ -58,6 +58,13 @@ def _record(tx: Transaction, answer: Answer, at: datetime) -> None:
             "approval.guardian",
             "a clip of somebody under 18, or of unknown age, is approved by their guardian",
             "ask the guardian; you may refuse it yourself",
+        )
+    if approved and not standing.speaks(answer.role):
+        # Whoever replays the list finds no consent in a yes of somebody who could not give one.
+        raise InvalidStatement(
+            "approval.not_theirs",
+            "somebody else speaks for this person now",
+            "ask whoever looks after their likeness; you may refuse it yourself",
         )
     if waits and said.get(answer.role) != approved:
         told = {"video_id": video.id, "approved": approved}
