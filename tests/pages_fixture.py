@@ -77,7 +77,13 @@ def events(language: Language) -> list[dict[str, Any]]:
         ),
     }[language]
     nothing = dict.fromkeys(("app_id", "app_name", "video_id", "prompt", "status", "downloads", "thumbnail"))
-    base: dict[str, Any] = {**nothing, "at": "2026-02-20T18:05:00Z", "kind": "release", "detail": "", "reasons": []}
+    base: dict[str, Any] = {
+        **nothing,
+        "at": "2026-02-20T18:05:00Z",
+        "kind": "release",
+        "detail": "",
+        "reasons": [],
+    }
     shown = {"video_id": VIDEO, "thumbnail": THUMBNAIL, "prompt": "a portrait in golden light"}
     return [
         {**base, **shown, "index": 9, "title": words[0], "status": "released", "downloads": 12},
