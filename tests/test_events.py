@@ -9,6 +9,7 @@ import pytest
 from ledger.consent.registry import erase, revoke
 from ledger.ids import AppId, new_id
 from ledger.store.records import Webhook
+from ledger.store.transaction import Transaction
 from safety.gate import Denied
 from studio import Studio
 from world import World, zulu
@@ -103,15 +104,14 @@ def test_what_did_not_happen_is_not_told(studio: Studio, world: World) -> None:
     clip = studio.make(app, ada)
     answer = world.gate.decide(world.request(app, ada), at=world.at)
     assert isinstance(answer, Denied)  # the app was answered, which is enough
+
+    def ended_and_then_not(tx: Transaction) -> None:
+        tx.end_job(clip.permit.video, "render", [REASON], at=world.at)
+        raise RuntimeError
+
     with pytest.raises(RuntimeError):
-        world.ledger.transact(
-            lambda tx: _fail_after(tx.end_job(clip.permit.video, "x", [REASON], at=world.at))
-        )
+        world.ledger.transact(ended_and_then_not)
     assert told(world, endpoint) == [("grant.created", {"grant_id": grant, "cameo_id": ada.cameo_id})]
 
 
 REASON = {"id": "x", "reason": "it stopped", "remedy": "try again"}
-
-
-def _fail_after(_: object) -> None:
-    raise RuntimeError

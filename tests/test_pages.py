@@ -454,7 +454,8 @@ def test_a_draft_waits_first_and_is_let_out(browser: Browser, live: Site, collin
     page.wait_for_url("**/me?done=approved")
     assert "Nothing is waiting" in page.inner_text("#waiting")
     context.close()
-    assert ended(live.client("other app"), asked.json()["id"])["status"] == "completed"
+    with live.client("other app") as app:
+        assert ended(app, asked.json()["id"])["status"] == "completed"
 
 
 @pytest.fixture
