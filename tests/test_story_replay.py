@@ -304,6 +304,13 @@ def test_an_executor_grants_approves_and_lets_it_out() -> None:
     assert life.replay().released == 1
 
 
+def test_an_estate_ends_without_anybody_vouching_for_that() -> None:
+    key = Ed25519PrivateKey.generate()
+    life = Life().enrol().settle(key).settle(key, standing=False, vouched=None)
+    life.decide("v", life.grant())
+    assert life.replay().standing.executor is None
+
+
 def test_what_was_passed_on_is_used_by_whom_it_names_and_the_passed_on_use_counts_above() -> None:
     life = Life().enrol()
     parent, child = passed_on(life)

@@ -243,8 +243,9 @@ def _beside(kind: str, body: Mapping[str, Any], before: Standing, at: datetime, 
                 raise broken("guardian", "a guardian's limits allow more than what they signed")
             evidence = _EVIDENCE.validate_python(body["evidence"])
             verify(GUARDIANSHIP_TAG, signed.signed_bytes(), evidence, signers=signers)
-        case "estate" if body.get("role", "owner") == "owner" and not body["vouched"]:
-            raise broken("estate", "nobody vouched for an executor")
+        case "estate" if body.get("role", "owner") == "owner" and _truth(body["standing"]):
+            if not body["vouched"]:
+                raise broken("estate", "nobody vouched for an executor")
         case "approval" if _truth(body["approved"]) and not before.speaks(body.get("role", "owner")):
             raise broken("approval", f"`{body['video_id']}` was approved by somebody who could not")
         case "handover":
