@@ -44,6 +44,7 @@ def grant(language: Language, number: int = 0, **changes: Any) -> dict[str, Any]
         "passed_on": [],
         "revoked_at": None,
         "effect": None,
+        "out": True,
         **changes,
     }
 
@@ -58,7 +59,13 @@ def grants(language: Language) -> list[dict[str, Any]]:
         ),
         grant(language, 2, **ended, status="used_up"),
         grant(
-            language, 3, **ended, status="revoked", revoked_at="2026-02-14T08:30:00Z", effect="withdraw_all"
+            language,
+            3,
+            **ended,
+            status="revoked",
+            revoked_at="2026-02-14T08:30:00Z",
+            effect="withdraw_all",
+            out=False,
         ),
     ]
 
@@ -239,7 +246,8 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "me": me(),
                 "drafts": [draft(language)],
                 "grants": grants(language),
-                "past": grants(language)[2:],
+                "out": grants(language)[2:3],
+                "past": grants(language)[3:],
                 "events": events(language),
             },
         ),
@@ -250,6 +258,7 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "me": me(likeness="none", cameo_id=None, age_known=False, minor=True),
                 "drafts": [],
                 "grants": [],
+                "out": [],
                 "past": [],
                 "events": [],
             },
@@ -263,6 +272,7 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "me": me(display_name="Mia"),
                 "drafts": [],
                 "grants": grants(language)[:1],
+                "out": [],
                 "past": [],
                 "events": [],
                 "done": "revoked",
@@ -284,6 +294,16 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 **home,
                 "grant": grants(language)[3],
                 "events": [],
+                "receipt": "/receipt.json",
+                "signed": "/signed.json",
+            },
+        ),
+        "permission-used-up": (
+            "permission",
+            {
+                **home,
+                "grant": grants(language)[2],
+                "events": events(language)[:1],
                 "receipt": "/receipt.json",
                 "signed": "/signed.json",
             },

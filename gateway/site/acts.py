@@ -131,9 +131,11 @@ def _to_sign(request: Ask, seen: Visit, kind: str, signing: dict[str, Any], **mo
 
 @on("/me/permissions/{grant_id:str}/take-back")
 def take_back(request: Ask, service: Service, form: Form) -> Response[Any]:
-    chosen = _checked(grants.RevokeIn, {"effect": form.one("effect") or None})
-    do(grants.revoke_grant, request, service, request.path_params["grant_id"], chosen)
-    return _back(request, "/me", "revoked")
+    grant_id, effect = request.path_params["grant_id"], form.one("effect")
+    chosen = _checked(grants.RevokeIn, {"effect": effect or None})
+    do(grants.revoke_grant, request, service, grant_id, chosen)
+    onward = f"/me/permissions/{grant_id}" if form.one("from") == "permission" else "/me"
+    return _back(request, onward, "withdrawn" if effect == "withdraw_all" else "revoked")
 
 
 @on("/me/drafts/{video_id:str}")

@@ -71,7 +71,7 @@ def home(request: Ask, service: Service) -> Response[str]:
     mine = permissions(service, seen)
     # Who came in with a recovery code may take permissions back, and sees no more than that.
     whole = not seen.here.recovered
-    now = {"live", "not_started"}
+    over = [one for one in mine if one["status"] not in {"live", "not_started"}]
     return page(
         request,
         "me",
@@ -79,19 +79,21 @@ def home(request: Ask, service: Service) -> Response[str]:
         me=seen.owner,
         drafts=approvals.approvals(service, seen.who)["drafts"] if whole else [],
         grants=mine,
-        past=[one for one in mine if one["status"] not in now],
+        out=[one for one in over if one["out"]],
+        past=[one for one in over if not one["out"]],
         events=recent(service, seen, limit=5)["events"] if whole else [],
     )
 
 
 def permissions(service: Service, seen: Visit) -> list[dict[str, Any]]:
-    """The grants of a person, each with a name for whom it is to."""
+    """The grants of a person, each with a name for whom it is to, and whether what was made with it is `out`."""
     t = translator(seen.language)
     found = grants.grants_of(service, seen.who.owner)["grants"]
     for one in found:
         to = one["grantee"]
         other = f"grantee.{to['type']}" if to["type"] in {"group", "everyone"} else "grantee.gone"
         to["name"] = to["name"] or t(other)
+        one["out"] = one["uses"] > 0 and one["effect"] != "withdraw_all"
     return list(found)
 
 

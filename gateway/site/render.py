@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 Ask = Request[Any, Any, Any]
 LANGUAGE_COOKIE = "countersign_language"
 DONE = (
-    *("recorded", "revoked", "approved", "refused", "blocked", "unblocked", "added", "removed"),
+    *("recorded", "revoked", "withdrawn", "approved", "refused", "blocked", "unblocked", "added", "removed"),
     *("kept", "passkey_added", "passkey_removed", "recovered", "sent", "age", "pending", "declined"),
 )
 """What a page may say was just done: the query names one of these, and no text of its own."""
