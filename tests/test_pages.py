@@ -56,7 +56,7 @@ def test_every_text_is_used_and_every_text_used_is_there() -> None:
     begun = set(re.findall(r"""\bt\(\s*["']([^"']+\.)["']\s*~""", text))
     # Built in Python: by prefix for scripts, by kind for the pages to sign on.
     begun |= {"verdict.", "operator.", "takedown.action.", "month.", "country.", "done.", "grantee."}
-    begun |= {f"{kind}." for kind in ("grant", "cosign", "handover", "guardianship")}
+    begun |= {f"{kind}." for kind in ("grant", "cosign", "handover", "guardianship", "limits")}
     keys = set(catalogue("en"))
     assert named <= keys
     assert all(any(key.startswith(one) for key in keys) for one in begun)
