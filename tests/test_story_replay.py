@@ -301,6 +301,17 @@ def test_a_key_that_came_by_recovery_is_told_as_such_and_signs() -> None:
     assert set(life.replay().standing.keys) == {first.id, second.id}
 
 
+def _issued_later(body: dict[str, Any]) -> dict[str, Any]:
+    body["statement"]["issued"] = zulu(START + timedelta(minutes=1))
+    return body
+
+
+def _brought_back(life: Life, first: Authenticator, new: Authenticator) -> object:
+    signed = addition(life, first, new.signer())
+    life.tell("device", **signed).tell("device", change="removed", key=new.signer(), how="session")
+    return life.tell("device", **signed)
+
+
 UNSIGNED: dict[str, tuple[str, Callable[[Life, Authenticator, Authenticator], object]]] = {
     "nobody signed": (
         "unreadable",
@@ -326,23 +337,12 @@ UNSIGNED: dict[str, tuple[str, Callable[[Life, Authenticator, Authenticator], ob
         "unreadable",
         lambda life, first, new: life.tell("device", **_issued_later(addition(life, first, new.signer()))),
     ),
-    "with the signature for one that was taken away": ("device", lambda *told: _brought_back(*told)),
+    "with the signature for one that was taken away": ("device", _brought_back),
     "in a session": (
         "device",
         lambda life, _, new: life.tell("device", change="added", key=new.signer(), how="session"),
     ),
 }
-
-
-def _issued_later(body: dict[str, Any]) -> dict[str, Any]:
-    body["statement"]["issued"] = zulu(START + timedelta(minutes=1))
-    return body
-
-
-def _brought_back(life: Life, first: Authenticator, new: Authenticator) -> object:
-    signed = addition(life, first, new.signer())
-    life.tell("device", **signed).tell("device", change="removed", key=new.signer(), how="session")
-    return life.tell("device", **signed)
 
 
 @pytest.mark.parametrize("name", UNSIGNED)

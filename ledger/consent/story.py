@@ -95,7 +95,7 @@ class _Telling:
         self._asking: dict[str, tuple[str, str | None]] = {}
         """For each video that was allowed: the app that asked, and the person it asked for."""
 
-    def hear(self, index: LeafIndex, body: Mapping[str, Any], until: int) -> None:  # noqa: C901 — by the rules' numbers
+    def hear(self, index: LeafIndex, body: Mapping[str, Any], until: int) -> None:  # noqa: C901, PLR0912 — by the rules
         def broken(rule: str, sentence: str) -> Violation:
             return Violation(f"story.{rule}", f"record at `{index}`: {sentence}", index)
 
