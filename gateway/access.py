@@ -125,7 +125,11 @@ def _secure(service: Service) -> bool:
 
 
 def open_session(tx: Transaction, request: Ask, service: Service, person_id: PersonId, key_id: str) -> Cookie:
-    """A new session, opened with a key that just signed. The cookie is the only place its token ever is."""
+    """A new session, opened with a key that just signed. The cookie is the only place its token ever is.
+
+    Raises a 403 problem for somebody who has died.
+    """
+    _refuse_estate(tx, person_id)
     at, token = int(service.clock().timestamp()), secrets.token_urlsafe(32)
     longest = service.settings.session_hours * 3600
     tx.forget_sessions(at=at)
@@ -143,10 +147,22 @@ def open_session(tx: Transaction, request: Ask, service: Service, person_id: Per
 
 
 def open_recovery(tx: Transaction, service: Service, person_id: PersonId) -> Cookie:
-    """What a recovery code opens, for 15 minutes: enough to add a passkey."""
+    """What a recovery code opens, for 15 minutes: enough to add a passkey. Raises as :func:`open_session` does."""
+    _refuse_estate(tx, person_id)
     at, token = int(service.clock().timestamp()), secrets.token_urlsafe(32)
     tx.add_token(Token(hash_of(token), _RECOVERED, person_id, at, at + RECOVERED_S))
     return cookie(service, token, life_s=RECOVERED_S)
+
+
+def _refuse_estate(tx: Transaction, person_id: PersonId) -> None:
+    """Who holds a dead person's keys is not that person. Told only to whoever signed with one."""
+    if tx.standing(person_id).executor is not None:
+        raise problem(
+            403,
+            "access.estate",
+            "an executor acts for this person, who has died: nobody signs in as them",
+            "as their executor, sign in as yourself; if this is a mistake, tell the operator of this service",
+        )
 
 
 def signed_in(request: Ask, service: Service, *, recovered: bool = False) -> SignedIn:

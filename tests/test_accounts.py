@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from authenticator import PRESENT, VERIFIED, Passkey, b64url
 from ledger.canonical import canonical
 from ledger.consent.statement import DEVICE_TAG, sign
-from live import Launcher, Site, collins_picture, zulu
+from live import OPERATOR, Launcher, Site, collins_picture, zulu
 from people import ADULT, Visitor, visitor_at
 
 pytest_plugins = ["live"]
@@ -544,6 +544,25 @@ def test_a_recovery_code_opens_just_enough_to_add_a_passkey(live: Site, someone:
         ("added", "recovery"),
         ("removed", "session"),
     ]
+
+
+def test_a_dead_persons_recovery_code_opens_nothing_and_is_not_used_up(live: Site, someone: Visitor) -> None:
+    heir = live.enrol(collins_picture())
+    both = {"person_id": someone.person_id, "executor": heir.person_id, "note": "certificate seen"}
+    with live.client() as web, live.client(OPERATOR) as operator:
+        finder = Visitor(live, web, someone.person_id)
+        assert finder.post("/v1/sessions/recover", {"code": someone.codes[0]}).status_code == 201
+        opened = operator.post("/v1/estates", data=both, files={"evidence": ("c.pdf", b"seen")})
+        assert opened.status_code == 201, opened.text
+        # What the code had opened before is over, too.
+        assert reason_of(web.get("/v1/me")) == (401, "access.session")
+        code = {"code": someone.codes[1]}
+        assert reason_of(finder.post("/v1/sessions/recover", code)) == (403, "access.estate")
+        assert reason_of(someone.sign_in()) == (403, "access.estate")
+        assert operator.post("/v1/estates/end", json=both).status_code == 200
+        assert finder.post("/v1/sessions/recover", code).status_code == 201
+        assert someone.sign_in().status_code == 201
+    heir.web.close()
 
 
 def test_a_recovery_code_is_good_once_and_its_sign_in_for_a_quarter_of_an_hour(

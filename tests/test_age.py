@@ -61,14 +61,14 @@ def confused() -> str:
 @pytest.mark.parametrize(
     ("claims", "said"),
     [
-        ({}, Claims(None, True)),
-        ({"age_over_18": False}, Claims(None, False)),
+        ({}, Claims(None, True, "someone")),
+        ({"age_over_18": False}, Claims(None, False, "someone")),
         (
             {"age_over_18": None, "birthdate": "2010-02-03"},
-            Claims(datetime(2010, 2, 3, tzinfo=UTC).date(), None),
+            Claims(datetime(2010, 2, 3, tzinfo=UTC).date(), None, "someone"),
         ),
-        ({"aud": ["us", "them"], "azp": "us"}, Claims(None, True)),
-        ({"exp": GOOD["iat"] + 5}, Claims(None, True)),  # within the leeway
+        ({"aud": ["us", "them"], "azp": "us"}, Claims(None, True, "someone")),
+        ({"exp": GOOD["iat"] + 5}, Claims(None, True, "someone")),  # within the leeway
     ],
 )
 def test_a_token_that_holds_says_what_it_says(claims: dict[str, Any], said: Claims) -> None:
@@ -96,6 +96,10 @@ def test_a_token_that_holds_says_what_it_says(claims: dict[str, Any], said: Clai
         pytest.param(lambda: token(iat=GOOD["iat"] + 3600), "age.token_expired", id="from the future"),
         pytest.param(lambda: token(nonce=None), "age.token_nonce", id="no nonce"),
         pytest.param(lambda: token(nonce="another"), "age.token_nonce", id="other nonce"),
+        pytest.param(lambda: token(sub=None), "age.token_subject", id="about nobody"),
+        pytest.param(lambda: token(sub=""), "age.token_subject", id="about nobody in particular"),
+        pytest.param(lambda: token(sub="Zoë"), "age.token_subject", id="not as the specification spells it"),
+        pytest.param(lambda: token(sub="x" * 256), "age.token_subject", id="about whoever fits"),
         pytest.param(lambda: token(age_over_18=None), "age.no_claim", id="says nothing"),
         pytest.param(lambda: token(age_over_18="yes"), "age.no_claim", id="says it in words"),
         pytest.param(
@@ -114,7 +118,7 @@ def test_a_token_with_one_thing_wrong_is_refused_by_name(text: Any, reason: str)
 def test_a_token_may_be_signed_with_rsa() -> None:
     key = RSAKey.generate_key(2048, {"kid": "r"})
     text = jwt.encode({"alg": "RS256", "kid": "r"}, GOOD, key)
-    assert read(text, {"keys": [key.as_dict(private=False)]}) == Claims(None, True)
+    assert read(text, {"keys": [key.as_dict(private=False)]}) == Claims(None, True, "someone")
 
 
 # ── there and back ────────────────────────────────────────────────────────────────────────────────────────
@@ -136,7 +140,7 @@ def owner(site: Site) -> Iterator[Owner]:
     someone.web.close()
 
 
-def at_the_issuer(location: str, born: str, say: str = "date") -> dict[str, str]:
+def at_the_issuer(location: str, born: str, say: str = "date", who: str = "") -> dict[str, str]:
     """What a person does there. Returns what they come back with."""
     with httpx.Client(verify=False) as web:
         page = web.get(location)
@@ -144,15 +148,15 @@ def at_the_issuer(location: str, born: str, say: str = "date") -> dict[str, str]
         hidden = dict(re.findall(r'name="(\w+)" value="([^"]*)"', page.text))
         back = web.post(
             f"{location.partition('/authorize')[0]}/authorize",
-            data={**hidden, "birthdate": born, "say": say},
+            data={**hidden, "birthdate": born, "say": say, "who": who},
         )
     assert back.status_code == 303
     return {name: values[0] for name, values in parse_qs(urlsplit(back.headers["location"]).query).items()}
 
 
-def checked(owner: Owner, born: str, say: str = "date") -> httpx.Response:
+def checked(owner: Owner, born: str, say: str = "date", who: str = "") -> httpx.Response:
     location = owner.web.post("/v1/age/start").json()["location"]
-    return owner.web.post("/v1/age", json=at_the_issuer(location, born, say))
+    return owner.web.post("/v1/age", json=at_the_issuer(location, born, say, who))
 
 
 def ages(owner: Owner) -> list[dict[str, Any]]:
@@ -198,6 +202,28 @@ def test_an_answer_counts_once_and_only_for_who_asked(site: Site, owner: Owner) 
     assert owner.web.post("/v1/age", json=answer).json()["reasons"][0]["id"] == "age.state"
     assert ages(other) == []
     other.web.close()
+
+
+@pytest.mark.slow
+def test_a_siblings_identity_is_not_used_for_a_second_account(site: Site, owner: Owner) -> None:
+    other = site.enrol(collins_picture(), born_on=None)
+    assert checked(owner, "1990-01-01", who="Kim").json() == {"minor": False}
+    refused = checked(other, "1990-01-01", who="Kim")
+    assert (refused.status_code, refused.json()["reasons"][0]["id"]) == (403, "age.other_account")
+    assert ages(other) == []
+    # The same person asks again, and somebody else has their own.
+    assert checked(owner, "1990-01-01", who="Kim").json() == {"minor": False}
+    assert checked(other, "1990-01-01", who="Robin").json() == {"minor": False}
+    (first, again), (others,) = ages(owner), ages(other)
+    assert first["subject_sha256"] == again["subject_sha256"] != others["subject_sha256"]
+    assert "Kim" not in str(first)
+    # Whoever erased their account is nobody here any more, and may open another.
+    erased = owner.web.post(f"/v1/cameos/{owner.cameo_id}/erase", json={"confirm": owner.cameo_id})
+    assert erased.status_code == 200, erased.text
+    third = site.enrol(collins_picture(), born_on=None)
+    assert checked(third, "1990-01-01", who="Kim").json() == {"minor": False}
+    for one in (other, third):
+        one.web.close()
 
 
 @pytest.mark.slow

@@ -19,9 +19,11 @@ from ledger.consent.family import INVITATION, accept_guardian, ask_to_guard, end
 from ledger.consent.grant import parse_grant
 from ledger.consent.registry import SignedGrant
 from ledger.consent.statement import (
+    DEVICE_TAG,
     GRANT_TAG,
     GUARDIANSHIP_TAG,
     Evidence,
+    KeyAddition,
     PasskeyAssertion,
     encode_key,
     parse_guardianship,
@@ -128,8 +130,17 @@ def family(world: World) -> Family:
             sign_count=made.sign_count,
         )
         world.ledger.transact(partial(Transaction.add_credential, credential=credential))
-        signer = credential.signer.model_dump(mode="json")
-        world.tell(one, "device", change="added", key=signer, how="signed")
+        said = {"schema": "countersign/device/v1", "person_id": one.person_id, "issued": zulu(world.at)}
+        statement = KeyAddition.model_validate({**said, "key": credential.signer.model_dump()})
+        world.tell(
+            one,
+            "device",
+            change="added",
+            key=credential.signer.model_dump(mode="json"),
+            how="signed",
+            statement=statement.model_dump(mode="json", by_alias=True),
+            evidence=sign(DEVICE_TAG, statement.signed_bytes(), one.device).model_dump(mode="json"),
+        )
     return Family(world, people[0], people[1], passkeys)
 
 

@@ -2,9 +2,11 @@
 
 The person is sent to the issuer and comes back to a page of ours, which asks them to go on: only then does their
 browser send the session cookie, and only the account that began the check can finish it. Kept is the least that
-serves: of an adult that they are one, of a minor the birth date, on which their permissions end.
+serves: of an adult that they are one, of a minor the birth date, on which their permissions end; and of whom the issuer
+means a keyed digest, so that nobody's identity is used for a second account. Erasing the account destroys it.
 """
 
+import hmac
 import json
 from datetime import datetime
 from html import escape
@@ -118,10 +120,18 @@ def _finish(request: Ask, service: Service, data: FinishIn) -> dict[str, Any]:
         )
     begun, issuer = json.loads(kept), issuer_of(service)
     claims = issuer.finish(data.code, nonce=begun["nonce"], verifier=begun["verifier"], at=at)
-    body = _least(claims, at)
+    who = hmac.digest(service.keyring.facts_key, f"age/{issuer.url}\n{claims.subject}".encode(), "sha256")
+    body = {"issuer": issuer.url, "subject_sha256": who.hex(), **_least(claims, at)}
 
     def operation(tx: Transaction) -> bool:
-        tx.append("age", data.state, [About(person_id, "owner", {"issuer": issuer.url, **body})], at=at)
+        if not tx.claim_identity(who, person_id):
+            raise problem(
+                403,
+                "age.other_account",
+                "whom the issuer knows has another account here",
+                "sign in to that account, or erase it first; show your own age, not somebody else's",
+            )
+        tx.append("age", data.state, [About(person_id, "owner", body)], at=at)
         return tx.standing(person_id).minor(at)
 
     minor = service.ledger.transact(operation)

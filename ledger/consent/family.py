@@ -261,17 +261,39 @@ def open_estate(
     *,
     at: datetime,
 ) -> LeafIndex:
-    """Somebody has died, and who acts for them is known. Nobody stays signed in as them."""
+    """Somebody has died, and who acts for them is known. Nobody stays signed in as them, or signs in again."""
     check_estate(tx, person_id, executor, at=at)
-    body = {"executor": executor, "evidence_sha256": evidence_sha256, "vouched": vouched, "standing": True}
-    signers = [one.signer.model_dump(mode="json") for one in tx.credentials(executor)]
-    about = [
-        About(person_id, "owner", {**body, "signers": signers}),
-        About(executor, "executor", {**body, "role": "executor", "person_id": person_id}),
-    ]
-    index = tx.append("estate", _next(tx, person_id), about, at=at)
+    body = {"evidence_sha256": evidence_sha256, "vouched": vouched, "standing": True}
+    index = _tell_estate(tx, person_id, executor, body, at=at)
     tx.close_sessions(person_id)
+    tx.drop_tokens(person_id)
     return index
+
+
+def end_estate(
+    ledger: Ledger, person_id: PersonId, executor: PersonId, vouched: Mapping[str, Any], *, at: datetime
+) -> LeafIndex:
+    """An estate that should not be: who was taken for dead signs in again. Raises NotFound if there is none."""
+
+    def operation(tx: Transaction) -> LeafIndex:
+        if tx.person(person_id) is None or tx.standing(person_id).executor != executor:
+            raise NotFound("estate.none", "nobody of this id acts for this person's estate", "check both ids")
+        said = [one.body for one in tx.entries(person_id, ["estate"]) if one.opening.label == "owner"][-1]
+        body = {"evidence_sha256": said["evidence_sha256"], "vouched": vouched, "standing": False}
+        return _tell_estate(tx, person_id, executor, body, at=at)
+
+    return ledger.transact(operation)
+
+
+def _tell_estate(
+    tx: Transaction, person_id: PersonId, executor: PersonId, said: Mapping[str, Any], *, at: datetime
+) -> LeafIndex:
+    body = {"executor": executor, **said}
+    signers = [one.signer.model_dump(mode="json") for one in tx.credentials(executor)]
+    about = [About(person_id, "owner", {**body, "signers": signers})]
+    if not tx.erased(executor):
+        about.append(About(executor, "executor", {**body, "role": "executor", "person_id": person_id}))
+    return tx.append("estate", _next(tx, person_id), about, at=at)
 
 
 # What all of them need --------------------------------------------------------------------------------------------
