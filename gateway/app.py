@@ -31,7 +31,7 @@ from gateway.owners import (
 )
 from gateway.problems import on_error
 from gateway.service import Service
-from gateway.site import acts, me
+from gateway.site import account, acts, me
 from gateway.site import open as entrance
 from gateway.site import takedown as report
 
@@ -102,6 +102,7 @@ def create_app(service: Service) -> Litestar:
             *report.ROUTES,
             *me.ROUTES,
             *acts.ROUTES,
+            *account.ROUTES,
         ],
     )
     assets = create_static_files_router(path="/assets", directories=[ASSETS], include_in_schema=False)

@@ -251,10 +251,20 @@ def test_the_way_back_works_in_a_page_and_changes_nothing_by_being_opened(owner:
     assert ages(owner) == []
     fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', page.text))
     done = owner.web.post("/age/finish", data=fields)
-    assert (done.status_code, done.headers["location"]) == (303, "/me/security")
+    assert (done.status_code, done.headers["location"]) == (303, "/me/security?done=age")
     assert ages(owner)[0]["over_18"] is True
     hostile = owner.web.get("/age/return", params={"state": '"><script>x</script>', "code": "c"})
     assert "<script>" not in hostile.text
+    # It comes without a session, and speaks the language of whoever left.
+    with owner.site.client() as nobody:
+        spoken = nobody.get("/age/return", params=answer, headers={"accept-language": "de-AT,de;q=0.9"})
+        assert '<html lang="de">' in spoken.text
+        assert "Weiter" in spoken.text
+        nobody.cookies.set("countersign_language", "en")
+        again = nobody.get(
+            "/age/return", params={"error": "access_denied"}, headers={"accept-language": "de"}
+        )
+        assert "was not finished" in again.text
 
 
 @pytest.mark.slow

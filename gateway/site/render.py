@@ -14,14 +14,28 @@ from litestar.response import Redirect
 from minijinja import Environment
 
 from gateway.problems import Problem, problem_of
+from gateway.service import Service
 from gateway.site.words import CATALOGUES, LANGUAGES, Language, country, day, moment, negotiated, translator
 
 _log = logging.getLogger(__name__)
 Ask = Request[Any, Any, Any]
 LANGUAGE_COOKIE = "countersign_language"
+YEAR_S = 365 * 86_400
 DONE = (
-    *("recorded", "revoked", "approved", "refused", "blocked", "unblocked", "added", "removed"),
-    *("kept", "passkey_added", "passkey_removed", "recovered", "sent", "age", "pending", "declined"),
+    *("recorded", "revoked", "withdrawn", "approved", "refused", "blocked", "unblocked", "added", "removed"),
+    *(
+        "kept",
+        "passkey_added",
+        "passkey_removed",
+        "recovered",
+        "sent",
+        "age",
+        "pending",
+        "declined",
+        "limits",
+        "left",
+        "signed_out",
+    ),
 )
 """What a page may say was just done: the query names one of these, and no text of its own."""
 
@@ -74,6 +88,12 @@ def language_of(request: Ask, setting: str = "") -> Language:
             if wanted == language:
                 return language
     return negotiated(request.headers.get("accept-language", ""))
+
+
+def remember_language(answer: Response[Any], service: Service, language: Language) -> None:
+    """In this browser, for pages that do not know who looks."""
+    secure = service.settings.url.startswith("https:")
+    answer.set_cookie(LANGUAGE_COOKIE, language, max_age=YEAR_S, samesite="lax", httponly=True, secure=secure)
 
 
 def here(request: Ask) -> str:
