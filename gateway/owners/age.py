@@ -3,6 +3,9 @@
 The person is sent to the issuer and comes back to a page of ours, which asks them to go on: only then does their
 browser send the session cookie, and only the account that began the check can finish it. Kept is the least that
 serves: of an adult that they are one, of a minor the birth date, on which their permissions end.
+
+One word for a minor counts for good, so a check is begun only shortly after signing in: a session that was stolen
+leads to nobody else's age. Nor does a word destroy what another word contradicts, or what others rely on.
 """
 
 import json
@@ -12,7 +15,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
 from litestar.concurrency import sync_to_thread
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from gateway import demo_issuer
 from gateway.access import JSON_BYTES, person_of
@@ -47,7 +50,7 @@ def issuer_of(service: Service) -> Issuer:
 @post("/v1/age/start", status_code=200, sync_to_thread=True)
 def start_age_check(request: Ask, service: Service) -> dict[str, str]:
     """Where to go to have one's age confirmed: `{"location"}`."""
-    person_id, at = person_of(request, service), service.clock()
+    person_id, at = person_of(request, service, lately=True), service.clock()
     begun = issuer_of(service).begin()
     kept = json.dumps({"nonce": begun.nonce, "verifier": begun.verifier})
     now = int(at.timestamp())
@@ -85,11 +88,17 @@ def age_return(request: Ask) -> Response[str]:
     return Response(page, media_type="text/html; charset=utf-8")
 
 
-@post("/age/finish", include_in_schema=False)
+# Anyone can send this: their body is refused before it is parsed, not before it is acted on.
+@post("/age/finish", include_in_schema=False, request_max_body_size=JSON_BYTES)
 async def age_finish(request: Ask, service: Service) -> Response[str]:
     """The page's own form. Then back to where the person's age is shown."""
     form = await request.form()
-    data = FinishIn(state=str(form.get("state", "")), code=str(form.get("code", "")))
+    try:
+        data = FinishIn(state=str(form.get("state", "")), code=str(form.get("code", "")))
+    except ValidationError as error:
+        raise problem(
+            400, "age.answer", "this is no answer of an issuer", "start the age check again"
+        ) from error
     await sync_to_thread(_finish, request, service, data)
     return Response("", status_code=303, headers={"location": "/me/security"})
 
@@ -126,7 +135,7 @@ def _finish(request: Ask, service: Service, data: FinishIn) -> dict[str, Any]:
 
     minor = service.ledger.transact(operation)
     if claims.born_on is not None and at.date() < birthday(claims.born_on, YOUNGEST_YEARS):
-        raise _too_young(service, person_id)
+        raise _too_young(service, person_id, at)
     return {"minor": minor}
 
 
@@ -140,15 +149,21 @@ def _least(claims: Claims, at: datetime) -> dict[str, Any]:
     return {"born_on": None if of_age else claims.born_on.isoformat(), "over_18": False}
 
 
-def _too_young(service: Service, person_id: PersonId) -> Exception:
-    """Nobody under 13 has an account. Their sessions end; what was kept is erased unless a likeness is in use."""
+def _too_young(service: Service, person_id: PersonId, at: datetime) -> Exception:
+    """Nobody under 13 has an account. Their sessions end; what was kept is erased, if nothing speaks against it.
 
-    def operation(tx: Transaction) -> None:
+    Where a likeness is in use, where another word says that they are of age, or where they answer for others, somebody
+    is wrong, or somebody else was asked: everything stays, as a minor's, until its owner or an operator ends it.
+    """
+
+    def operation(tx: Transaction) -> list[str]:
         tx.close_sessions(person_id)
-        if not tx.standing(person_id).active:
-            tx.erase_person(person_id)
+        standing = tx.standing(person_id)
+        of_age = any(word.minor(at) is False for word in standing.ages)
+        return [] if standing.active or of_age or tx.people_of(person_id) else tx.erase_person(person_id)
 
-    service.ledger.transact(operation)
+    for key in service.ledger.transact(operation):
+        service.objects.delete(key)
     return problem(
         403, "account.too_young", "nobody under 13 can have an account here", "come back when you are 13"
     )
