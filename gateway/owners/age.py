@@ -88,7 +88,7 @@ def age_return(request: Ask) -> Response[str]:
     return Response(page, media_type="text/html; charset=utf-8")
 
 
-# Anyone can send this: their body is refused before it is parsed, not before it is acted on.
+# Anyone can send this: what is large is refused before it is parsed.
 @post("/age/finish", include_in_schema=False, request_max_body_size=JSON_BYTES)
 async def age_finish(request: Ask, service: Service) -> Response[str]:
     """The page's own form. Then back to where the person's age is shown."""
