@@ -33,6 +33,8 @@ JSON_BYTES = 64 << 10
 """Statements are small; what is larger is refused before it is parsed."""
 RECOVERED_S = 900
 """How long a sign-in by recovery code lasts."""
+LATELY_S = 900
+"""How long after signing in a session may do what gives something away without a signature of its own."""
 _RECOVERED = "recovered"
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -125,7 +127,11 @@ def _secure(service: Service) -> bool:
 
 
 def open_session(tx: Transaction, request: Ask, service: Service, person_id: PersonId, key_id: str) -> Cookie:
-    """A new session, opened with a key that just signed. The cookie is the only place its token ever is."""
+    """A new session, opened with a key that just signed. The cookie is the only place its token ever is.
+
+    Raises a 403 problem for somebody who has died.
+    """
+    _refuse_estate(tx, person_id)
     at, token = int(service.clock().timestamp()), secrets.token_urlsafe(32)
     longest = service.settings.session_hours * 3600
     tx.forget_sessions(at=at)
@@ -143,10 +149,22 @@ def open_session(tx: Transaction, request: Ask, service: Service, person_id: Per
 
 
 def open_recovery(tx: Transaction, service: Service, person_id: PersonId) -> Cookie:
-    """What a recovery code opens, for 15 minutes: enough to add a passkey."""
+    """What a recovery code opens, for 15 minutes: enough to add a passkey. Raises as :func:`open_session` does."""
+    _refuse_estate(tx, person_id)
     at, token = int(service.clock().timestamp()), secrets.token_urlsafe(32)
     tx.add_token(Token(hash_of(token), _RECOVERED, person_id, at, at + RECOVERED_S))
     return cookie(service, token, life_s=RECOVERED_S)
+
+
+def _refuse_estate(tx: Transaction, person_id: PersonId) -> None:
+    """Who holds a dead person's keys is not that person. Told only to whoever signed with one."""
+    if tx.standing(person_id).executor is not None:
+        raise problem(
+            403,
+            "access.estate",
+            "an executor acts for this person, who has died: nobody signs in as them",
+            "as their executor, sign in as yourself; if this is a mistake, tell the operator of this service",
+        )
 
 
 def signed_in(request: Ask, service: Service, *, recovered: bool = False) -> SignedIn:
@@ -183,9 +201,24 @@ def _keep(service: Service, opened: Session, *, at: int, end: int) -> None:
         service.ledger.transact(lambda tx: tx.extend_session(opened.hash, expires_at=until))
 
 
-def person_of(request: Ask, service: Service, *, recovered: bool = False) -> PersonId:
-    """Whose session this is; as :func:`signed_in`."""
-    return signed_in(request, service, recovered=recovered).person_id
+def person_of(request: Ask, service: Service, *, recovered: bool = False, lately: bool = False) -> PersonId:
+    """Whose session this is; as :func:`signed_in`, and as :func:`refuse_old` where it must be one of `lately`."""
+    here = signed_in(request, service, recovered=recovered)
+    if lately:
+        refuse_old(service, here)
+    return here.person_id
+
+
+def refuse_old(service: Service, here: SignedIn) -> None:
+    """Raises a 403 problem, `access.again`, unless a key opened this session just now: it may be stolen since."""
+    opened, at = here.opened, int(service.clock().timestamp())
+    if opened is None or at - opened.created_at >= LATELY_S:
+        raise problem(
+            403,
+            "access.again",
+            "you signed in a while ago, and this gives somebody more than they have",
+            "sign in once more, then do it again",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +236,15 @@ def acting(
     *,
     may: Collection[fold.Role] = get_args(fold.Role),
     recovered: bool = False,
+    lately: bool = False,
 ) -> Acting:
     """For whom the person signed in acts: themselves, or whom the query parameter `for` names.
 
     A guardian acts for a minor, an executor for somebody who has died; `may` says which of them may do this. Raises
-    403 `access.not_for_them`, for somebody who does not exist as well.
+    403 `access.not_for_them`, for somebody who does not exist as well. `lately`: as :func:`person_of`.
     """
-    actor, named = person_of(request, service, recovered=recovered), request.query_params.get("for")
+    actor = person_of(request, service, recovered=recovered, lately=lately)
+    named = request.query_params.get("for")
     owner = PersonId(named or actor)
     role: fold.Role | None = "owner" if owner == actor else _role(service, actor, owner)
     if role is None or role not in may:

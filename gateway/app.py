@@ -138,9 +138,15 @@ async def _by_name(service: Service, request: Request[Any, Any, Any]) -> Respons
     return None
 
 
-async def _headers(message: Message, _scope: Scope) -> None:
-    """A request id and the security headers, on every answer: also where there is no route to answer."""
+async def _headers(message: Message, scope: Scope) -> None:
+    """A request id and the security headers, on every answer: also where there is no route to answer.
+
+    What does not say that it may be kept is somebody's: no browser's disk and no proxy keeps it.
+    """
     if message["type"] == "http.response.start":
         extra = {"x-request-id": f"req_{secrets.token_hex(12)}", **HEADERS}
         raw: list[Any] = list(message["headers"])
+        said = any(name.lower() == b"cache-control" for name, _ in raw)
+        if not said and not scope["path"].startswith("/assets/"):
+            extra["cache-control"] = "no-store"
         message["headers"] = raw + [(key.encode(), value.encode()) for key, value in extra.items()]

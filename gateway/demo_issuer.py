@@ -33,6 +33,7 @@ button,input{{font:inherit;padding:.6rem 1rem;margin:.4rem 0;min-height:44px}}</
 <p>This stands in for a bank or an identity wallet. It believes whatever you choose.</p>
 <form method="post" action="/authorize">{hidden}
 <p><label>Date of birth<br><input type="date" name="birthdate" value="1990-01-01" required></label></p>
+<p><label>Who you are (the same name is the same person; empty is somebody new)<br><input name="who" value=""></label></p>
 <p><button name="say" value="date">Share my date of birth</button></p>
 <p><button name="say" value="over">Share only whether I am 18</button></p>
 </form></main></html>"""
@@ -60,12 +61,12 @@ class _Issuer:
         """The address to send the person back to."""
         code = encode_key(secrets.token_bytes(32))
         now = self.clock()
-        born = date.fromisoformat(asked["birthdate"])
+        born, who = date.fromisoformat(asked["birthdate"]), asked.get("who", "").strip()
         years = now.year - born.year - ((now.month, now.day) < (born.month, born.day))
         claims: dict[str, Any] = {
             "iss": self.url,
             "aud": CLIENT,
-            "sub": encode_key(secrets.token_bytes(16)),
+            "sub": encode_key(hashlib.sha256(who.encode()).digest() if who else secrets.token_bytes(32)),
             "nonce": asked["nonce"],
             "iat": int(now.timestamp()),
             "exp": int(now.timestamp()) + LIFE_S,

@@ -1,16 +1,17 @@
 """Asking an issuer how old somebody is: OpenID Connect Core 1.0, code flow with PKCE (RFC 7636).
 
-Of what the issuer says only this is read: `birthdate` (OIDC Core §5.1) and `age_over_18`. An ID token counts when it
+Of what the issuer says only this is read: `birthdate` (OIDC Core §5.1), `age_over_18`, and `sub` (§2), by which the same
+person is known again. An ID token counts when it
 was signed by a key the issuer publishes, names that issuer, this client and the nonce of this very request, and has
 not expired (§3.1.3.7). `alg: none` and symmetric algorithms are never accepted. Refusals have a name:
 `age.issuer_unreachable`, `age.token_refused`, `age.token_signature`, `age.token_expired`, `age.token_issuer`,
-`age.token_audience`, `age.token_nonce`, `age.no_claim`.
+`age.token_audience`, `age.token_nonce`, `age.token_subject`, `age.no_claim`.
 """
 
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -29,6 +30,7 @@ LEEWAY_S = 60
 LONGEST_S = 3600
 """How long an ID token may be good for, and how long ago it may have been issued."""
 ANSWER_BYTES = 256 << 10
+SUBJECT_CHARACTERS = 255
 _AGAIN = "start the age check again"
 
 
@@ -44,10 +46,12 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What the issuer said. At least one of the two is known."""
+    """What the issuer said of whom: at least a birth date, or whether they are 18."""
 
     born_on: date | None
     over_18: bool | None
+    subject: str = field(repr=False)
+    """What the issuer calls them, and nobody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,9 @@ class Issuer:
 
 
 def _claims(claims: Mapping[str, Any], at: datetime) -> Claims:
-    born, over = claims.get("birthdate"), claims.get("age_over_18")
+    born, over, subject = (claims.get(name) for name in ("birthdate", "age_over_18", "sub"))
+    if not (isinstance(subject, str) and subject.isascii() and 1 <= len(subject) <= SUBJECT_CHARACTERS):
+        raise _refused("age.token_subject", "the ID token does not say whom it is about")
     try:
         born_on = date.fromisoformat(born) if isinstance(born, str) and not born.startswith("0000") else None
     except ValueError:
@@ -155,7 +161,7 @@ def _claims(claims: Mapping[str, Any], at: datetime) -> Claims:
     over_18 = over if isinstance(over, bool) else None
     if born_on is None and over_18 is None:
         raise _refused("age.no_claim", "the issuer does not say how old you are")
-    return Claims(born_on, over_18)
+    return Claims(born_on, over_18, subject)
 
 
 def _read(web: httpx.Client, method: str, url: str, **options: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gateway.access import JSON_BYTES, holder
 from gateway.problems import problem
 from gateway.service import Service
 from ledger.canonical import sha256
-from ledger.consent.family import accept_guardian, check_estate, end_guardian, open_estate
+from ledger.consent.family import accept_guardian, check_estate, end_estate, end_guardian, open_estate
 from ledger.consent.grant import Strict, zulu
 from ledger.ids import LeafIndex, PersonId, is_id
 from ledger.keys import seal
@@ -26,6 +26,8 @@ from ledger.store.transaction import Transaction
 
 Ask = Request[Any, Any, Any]
 EVIDENCE_BYTES = 10 << 20
+Note = Annotated[str, Field(min_length=3, max_length=300)]
+"""What an operator looked at, or what is missing."""
 
 
 @get("/v1/reviews", sync_to_thread=True)
@@ -38,8 +40,7 @@ def open_reviews(request: Ask, service: Service) -> dict[str, Any]:
 
 class DecisionIn(Strict):
     decision: Literal["accept", "refuse"]
-    note: Annotated[str, Field(min_length=3, max_length=300)]
-    """What was looked at, or what is missing."""
+    note: Note
 
 
 @post("/v1/reviews/{review_id:str}", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
@@ -83,7 +84,7 @@ async def open_an_estate(request: Ask, service: Service) -> dict[str, Any]:
     """An operator vouches that somebody has died and who acts for them.
 
     Form fields `person_id`, `executor`, `note`; the file `evidence` (10 MB at most) is kept, sealed under the
-    person's key, and its SHA-256 is in the entry. Nobody stays signed in as the person.
+    person's key, and its SHA-256 is in the entry. Nobody stays signed in as the person, or signs in as them again.
     """
     operator = await sync_to_thread(holder, request, service, "operator")
     form = await request.form()
@@ -129,6 +130,25 @@ def _estate(
     return {"index": index, "review_id": review_id, "evidence_sha256": digest}
 
 
+class EstateEndIn(Strict):
+    person_id: Annotated[str, Field(max_length=64)]
+    executor: Annotated[str, Field(max_length=64)]
+    note: Note
+
+
+@post("/v1/estates/end", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
+def end_an_estate(request: Ask, service: Service, data: EstateEndIn) -> dict[str, Any]:
+    """An operator ends an estate that should not be: the person lives, or somebody else acts for them.
+
+    The executor has no say any more, and the person signs in again with the keys they had.
+    """
+    operator, at = holder(request, service, "operator"), service.clock()
+    person, executor = PersonId(data.person_id), PersonId(data.executor)
+    said = {"operator": operator, "note": data.note}
+    index = end_estate(service.ledger, person, executor, said, at=at)
+    return {"ended": True, "index": index}
+
+
 def _shown(tx: Transaction, review: Review) -> dict[str, Any]:
     said = review.said["guardianship"]
     ward, guardian = (tx.person(said[name]) for name in ("ward", "guardian"))
@@ -144,4 +164,4 @@ def _shown(tx: Transaction, review: Review) -> dict[str, Any]:
     }
 
 
-ROUTES = [open_reviews, decide_review, end_guardianship, open_an_estate]
+ROUTES = [open_reviews, decide_review, end_guardianship, open_an_estate, end_an_estate]

@@ -128,16 +128,39 @@ def consent_assertion(permit: Permit, origin: str, base_url: str) -> dict[str, o
 def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Released | Held | Denied:
     """Publish, if everyone shown still agrees; hold, if all that is missing is that someone approves.
 
+    What somebody registered since as not to be generated does not go out, however long ago the clip was made.
     Idempotent: a clip has one release entry and one draft, whatever crashes.
     """
-    permit = clip.permit
     # The object is durable before the transaction that names it; until then nothing can reach it.
     key = objects.put(clip.path)
+    try:
+        answer = _published(clip, gate, key, at)
+        while answer is None:
+            # Outside of any transaction: the log does not wait while faces are looked for.
+            again = gate.clear_again(clip)
+            if isinstance(again, Denied):
+                answer = again
+            else:
+                clip = again
+                answer = _published(clip, gate, key, at)
+    except NotFound:
+        objects.delete(key)  # the job ended meanwhile: nothing of the clip stays
+        raise
+    if isinstance(answer, Denied):
+        objects.delete(key)
+    return answer
 
-    def operation(tx: Transaction) -> Released | Held | Denied:
+
+def _published(clip: Stamped, gate: Gate, key: str, at: datetime) -> Released | Held | Denied | None:
+    """None: the register has changed, and the clip has to be looked at again first."""
+    permit = clip.permit
+
+    def operation(tx: Transaction) -> Released | Held | Denied | None:
         done = tx.find("release", permit.video_id)
         if done is not None:
             return Released(done.index, key)
+        if gate.outdated(tx, clip):
+            return None
         denied = gate.may_release(tx, permit, at=at)
         if denied is not None:
             return _hold(tx, clip, gate, key, at) or denied
@@ -150,14 +173,7 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
         }
         return Released(tx.finish_job(permit.video, record, key, at=at), key)
 
-    try:
-        answer = gate.ledger.transact(operation)
-    except NotFound:
-        objects.delete(key)  # the job ended meanwhile: nothing of the clip stays
-        raise
-    if isinstance(answer, Denied):
-        objects.delete(key)
-    return answer
+    return gate.ledger.transact(operation)
 
 
 def _hold(tx: Transaction, clip: Stamped, gate: Gate, key: str, at: datetime) -> Held | None:

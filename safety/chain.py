@@ -10,7 +10,7 @@ the signature, the kind, the expiry, and that the file on disk is still the one 
 
 import base64
 import hashlib
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
@@ -116,6 +116,8 @@ class Cleared(_Token):
     backend: str
     backend_version: str
     checks: tuple[str, ...]
+    register: int = 0
+    """The do-not-generate register it was compared with: the place in the log of its newest face then; 0: of none."""
 
 
 @dataclass(frozen=True)
@@ -128,20 +130,28 @@ class Stamped(_Token):
     payload: str
     backend: str
     checks: tuple[str, ...]
+    register: int = 0
+    """As of :class:`Cleared`, or of the last time that the finished clip itself was looked at."""
 
 
 def raw_clip(allowed: Allowed, path: Path, *, backend: str, version: str) -> RawClip:
     return RawClip(_MINT, allowed.permit, path, file_sha256(path), backend, version)
 
 
-def cleared(raw: RawClip, *, checks: tuple[str, ...]) -> Cleared:
-    return Cleared(_MINT, raw.permit, raw.path, raw.sha256, raw.backend, raw.backend_version, checks)
+def cleared(raw: RawClip, *, checks: tuple[str, ...], register: int = 0) -> Cleared:
+    return Cleared(
+        _MINT, raw.permit, raw.path, raw.sha256, raw.backend, raw.backend_version, checks, register
+    )
 
 
 def stamped(clear: Cleared, path: Path, *, manifest_id: str, payload: str) -> Stamped:
-    return Stamped(
-        _MINT, clear.permit, path, file_sha256(path), manifest_id, payload, clear.backend, clear.checks
-    )
+    said = manifest_id, payload, clear.backend, clear.checks, clear.register
+    return Stamped(_MINT, clear.permit, path, file_sha256(path), *said)
+
+
+def cleared_again(clip: Stamped, *, register: int) -> Stamped:
+    """A finished clip that was compared with a newer register."""
+    return replace(clip, mint=_MINT, register=register)
 
 
 def file_sha256(path: Path) -> str:

@@ -41,6 +41,7 @@ from ledger.store.transaction import Transaction
 from safety.errors import Refused
 from safety.faces import enrol_portrait
 from safety.likeness import StoredLikeness, store_likeness
+from safety.register import Register
 
 MAX_PIXELS = 40_000_000
 MAX_SIDES = 30_000
@@ -91,7 +92,13 @@ def new_challenge(capture_id: str, person_id: PersonId, consent: str, *, at: dat
 
 
 def enrol_vouched(
-    ledger: Ledger, value: object, evidence: DeviceSignature, picture: Path, *, at: datetime
+    ledger: Ledger,
+    register: Register,
+    value: object,
+    evidence: DeviceSignature,
+    picture: Path,
+    *,
+    at: datetime,
 ) -> tuple[PersonId, CameoId]:
     """Enrol the person an operator vouches for. `picture`: an image, or a short video of them.
 
@@ -121,6 +128,12 @@ def enrol_vouched(
                 "enrolment.unknown_operator", f"there is no operator `{enrolment.operator}`"
             )
         verify(ENROLMENT_TAG, enrolment.signed_bytes(), evidence, signers=[device(operator_key)])
+        if register.holds(tx, likeness.templates):
+            raise Refused(
+                "enrolment.registered",
+                "this is the face of somebody who asked that it is never generated, or near to it",
+                "have them withdraw their notice first; whoever only looks alike turns to the operator",
+            )
         person_id = _account(tx, enrolment, at)
         cameo_id = CameoId(new_id("cameo"))
         store_likeness(tx, cameo_id, person_id, likeness)

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -31,7 +32,18 @@ from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
 from safety import faces
-from safety.chain import Allowed, Cleared, Parent, Permit, RawClip, Sealer, Use, cleared
+from safety.chain import (
+    Allowed,
+    Cleared,
+    Parent,
+    Permit,
+    RawClip,
+    Sealer,
+    Stamped,
+    Use,
+    cleared,
+    cleared_again,
+)
 from safety.decision import (
     Asked,
     Decision,
@@ -45,7 +57,7 @@ from safety.decision import (
 )
 from safety.errors import InvalidInput
 from safety.likeness import likeness_of
-from safety.policy.engine import Engine
+from safety.policy.engine import Engine, Ruling
 from safety.policy.facts import (
     CameoFacts,
     ClipFacts,
@@ -324,19 +336,37 @@ class Gate:
 
     def clear(self, raw: RawClip) -> Cleared | Denied:
         """Look at the frames: only people who agreed, nothing the policies forbid."""
-        found = self._look(raw)
-        permit = raw.permit
+        newest, ruling = self._newest_listed(), self._looked_at(raw.permit, raw.path)
+        if not ruling.allowed:
+            return Denied(ruling.reasons(), "output")
+        return cleared(raw, checks=CHECKS, register=newest)
+
+    def outdated(self, tx: Transaction, clip: Stamped) -> bool:
+        """Whether somebody's face was registered, as not to be generated, since the clip was looked at."""
+        return tx.register_state().last > clip.register
+
+    def clear_again(self, clip: Stamped) -> Stamped | Denied:
+        """Look at the finished clip as :meth:`clear` looked at the raw one, with the register as it is now."""
+        newest, ruling = self._newest_listed(), self._looked_at(clip.permit, clip.path)
+        return cleared_again(clip, register=newest) if ruling.allowed else Denied(ruling.reasons(), "output")
+
+    def _newest_listed(self) -> int:
+        # Read before anything is looked at: what is registered meanwhile is looked for once more.
+        with self.ledger.reading() as tx:
+            return tx.register_state().last
+
+    def _looked_at(self, permit: Permit, path: Path) -> Ruling:
+        found = self._look(permit, path)
         with self.ledger.reading() as tx:
             engine = self.sets.engine(tx, AppId(permit.app_id))
         job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False)
-        ruling = engine.rule("clear", job=job, request=_permit_facts(permit), output=found)
-        return cleared(raw, checks=CHECKS) if ruling.allowed else Denied(ruling.reasons(), "output")
+        return engine.rule("clear", job=job, request=_permit_facts(permit), output=found)
 
-    def _look(self, raw: RawClip) -> OutputFacts:
+    def _look(self, permit: Permit, path: Path) -> OutputFacts:
         ungranted, seen, listed, looked = 0, 0, 0, True
         try:
-            granted = self._templates(use.ids[1] for use in raw.permit.uses)
-            frames = media.frames(raw.path, every_s=FRAMES_EVERY_S)
+            granted = self._templates(use.ids[1] for use in permit.uses)
+            frames = media.frames(path, every_s=FRAMES_EVERY_S)
             check = faces.check_output(frames, granted, self._listed())
             ungranted, listed = len(check.ungranted), len(check.listed)
             seen = sum(1 for count in check.granted_seen.values() if count)
@@ -352,7 +382,7 @@ class Gate:
             # Every recognisable face is a granted adult's or already counted above; nobody's age is guessed.
             apparent_minors=0,
             do_not_generate_matches=listed,
-            scores=dict(raw.permit.scores),
+            scores=dict(permit.scores),
         )
 
     # -- consent, folded again --------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 Guarantees
 
-- Every recognisable face of the pictures sent and of the clip made is compared with every face in force, exactly:
-  an index that can miss is not used. What cannot be read raises, and the gate then denies.
+- Every recognisable face of the pictures sent, of the clip made and of whoever enrols is compared with every face in
+  force, exactly: an index that can miss is not used. What cannot be read raises, and the gate then denies.
+- A clip goes out only once it was compared with the register as it is at that moment: one that waits for somebody's
+  word is looked at again (:meth:`safety.gate.Gate.clear_again`).
 - Faces are sealed under the key of the notice that brought them. They are held in memory while they are in force, and
   nowhere else in the clear; nothing here prints them.
 - Another process's changes are seen at the next look: the register's state in the database is read each time.
@@ -51,11 +53,12 @@ class Register:
         """Whether a face is on the register as of this transaction. Raises where it cannot be read."""
         rows = self._read(tx)
 
-        def is_listed(face: Face) -> bool:
-            # INVARIANT: a distance that is not a number is never within; only recognisable faces have one.
-            return bool((np.linalg.norm(rows - face.template, axis=1) <= MATCH_DISTANCE).any())
+        return lambda face: _near(rows, face.template)
 
-        return is_listed
+    def holds(self, tx: Transaction, likeness: Likeness) -> bool:
+        """Whether a likeness is of somebody on the register. Raises where it cannot be read."""
+        rows = self._read(tx)
+        return any(_near(rows, template) for template in likeness.templates)
 
     def _read(self, tx: Transaction) -> NDArray[np.float64]:
         with self._lock:
@@ -73,6 +76,11 @@ class Register:
                 self._rows = np.vstack([_NOBODY, *found])
                 self._state = state
             return self._rows
+
+
+def _near(rows: NDArray[np.float64], template: NDArray[np.float64]) -> bool:
+    # INVARIANT: a distance that is not a number is never within; only recognisable faces have one.
+    return bool((np.linalg.norm(rows - template, axis=1) <= MATCH_DISTANCE).any())
 
 
 def face_of(pictures: list[Picture]) -> Likeness:

@@ -4,19 +4,31 @@ import json
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
+from gateway.access import JSON_BYTES
 from gateway.oidc import Claims, Issuer
+from gateway.owners import age
 from gateway.problems import Problem
+from gateway.service import Service
+from ledger.consent.statement import encode_key
+from ledger.ids import CameoId, PersonId, new_id
+from ledger.store.captures import Capture
+from ledger.store.journal import About
+from ledger.store.records import Credential, Person
+from ledger.store.transaction import Transaction
 from live import Launcher, Owner, Site, collins_picture
+from world import Someone, World
 
 pytest_plugins = ["live"]
 
@@ -61,14 +73,14 @@ def confused() -> str:
 @pytest.mark.parametrize(
     ("claims", "said"),
     [
-        ({}, Claims(None, True)),
-        ({"age_over_18": False}, Claims(None, False)),
+        ({}, Claims(None, True, "someone")),
+        ({"age_over_18": False}, Claims(None, False, "someone")),
         (
             {"age_over_18": None, "birthdate": "2010-02-03"},
-            Claims(datetime(2010, 2, 3, tzinfo=UTC).date(), None),
+            Claims(datetime(2010, 2, 3, tzinfo=UTC).date(), None, "someone"),
         ),
-        ({"aud": ["us", "them"], "azp": "us"}, Claims(None, True)),
-        ({"exp": GOOD["iat"] + 5}, Claims(None, True)),  # within the leeway
+        ({"aud": ["us", "them"], "azp": "us"}, Claims(None, True, "someone")),
+        ({"exp": GOOD["iat"] + 5}, Claims(None, True, "someone")),  # within the leeway
     ],
 )
 def test_a_token_that_holds_says_what_it_says(claims: dict[str, Any], said: Claims) -> None:
@@ -96,6 +108,10 @@ def test_a_token_that_holds_says_what_it_says(claims: dict[str, Any], said: Clai
         pytest.param(lambda: token(iat=GOOD["iat"] + 3600), "age.token_expired", id="from the future"),
         pytest.param(lambda: token(nonce=None), "age.token_nonce", id="no nonce"),
         pytest.param(lambda: token(nonce="another"), "age.token_nonce", id="other nonce"),
+        pytest.param(lambda: token(sub=None), "age.token_subject", id="about nobody"),
+        pytest.param(lambda: token(sub=""), "age.token_subject", id="about nobody in particular"),
+        pytest.param(lambda: token(sub="Zoë"), "age.token_subject", id="not as the specification spells it"),
+        pytest.param(lambda: token(sub="x" * 256), "age.token_subject", id="about whoever fits"),
         pytest.param(lambda: token(age_over_18=None), "age.no_claim", id="says nothing"),
         pytest.param(lambda: token(age_over_18="yes"), "age.no_claim", id="says it in words"),
         pytest.param(
@@ -114,7 +130,7 @@ def test_a_token_with_one_thing_wrong_is_refused_by_name(text: Any, reason: str)
 def test_a_token_may_be_signed_with_rsa() -> None:
     key = RSAKey.generate_key(2048, {"kid": "r"})
     text = jwt.encode({"alg": "RS256", "kid": "r"}, GOOD, key)
-    assert read(text, {"keys": [key.as_dict(private=False)]}) == Claims(None, True)
+    assert read(text, {"keys": [key.as_dict(private=False)]}) == Claims(None, True, "someone")
 
 
 # ── there and back ────────────────────────────────────────────────────────────────────────────────────────
@@ -136,7 +152,7 @@ def owner(site: Site) -> Iterator[Owner]:
     someone.web.close()
 
 
-def at_the_issuer(location: str, born: str, say: str = "date") -> dict[str, str]:
+def at_the_issuer(location: str, born: str, say: str = "date", who: str = "") -> dict[str, str]:
     """What a person does there. Returns what they come back with."""
     with httpx.Client(verify=False) as web:
         page = web.get(location)
@@ -144,15 +160,15 @@ def at_the_issuer(location: str, born: str, say: str = "date") -> dict[str, str]
         hidden = dict(re.findall(r'name="(\w+)" value="([^"]*)"', page.text))
         back = web.post(
             f"{location.partition('/authorize')[0]}/authorize",
-            data={**hidden, "birthdate": born, "say": say},
+            data={**hidden, "birthdate": born, "say": say, "who": who},
         )
     assert back.status_code == 303
     return {name: values[0] for name, values in parse_qs(urlsplit(back.headers["location"]).query).items()}
 
 
-def checked(owner: Owner, born: str, say: str = "date") -> httpx.Response:
+def checked(owner: Owner, born: str, say: str = "date", who: str = "") -> httpx.Response:
     location = owner.web.post("/v1/age/start").json()["location"]
-    return owner.web.post("/v1/age", json=at_the_issuer(location, born, say))
+    return owner.web.post("/v1/age", json=at_the_issuer(location, born, say, who))
 
 
 def ages(owner: Owner) -> list[dict[str, Any]]:
@@ -201,6 +217,28 @@ def test_an_answer_counts_once_and_only_for_who_asked(site: Site, owner: Owner) 
 
 
 @pytest.mark.slow
+def test_a_siblings_identity_is_not_used_for_a_second_account(site: Site, owner: Owner) -> None:
+    other = site.enrol(collins_picture(), born_on=None)
+    assert checked(owner, "1990-01-01", who="Kim").json() == {"minor": False}
+    refused = checked(other, "1990-01-01", who="Kim")
+    assert (refused.status_code, refused.json()["reasons"][0]["id"]) == (403, "age.other_account")
+    assert ages(other) == []
+    # The same person asks again, and somebody else has their own.
+    assert checked(owner, "1990-01-01", who="Kim").json() == {"minor": False}
+    assert checked(other, "1990-01-01", who="Robin").json() == {"minor": False}
+    (first, again), (others,) = ages(owner), ages(other)
+    assert first["subject_sha256"] == again["subject_sha256"] != others["subject_sha256"]
+    assert "Kim" not in str(first)
+    # Whoever erased their account is nobody here any more, and may open another.
+    erased = owner.web.post(f"/v1/cameos/{owner.cameo_id}/erase", json={"confirm": owner.cameo_id})
+    assert erased.status_code == 200, erased.text
+    third = site.enrol(collins_picture(), born_on=None)
+    assert checked(third, "1990-01-01", who="Kim").json() == {"minor": False}
+    for one in (other, third):
+        one.web.close()
+
+
+@pytest.mark.slow
 def test_a_code_nobody_gave_out_is_refused(owner: Owner) -> None:
     state = parse_qs(urlsplit(owner.web.post("/v1/age/start").json()["location"]).query)["state"][0]
     refused = owner.web.post("/v1/age", json={"state": state, "code": "made up"})
@@ -214,6 +252,80 @@ def test_nobody_under_13_keeps_an_account(owner: Owner) -> None:
     refused = checked(owner, born)
     assert (refused.status_code, refused.json()["reasons"][0]["id"]) == (403, "account.too_young")
     assert owner.web.get("/v1/grants").status_code == 401
+
+
+def too_young(world: World, someone: Someone) -> list[str]:
+    """What follows from the word that somebody is under 13. Returns the files that go."""
+    gone: list[str] = []
+    service = SimpleNamespace(ledger=world.ledger, objects=SimpleNamespace(delete=gone.append))
+    world.age(someone, date(2020, 1, 1))
+    assert age._too_young(cast("Service", service), someone.person_id, world.at)
+    return gone
+
+
+def without_likeness(world: World) -> Someone:
+    """Somebody with an account, and a film that waits to be looked at."""
+    someone = Someone(PersonId(new_id("person")), CameoId(""), Ed25519PrivateKey.generate())
+    key, now = encode_key(someone.device.public_key()), int(world.at.timestamp())
+
+    def operation(tx: Transaction) -> None:
+        tx.add_person(
+            Person(someone.person_id, "Someone", created_at=now),
+            Credential(key, someone.person_id, "device", key, created_at=now),
+        )
+        body = {"key": someone.signer, "list_key": tx.held(someone.person_id).list_key_digest}
+        tx.append("account", someone.person_id, [About(someone.person_id, "owner", body)], at=world.at)
+        tx.add_capture(
+            Capture(new_id("capture"), someone.person_id, "pending_review", b"", now, now, "clips/aa/film")
+        )
+
+    world.ledger.transact(operation)
+    return someone
+
+
+def kept(world: World, someone: Someone) -> bool:
+    with world.ledger.reading() as tx:
+        return tx.person(someone.person_id) is not None
+
+
+def test_an_account_of_a_child_goes_with_its_film(world: World) -> None:
+    child = without_likeness(world)
+    assert too_young(world, child) == ["clips/aa/film"]
+    assert not kept(world, child)
+
+
+def test_one_word_for_a_child_destroys_no_account_that_another_calls_an_adults(world: World) -> None:
+    ada = without_likeness(world)
+    world.age(ada, over_18=True)
+    assert too_young(world, ada) == []
+    assert kept(world, ada)
+    with world.ledger.reading() as tx:
+        assert tx.standing(ada.person_id).minor(world.at)
+
+
+def test_one_word_for_a_child_destroys_nobody_that_a_minor_relies_on(world: World) -> None:
+    parent, ward = without_likeness(world), world.enrol(date(2012, 5, 1))
+    world.guardian(ward, parent)
+    world.tell(parent, "guardian", "guardian", **guarding(world, ward, parent))
+    assert too_young(world, parent) == []
+    assert kept(world, parent)
+
+
+def guarding(world: World, ward: Someone, parent: Someone) -> dict[str, Any]:
+    """The guardian's own copy of what stands on the ward's list."""
+    (entry,) = world.entries(ward.person_id, "guardian")
+    return {
+        **{name: entry.body[name] for name in ("guardianship", "evidence", "vouched", "standing")},
+        "role": "guardian",
+        "person_id": ward.person_id,
+    }
+
+
+@pytest.mark.slow
+def test_a_stranger_sends_no_large_answer_of_an_issuer(site: Site) -> None:
+    with site.client() as web:
+        answer = web.post("/age/finish", data={"state": "s", "code": "c" * JSON_BYTES})
+    assert answer.status_code == 413
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from generator.stamp import Held, Released
@@ -17,8 +18,13 @@ from ledger.consent.statement import GRANT_TAG, sign
 from ledger.errors import InvalidStatement, LedgerError, NotFound, Unavailable
 from ledger.ids import AppId, VideoId, new_id
 from ledger.store.objects import Objects
+from live import collins_picture, pixels, video_of
+from safety.chain import Stamped
+from safety.faces import Likeness, enrol_portrait
 from safety.gate import DRAFT_LIFE, Denied
+from safety.likeness import StoredLikeness
 from studio import Studio
+from test_notices import registered
 from world import Someone, World, zulu
 
 
@@ -154,6 +160,57 @@ def test_everyone_who_asked_for_it_must_approve(studio: Studio, world: World, ap
     assert [studio.told(one).released for one in (ada, bob, eve)] == [1, 1, 1]
 
 
+@pytest.fixture
+def shown(studio: Studio, world: World, app: AppId) -> tuple[Someone, VideoId]:
+    """A person with a face, and a draft that shows it."""
+    picture = pixels(collins_picture())
+    enrolled = enrol_portrait([picture])
+    ada = world.enrol(likeness=StoredLikeness(enrolled.likeness, picture, enrolled.face))
+    world.grant(ada, app, approval="before_release")
+    return ada, studio.waiting(app, ada, film=video_of(picture, world.home / "film.mp4"))
+
+
+def test_a_face_that_was_registered_while_a_draft_waited_does_not_go_out(
+    studio: Studio, world: World, shown: tuple[Someone, VideoId]
+) -> None:
+    ada, video = shown
+    registered(world, enrol_portrait([pixels(collins_picture())]).likeness)
+    studio.say(video, ada, "approve")
+    assert studio.state(video) == ("failed", "clear.do_not_generate")
+    assert (studio.held(video), studio.stored(), studio.uses(ada)) == (False, 0, 0)
+    assert kinds(world, ada.person_id, video) == ["decision", "draft", "approval", "returned"]
+
+
+def test_a_draft_that_shows_nobody_who_was_registered_since_is_looked_at_and_goes_out(
+    studio: Studio, world: World, shown: tuple[Someone, VideoId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, video = shown
+    looks, look = [0], world.gate.clear_again
+
+    def looking(clip: Stamped) -> Stamped | Denied:
+        answer = look(clip)
+        if not looks[0]:
+            # Somebody else is registered meanwhile: that is one look more, and then no other.
+            registered(world, Likeness(np.full((1, 128), -3.0)))
+        looks[0] += 1
+        return answer
+
+    monkeypatch.setattr(world.gate, "clear_again", looking)
+    registered(world, Likeness(np.full((1, 128), 3.0)))
+    studio.say(video, ada, "approve")
+    assert (studio.state(video), looks) == (("completed", None), [2])
+
+
+def test_what_can_not_be_looked_at_once_more_does_not_go_out(
+    studio: Studio, world: World, app: AppId
+) -> None:
+    ada = asking(world, app)
+    video = studio.waiting(app, ada)  # no film at all
+    registered(world, Likeness(np.full((1, 128), 3.0)))
+    studio.say(video, ada, "approve")
+    assert studio.state(video) == ("failed", "clear.classifiers")
+
+
 @pytest.mark.parametrize("decision", ["refuse", "refuse_and_block"])
 def test_a_refusal_ends_the_job_gives_the_use_back_and_destroys_the_draft(
     studio: Studio, world: World, app: AppId, decision: Decision
@@ -278,6 +335,22 @@ def test_a_minor_s_clip_needs_the_guardian_s_word(studio: Studio, world: World, 
     (word,) = world.entries(child.person_id, "approval")
     assert (word.body["role"], word.body["by"]) == ("guardian", parent.person_id)
     assert studio.told(child).released == 1
+
+
+def test_a_yes_counts_only_of_who_is_a_guardian_when_it_is_recorded(
+    studio: Studio, world: World, app: AppId
+) -> None:
+    child, parent = minor(world, app)
+    other = world.enrol()
+    world.guardian(child, other)
+    video = studio.waiting(app, child)
+    world.guardian(child, other, standing=False)  # after it was asked who they are
+    with pytest.raises(InvalidStatement) as gone:
+        studio.say(video, child, "approve", by=other, role="guardian")
+    assert gone.value.reason.id == "approval.not_theirs"
+    assert studio.state(video) == ("queued", None)
+    studio.say(video, child, "approve", by=parent, role="guardian")
+    assert studio.state(video) == ("completed", None)
 
 
 def test_a_minor_may_say_no_by_themselves(studio: Studio, world: World, app: AppId) -> None:

@@ -455,6 +455,44 @@ def test_an_executor_permits_and_takes_back_for_somebody_who_has_died(site: Site
             assert DEATH_CERTIFICATE not in path.read_bytes(), path
 
 
+def ends(site: Site, late: Owner, executor: Owner, **changes: Any) -> httpx.Response:
+    said = {"person_id": late.person_id, "executor": executor.person_id, "note": "she called", **changes}
+    with site.client(OPERATOR) as web:
+        return web.post("/v1/estates/end", json=said)
+
+
+def test_a_dead_persons_key_signs_nobody_in(site: Site) -> None:
+    late, heir = person(site, "Grace", "1906-12-09"), adult(site)
+    assert estate(site, late.person_id, heir.person_id).status_code == 201
+    assert reason_of(late.sign_in(), 403) == "access.estate"
+    # Who does not hold her key learns nothing by trying.
+    assert reason_of(late.sign_in(device=heir.device), 401) == "session.refused"
+    assert reason_of(late.web.get("/v1/me"), 401) == "access.session"
+    assert heir.sign_in().status_code == 201
+
+
+def test_a_wrong_estate_is_reversed_and_the_living_sign_in_again(site: Site) -> None:
+    late, heir = person(site, "Grace", "1906-12-09"), adult(site)
+    here = {"for": late.person_id}
+    opened = estate(site, late.person_id, heir.person_id).json()
+    assert reason_of(ends(site, late, late), 404) == "estate.none"
+    assert reason_of(ends(site, heir, late), 404) == "estate.none"
+    assert reason_of(ends(site, late, heir, person_id=unknown("person")), 404) == "estate.none"
+    assert reason_of(ends(site, late, heir, note=""), 400)
+    said = {"person_id": late.person_id, "executor": heir.person_id, "note": "she called"}
+    assert reason_of(heir.web.post("/v1/estates/end", json=said), 401) == "access.key"
+    assert reason_of(late.sign_in(), 403) == "access.estate"
+    assert ends(site, late, heir).status_code == 200
+    assert late.sign_in().status_code == 201
+    assert late.grant()
+    assert reason_of(heir.web.get("/v1/grants", params=here), 403) == "access.not_for_them"
+    assert heir.web.get("/v1/me").json()["estates"] == []
+    first, last = (one for one in site.audit(late.cameo_id) if one["kind"] == "estate")
+    assert (first["standing"], last["standing"], last["vouched"]["note"]) == (True, False, "she called")
+    assert last["evidence_sha256"] == opened["evidence_sha256"]
+    assert reason_of(ends(site, late, heir), 404) == "estate.none"
+
+
 def test_an_estate_needs_an_operator_an_adult_and_evidence(site: Site) -> None:
     late, heir = person(site, "Grace", "1906-12-09"), adult(site)
     young = person(site, "Alex", "2011-01-01")

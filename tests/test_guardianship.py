@@ -19,9 +19,11 @@ from ledger.consent.family import INVITATION, accept_guardian, ask_to_guard, end
 from ledger.consent.grant import parse_grant
 from ledger.consent.registry import SignedGrant
 from ledger.consent.statement import (
+    DEVICE_TAG,
     GRANT_TAG,
     GUARDIANSHIP_TAG,
     Evidence,
+    KeyAddition,
     PasskeyAssertion,
     encode_key,
     parse_guardianship,
@@ -128,8 +130,17 @@ def family(world: World) -> Family:
             sign_count=made.sign_count,
         )
         world.ledger.transact(partial(Transaction.add_credential, credential=credential))
-        signer = credential.signer.model_dump(mode="json")
-        world.tell(one, "device", change="added", key=signer, how="signed")
+        said = {"schema": "countersign/device/v1", "person_id": one.person_id, "issued": zulu(world.at)}
+        statement = KeyAddition.model_validate({**said, "key": credential.signer.model_dump()})
+        world.tell(
+            one,
+            "device",
+            change="added",
+            key=credential.signer.model_dump(mode="json"),
+            how="signed",
+            statement=statement.model_dump(mode="json", by_alias=True),
+            evidence=sign(DEVICE_TAG, statement.signed_bytes(), one.device).model_dump(mode="json"),
+        )
     return Family(world, people[0], people[1], passkeys)
 
 
@@ -186,6 +197,27 @@ def test_limits_are_narrowed_under_a_key_that_is_still_theirs(family: Family) ->
     assert family.told().standing.guardians[parent].guardianship.max_uses == 1
     end_guardian(world.ledger, ward, parent, by="guardian", at=world.at)
     assert not family.told().standing.guardians
+
+
+def test_limits_narrowed_by_a_word_are_not_widened_by_a_signature_used_again(family: Family) -> None:
+    world, ward, parent = family.world, family.ward.person_id, family.parent.person_id
+    family.accepted(family.asks())
+    # Signed anew with a key that does not count, as most do not; the evidence stands on the list for whoever reads it.
+    world.wait(minutes=1)
+    said = family.statement(max_uses=100)
+    evidence = sign(GUARDIANSHIP_TAG, parse_guardianship(said).signed_bytes(), family.parent.device)
+    ask_to_guard(world.ledger, parent, said, evidence, invitation=None, at=world.at)
+    world.wait(minutes=1)
+    narrow(world.ledger, parent, ward, max_uses=1, with_adults=False, at=world.at)
+    world.wait(minutes=1)
+    with pytest.raises(InvalidStatement) as refused:
+        ask_to_guard(world.ledger, parent, said, evidence, invitation=None, at=world.at)
+    assert refused.value.reason.id == "guardian.replayed"
+    assert family.told().standing.guardians[parent].guardianship.max_uses == 1
+    wider = family.statement(max_uses=100)
+    anew = sign(GUARDIANSHIP_TAG, parse_guardianship(wider).signed_bytes(), family.parent.device)
+    ask_to_guard(world.ledger, parent, wider, anew, invitation=None, at=world.at)
+    assert family.told().standing.guardians[parent].guardianship.max_uses == 100
 
 
 def test_a_lost_phone_cosigns_nothing_though_the_list_still_names_its_key(family: Family) -> None:

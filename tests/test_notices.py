@@ -9,11 +9,13 @@ from dataclasses import replace
 from datetime import timedelta
 from email.message import EmailMessage
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -35,13 +37,16 @@ from ledger.consent.notices import (
     opened,
     withdraw,
 )
+from ledger.consent.statement import ENROLMENT_TAG, encode_key, parse_enrolment, sign
 from ledger.errors import InvalidStatement, LedgerError, NotFound, Unavailable
-from ledger.ids import AppId, NoticeId, VideoId, new_id
+from ledger.ids import AppId, CameoId, NoticeId, VideoId, new_id
 from ledger.provenance.verdict import clip_standing
 from ledger.store.records import Notice, Webhook
 from ledger.store.transaction import Transaction
 from live import collins_picture, hopper_picture, pixels
 from safety import faces, register
+from safety.enrolment import enrol_vouched
+from safety.errors import Refused
 from safety.faces import Face, Likeness, enrol_portrait
 from safety.gate import Denied, WouldAllow
 from safety.likeness import StoredLikeness
@@ -49,7 +54,7 @@ from test_store import (  # noqa: F401 — fixtures
     postgres,
     url,
 )
-from world import Someone, World, check_log, open_ledger
+from world import Someone, World, check_log, open_ledger, zulu
 
 TOKEN = "the token that was mailed"
 FORM = Form(
@@ -406,6 +411,39 @@ def test_every_face_within_the_distance_is_listed_and_no_other(town: World) -> N
     assert not listed(town, seen, away * (register.MATCH_DISTANCE + 1e-2))
     assert not listed(town, seen, np.full(128, np.nan))
     assert "0." not in repr(seen)
+
+
+def test_nobody_enrols_a_face_that_is_registered(town: World, tmp_path: Path) -> None:
+    operator, person = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    town.ledger.transact(lambda tx: tx.register_operator("dana", encode_key(operator.public_key())))
+
+    def enrol(picture: bytes, key: Ed25519PrivateKey = person) -> CameoId:
+        path = tmp_path / "portrait"
+        path.write_bytes(picture)
+        said = {
+            "schema": "countersign/enrolment/v1",
+            "path": "vouched",
+            "operator": "dana",
+            "display_name": "Grace Hopper",
+            "device_key": encode_key(key.public_key()),
+            "born_on": "1906-12-09",
+            "portrait_sha256": sha256(picture).hexdigest(),
+            "issued": zulu(town.at),
+        }
+        evidence = sign(ENROLMENT_TAG, parse_enrolment(said).signed_bytes(), operator)
+        return enrol_vouched(town.ledger, town.gate.register, said, evidence, path, at=town.at)[1]
+
+    hopper = hopper_picture()
+    notice = registered(town, enrol_portrait([pixels(hopper)]).likeness)
+    before = town.ledger.checkpoint()
+    with pytest.raises(Refused) as refused:
+        enrol(hopper)
+    assert refused.value.reason.id == "enrolment.registered"
+    assert "withdraw" in refused.value.reason.remedy
+    assert town.ledger.checkpoint() == before
+    assert enrol(collins_picture(), Ed25519PrivateKey.generate())
+    taken_back(town, notice)
+    assert enrol(hopper)
 
 
 def test_another_process_sees_a_face_come_and_go(town: World, url: str) -> None:  # noqa: F811

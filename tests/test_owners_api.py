@@ -261,7 +261,6 @@ ALTERATIONS: dict[str, Any] = {
     "revocation_effect": "stop_new",
     "grant_id": unknown("grant"),
     "language": "fr",
-    "notice": {"sha256": "0" * 64, "version": "1"},
 }
 
 
@@ -344,6 +343,7 @@ def test_a_grant_written_by_hand_is_held_to_the_same_rules(collins: Owner) -> No
         ("grant.malformed", {"grant_id": "x" * 10_000}),
         ("grant.malformed", {"schema": "countersign/grant/v2"}),
         ("grant.malformed", {"unlimited": True}),
+        ("grant.notice", {"notice": {"sha256": "0" * 64, "version": "1"}}),
         ("grant.unknown_grantee", {"grantee": {"type": "app", "id": unknown("app")}}),
     ]
     with collins.nothing_happens():
@@ -375,7 +375,7 @@ def test_a_grant_written_by_hand_is_held_to_the_same_rules(collins: Owner) -> No
         {"purposes": ["anything"]},
         {"jurisdictions": ["nowhere"]},
         {"language": "English"},
-        {"approval": "before_release"},
+        {"approval": "after_release"},
         {"consent": "given"},
     ],
     ids=lambda changes: str(changes)[:60],

@@ -19,11 +19,13 @@ from authenticator import Authenticator
 from ledger.canonical import challenge
 from ledger.consent.grant import SCHEMA, parse_grant
 from ledger.consent.statement import (
+    DEVICE_TAG,
     ENROLMENT_TAG,
     GRANT_TAG,
     GUARDIANSHIP_TAG,
     HANDOVER_TAG,
     Handover,
+    KeyAddition,
     device,
     encode_key,
     parse_guardianship,
@@ -37,6 +39,7 @@ from world import START, zulu
 
 LAW = settings(deadline=None, max_examples=120)
 APP, RIVAL = new_id("app"), new_id("app")
+PERSON = new_id("person")
 
 
 @dataclass
@@ -248,6 +251,19 @@ def by_passkey(life: Life, key: Authenticator, **changes: Any) -> str:
     return str(terms["grant_id"])
 
 
+def addition(life: Life, key: Authenticator, new: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A key more, as the account's own key signs for it. `changes` replace fields of what is signed."""
+    said = {"schema": "countersign/device/v1", "person_id": PERSON, "key": new, "issued": zulu(life.at)}
+    statement = KeyAddition.model_validate({**said, **changes})
+    return {
+        "change": "added",
+        "key": new,
+        "how": "signed",
+        "statement": statement.model_dump(mode="json", by_alias=True),
+        "evidence": key.sign(challenge(DEVICE_TAG, statement.signed_bytes())),
+    }
+
+
 def passed_on(life: Life, app: str = RIVAL, **changes: Any) -> tuple[str, str]:
     """(a grant, what the app that has it passes on to another)."""
     key = Ed25519PrivateKey.generate()
@@ -267,7 +283,8 @@ def test_an_account_then_a_likeness_then_a_grant_by_passkey() -> None:
 
 def test_a_key_that_was_added_signs_and_one_that_was_taken_away_does_not() -> None:
     first, second = Authenticator(), Authenticator("EdDSA")
-    life = account(first).tell("device", change="added", key=second.signer(), how="signed")
+    life = account(first)
+    life.tell("device", **addition(life, first, second.signer()))
     by_passkey(life, second)
     life.tell("device", change="removed", key=second.signer(), how="session")
     by_passkey(life, first)
@@ -275,6 +292,69 @@ def test_a_key_that_was_added_signs_and_one_that_was_taken_away_does_not() -> No
     by_passkey(life, second)
     with pytest.raises(Violation, match="not the one on record"):
         life.replay()
+
+
+def test_a_key_that_came_by_recovery_is_told_as_such_and_signs() -> None:
+    first, second = Authenticator(), Authenticator()
+    life = account(first).tell("device", change="added", key=second.signer(), how="recovery")
+    by_passkey(life, second)
+    assert set(life.replay().standing.keys) == {first.id, second.id}
+
+
+def _issued_later(body: dict[str, Any]) -> dict[str, Any]:
+    body["statement"]["issued"] = zulu(START + timedelta(minutes=1))
+    return body
+
+
+def _brought_back(life: Life, first: Authenticator, new: Authenticator) -> object:
+    signed = addition(life, first, new.signer())
+    life.tell("device", **signed).tell("device", change="removed", key=new.signer(), how="session")
+    return life.tell("device", **signed)
+
+
+UNSIGNED: dict[str, tuple[str, Callable[[Life, Authenticator, Authenticator], object]]] = {
+    "nobody signed": (
+        "unreadable",
+        lambda life, _, new: life.tell("device", change="added", key=new.signer(), how="signed"),
+    ),
+    "by itself": (
+        "unreadable",
+        lambda life, _, new: life.tell("device", **addition(life, new, new.signer())),
+    ),
+    "by a key that was taken away": (
+        "unreadable",
+        lambda life, first, new: life.tell(
+            "device", change="removed", key=first.signer(), how="session"
+        ).tell("device", **addition(life, first, new.signer())),
+    ),
+    "for another key": (
+        "device",
+        lambda life, first, new: life.tell(
+            "device", **{**addition(life, first, Authenticator().signer()), "key": new.signer()}
+        ),
+    ),
+    "altered since": (
+        "unreadable",
+        lambda life, first, new: life.tell("device", **_issued_later(addition(life, first, new.signer()))),
+    ),
+    "with the signature for one that was taken away": ("device", _brought_back),
+    "in a session": (
+        "device",
+        lambda life, _, new: life.tell("device", change="added", key=new.signer(), how="session"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNSIGNED)
+def test_a_key_that_nobody_signed_for_is_not_let_in(name: str) -> None:
+    rule, tell = UNSIGNED[name]
+    first, new = Authenticator(), Authenticator()
+    life = account(first)
+    tell(life, first, new)
+    with pytest.raises(Violation) as caught:
+        life.replay()
+    assert caught.value.reason.id == f"story.{rule}"
+    assert caught.value.index == life.records[-1][0]
 
 
 def test_a_grant_that_a_minor_and_their_guardian_signed_is_used_and_approved_by_the_guardian() -> None:

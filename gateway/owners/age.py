@@ -1,10 +1,16 @@
 """How old somebody is, from an issuer we were told to believe; unknown age stays a minor's.
 
 The person is sent to the issuer and comes back to a page of ours (:mod:`gateway.site.account`), which asks them to go
-on: only then does their browser send the session cookie, and only the account that began the check can finish it. Kept is the least that
-serves: of an adult that they are one, of a minor the birth date, on which their permissions end.
+on: only then does their browser send the session cookie, and only the account that began the check can finish it. Kept
+is the least that serves: of an adult that they are one, of a minor the birth date, on which their permissions end; and
+of whom the issuer means a keyed digest, so that nobody's identity is used for a second account. Erasing the account
+destroys it.
+
+One word for a minor counts for good, so a check is begun only shortly after signing in: a session that was stolen
+leads to nobody else's age. Nor does a word destroy what another word contradicts, or what others rely on.
 """
 
+import hmac
 import json
 from datetime import datetime
 from typing import Annotated, Any
@@ -45,7 +51,7 @@ def issuer_of(service: Service) -> Issuer:
 @post("/v1/age/start", status_code=200, sync_to_thread=True)
 def start_age_check(request: Ask, service: Service) -> dict[str, str]:
     """Where to go to have one's age confirmed: `{"location"}`."""
-    person_id, at = person_of(request, service), service.clock()
+    person_id, at = person_of(request, service, lately=True), service.clock()
     begun = issuer_of(service).begin()
     kept = json.dumps({"nonce": begun.nonce, "verifier": begun.verifier})
     now = int(at.timestamp())
@@ -81,15 +87,23 @@ def finish_age_check(request: Ask, service: Service, data: FinishIn) -> dict[str
         )
     begun, issuer = json.loads(kept), issuer_of(service)
     claims = issuer.finish(data.code, nonce=begun["nonce"], verifier=begun["verifier"], at=at)
-    body = _least(claims, at)
+    who = hmac.digest(service.keyring.facts_key, f"age/{issuer.url}\n{claims.subject}".encode(), "sha256")
+    body = {"issuer": issuer.url, "subject_sha256": who.hex(), **_least(claims, at)}
 
     def operation(tx: Transaction) -> bool:
-        tx.append("age", data.state, [About(person_id, "owner", {"issuer": issuer.url, **body})], at=at)
+        if not tx.claim_identity(who, person_id):
+            raise problem(
+                403,
+                "age.other_account",
+                "whom the issuer knows has another account here",
+                "sign in to that account, or erase it first; show your own age, not somebody else's",
+            )
+        tx.append("age", data.state, [About(person_id, "owner", body)], at=at)
         return tx.standing(person_id).minor(at)
 
     minor = service.ledger.transact(operation)
     if claims.born_on is not None and at.date() < birthday(claims.born_on, YOUNGEST_YEARS):
-        raise _too_young(service, person_id)
+        raise _too_young(service, person_id, at)
     return {"minor": minor}
 
 
@@ -103,15 +117,21 @@ def _least(claims: Claims, at: datetime) -> dict[str, Any]:
     return {"born_on": None if of_age else claims.born_on.isoformat(), "over_18": False}
 
 
-def _too_young(service: Service, person_id: PersonId) -> Exception:
-    """Nobody under 13 has an account. Their sessions end; what was kept is erased unless a likeness is in use."""
+def _too_young(service: Service, person_id: PersonId, at: datetime) -> Exception:
+    """Nobody under 13 has an account. Their sessions end; what was kept is erased, if nothing speaks against it.
 
-    def operation(tx: Transaction) -> None:
+    Where a likeness is in use, where another word says that they are of age, or where they answer for others, somebody
+    is wrong, or somebody else was asked: everything stays, as a minor's, until its owner or an operator ends it.
+    """
+
+    def operation(tx: Transaction) -> list[str]:
         tx.close_sessions(person_id)
-        if not tx.standing(person_id).active:
-            tx.erase_person(person_id)
+        standing = tx.standing(person_id)
+        of_age = any(word.minor(at) is False for word in standing.ages)
+        return [] if standing.active or of_age or tx.people_of(person_id) else tx.erase_person(person_id)
 
-    service.ledger.transact(operation)
+    for key in service.ledger.transact(operation):
+        service.objects.delete(key)
     return problem(
         403, "account.too_young", "nobody under 13 can have an account here", "come back when you are 13"
     )

@@ -310,7 +310,12 @@ def _enrol(service: Service, statement: object, evidence: object, content: bytes
         path = Path(directory) / "picture"
         path.write_bytes(content)
         person_id, cameo_id = enrol_vouched(
-            service.ledger, _json(statement, "statement"), _evidence(evidence), path, at=service.clock()
+            service.ledger,
+            service.gate.register,
+            _json(statement, "statement"),
+            _evidence(evidence),
+            path,
+            at=service.clock(),
         )
     return {"person_id": person_id, "cameo_id": cameo_id, "status": "active", "path": "vouched"}
 

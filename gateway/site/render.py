@@ -123,12 +123,16 @@ def on_page_error(request: Ask, error: Exception) -> Response[Any]:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     if found.reasons[0].id == "access.recovered":
         return Redirect("/me/security", status_code=303)
-    if found.status == 401:
+    if found.status == 401 or found.reasons[0].id == "access.again":
         return Redirect(f"/signin?next={quote(local(here(request)), safe='')}", status_code=303)
     known = {403: "refused", 404: "unknown", 429: "often"}
     kind = known.get(found.status, "fault" if found.status >= 500 else "input")
     reasons = [{"sentence": spoken(one.sentence), "remedy": spoken(one.remedy)} for one in found.reasons]
-    return page(request, "problem", status=found.status, kind=kind, reasons=reasons)
+    answer = page(request, "problem", status=found.status, kind=kind, reasons=reasons)
+    if found.status == 413:
+        # As in `gateway.problems`: the rest of the body stays unread.
+        answer.headers["connection"] = "close"
+    return answer
 
 
 def spoken(text: str) -> str:

@@ -80,6 +80,8 @@ def ask_to_guard(
         before = _guardian_entry(tx, PersonId(said.ward), guardian)
         if before is None:
             _use_invitation(tx, invitation, PersonId(said.ward), at)
+        else:
+            _check_said_once(tx, said)
         check_guardianship(tx, said, at=at)
         _check_fresh("guardianship", said.issued, at)
         check_signed_by(tx, guardian, GUARDIANSHIP_TAG, said.signed_bytes(), evidence, at)
@@ -193,6 +195,22 @@ def _guardian_entry(tx: Transaction, ward: PersonId, guardian: PersonId) -> Mapp
     return [one for one in said if one["guardianship"]["guardian"] == guardian][-1]
 
 
+def _check_said_once(tx: Transaction, said: Guardianship) -> None:
+    """That these are not limits the guardian signed before, and may have narrowed since.
+
+    Evidence stands on the list, and most keys do not count: without this, a session would be enough to widen them.
+    """
+    for one in tx.entries(PersonId(said.ward), ["guardian"]):
+        signed = parse_guardianship(one.body.get("narrows", one.body["guardianship"]))
+        theirs = one.opening.label == "owner" and signed.guardian == said.guardian
+        if theirs and (said == signed or said.issued < signed.issued):
+            raise InvalidStatement(
+                "guardian.replayed",
+                "this was signed and recorded before",
+                "ask for a new preview and sign that",
+            )
+
+
 def _standing_entry(tx: Transaction, ward: PersonId, guardian: PersonId) -> Mapping[str, Any]:
     found = _guardian_entry(tx, ward, guardian)
     if found is None:
@@ -261,17 +279,39 @@ def open_estate(
     *,
     at: datetime,
 ) -> LeafIndex:
-    """Somebody has died, and who acts for them is known. Nobody stays signed in as them."""
+    """Somebody has died, and who acts for them is known. Nobody stays signed in as them, or signs in again."""
     check_estate(tx, person_id, executor, at=at)
-    body = {"executor": executor, "evidence_sha256": evidence_sha256, "vouched": vouched, "standing": True}
-    signers = [one.signer.model_dump(mode="json") for one in tx.credentials(executor)]
-    about = [
-        About(person_id, "owner", {**body, "signers": signers}),
-        About(executor, "executor", {**body, "role": "executor", "person_id": person_id}),
-    ]
-    index = tx.append("estate", _next(tx, person_id), about, at=at)
+    body = {"evidence_sha256": evidence_sha256, "vouched": vouched, "standing": True}
+    index = _tell_estate(tx, person_id, executor, body, at=at)
     tx.close_sessions(person_id)
+    tx.drop_tokens(person_id)
     return index
+
+
+def end_estate(
+    ledger: Ledger, person_id: PersonId, executor: PersonId, vouched: Mapping[str, Any], *, at: datetime
+) -> LeafIndex:
+    """An estate that should not be: who was taken for dead signs in again. Raises NotFound if there is none."""
+
+    def operation(tx: Transaction) -> LeafIndex:
+        if tx.person(person_id) is None or tx.standing(person_id).executor != executor:
+            raise NotFound("estate.none", "nobody of this id acts for this person's estate", "check both ids")
+        said = [one.body for one in tx.entries(person_id, ["estate"]) if one.opening.label == "owner"][-1]
+        body = {"evidence_sha256": said["evidence_sha256"], "vouched": vouched, "standing": False}
+        return _tell_estate(tx, person_id, executor, body, at=at)
+
+    return ledger.transact(operation)
+
+
+def _tell_estate(
+    tx: Transaction, person_id: PersonId, executor: PersonId, said: Mapping[str, Any], *, at: datetime
+) -> LeafIndex:
+    body = {"executor": executor, **said}
+    signers = [one.signer.model_dump(mode="json") for one in tx.credentials(executor)]
+    about = [About(person_id, "owner", {**body, "signers": signers})]
+    if not tx.erased(executor):
+        about.append(About(executor, "executor", {**body, "role": "executor", "person_id": person_id}))
+    return tx.append("estate", _next(tx, person_id), about, at=at)
 
 
 # What all of them need --------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ clocks*: what matters about a revocation is its place. Rules, each a :class:`Vio
 6. A use is given back once, by what was allowed and not released.
 7. Nobody is given a key by an operator, a guardian or an executor whose own word or voucher is not there, an approval
    by somebody who could not give one, or a handover that they did not sign when they were of age.
+8. A key more was signed for, as this very key and this once, with one that stood before it; or it is told as a recovery,
+   which a code opened and no key. A key less may be told without a signature.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,10 +32,12 @@ from ledger.consent.authority import Cosignature, check_signatures
 from ledger.consent.fold import Entry, GrantStanding, Standing, fold
 from ledger.consent.grant import Grant, parse_grant
 from ledger.consent.statement import (
+    DEVICE_TAG,
     GUARDIANSHIP_TAG,
     HANDOVER_TAG,
     Evidence,
     Handover,
+    KeyAddition,
     Signer,
     parse_guardianship,
     parsed,
@@ -84,12 +88,14 @@ class _Telling:
         self.released: set[str] = set()
         self._last, self._time = -1, 0
         self._opened: set[str] = set()
+        self._additions: set[bytes] = set()
+        """What was signed for the keys that were added."""
         self._granted: dict[str, tuple[str, ...]] = {}
         """For each video that was allowed, and whose use was not given back: its grants."""
         self._asking: dict[str, tuple[str, str | None]] = {}
         """For each video that was allowed: the app that asked, and the person it asked for."""
 
-    def hear(self, index: LeafIndex, body: Mapping[str, Any], until: int) -> None:  # noqa: C901 — by the rules' numbers
+    def hear(self, index: LeafIndex, body: Mapping[str, Any], until: int) -> None:  # noqa: C901, PLR0912 — by the rules
         def broken(rule: str, sentence: str) -> Violation:
             return Violation(f"story.{rule}", f"record at `{index}`: {sentence}", index)
 
@@ -130,6 +136,9 @@ class _Telling:
             case "returned":
                 # 6.
                 self._returned(body, broken)
+            case "device":
+                # 8.
+                self._device(body, before, broken)
             case _:
                 # 7.
                 _beside(kind, body, before, at, broken)
@@ -191,6 +200,22 @@ class _Telling:
         if asked and not before.approved(VideoId(video), at):
             raise broken("unapproved", f"`{video}` was released without the approval its grant asks for")
         self.released.add(video)
+
+    def _device(self, body: Mapping[str, Any], before: Standing, broken: Broken) -> None:
+        match body["change"], body["how"]:
+            case ("removed", _) | ("added", "recovery"):
+                return
+            case "added", "signed":
+                said = parsed(KeyAddition, "device", body["statement"])
+                signed = said.signed_bytes()
+                # What was signed once would bring back a key that was taken away since.
+                if said.key != Signer.model_validate(body["key"]) or signed in self._additions:
+                    raise broken("device", "another key was signed for, or this one was before")
+                evidence = _EVIDENCE.validate_python(body["evidence"])
+                verify(DEVICE_TAG, signed, evidence, signers=before.signers())
+                self._additions.add(signed)
+            case _:
+                raise broken("device", "a key was added, and nothing says who let it in")
 
     def _returned(self, body: Mapping[str, Any], broken: Broken) -> None:
         video = body["video_id"]

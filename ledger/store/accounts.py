@@ -51,6 +51,14 @@ class Accounts(Journal):
             raise NotFound("person.unknown", f"there is no account `{person_id[:40]}`")
         return row
 
+    def claim_identity(self, digest: bytes, person_id: PersonId) -> bool:
+        """Whether whom an issuer knows under this digest has this account here, from now on if they had none."""
+        row = self.session.get(tables.Identity, digest)
+        if row is None:
+            self.session.add(tables.Identity(digest=digest, person_id=person_id))
+            self.session.flush()
+        return row is None or row.person_id == person_id
+
     def remove_credential(self, credential_id: str) -> None:
         """Take a key away, and every session it opened."""
         self.session.exec(delete(tables.Credential).where(col(tables.Credential.id) == credential_id))

@@ -98,6 +98,13 @@ class RecoveryCode(SQLModel, table=True):
     created_at: int = Field(sa_type=BigInteger)
 
 
+class Identity(SQLModel, table=True):
+    """Somebody whom an issuer of ages knows, as a keyed digest, and the one account here that is theirs."""
+
+    digest: bytes = Field(primary_key=True, sa_type=LargeBinary)
+    person_id: str = Field(max_length=64, foreign_key="person.id", index=True)
+
+
 class Token(SQLModel, table=True):
     """SHA-256 of a random token that was handed out for one purpose: an invitation, or an app that speaks for a person."""
 

@@ -53,6 +53,10 @@ class Tokens(Journal):
         if row is not None:
             self.session.delete(row)
 
+    def drop_tokens(self, person_id: PersonId) -> None:
+        """Everything that was handed out for a person is good no longer."""
+        self.session.exec(delete(tables.Token).where(col(tables.Token.person_id) == person_id))
+
 
 def _copy(row: tables.Token) -> Token:
     return Token(row.hash, row.purpose, PersonId(row.person_id), row.created_at, row.expires_at, row.holder)

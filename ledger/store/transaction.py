@@ -176,6 +176,7 @@ class Transaction(Accounts, Captures, Jobs, Notices, Outbox, Reviews, Tokens):
             tables.Cameo,
             tables.Credential,
             tables.RecoveryCode,
+            tables.Identity,
             tables.Token,
             tables.Capture,
             tables.Review,
