@@ -15,7 +15,7 @@ help: ## Show this help
 demo: $(READY) ## The main job, told step by step (VIDEO=me.mp4 for your own footage)
 	@$(BIN)/countersign demo $(if $(VIDEO),--video "$(VIDEO)")
 
-serve: $(READY) ## Run the service on http://127.0.0.1:8460
+serve: $(READY) ## Run the service on http://localhost:8460
 	@$(BIN)/countersign serve
 
 test: $(READY) $(TOOLS) $(NPM) ## The whole suite: lint, types, every test
@@ -32,7 +32,7 @@ lint: $(READY) ## Ruff and mypy
 	$(BIN)/mypy
 
 test-browser: $(READY) $(TOOLS) ## The journeys in a real browser; screenshots under var/screenshots
-	$(BIN)/pytest tests/test_browser.py
+	$(BIN)/pytest -n 2 --dist loadfile tests/test_browser.py tests/test_journeys.py tests/test_pages.py tests/test_passkey_browser.py
 
 setup: $(READY) $(TOOLS) $(NPM) ## Only the set-up
 

@@ -33,6 +33,8 @@ JSON_BYTES = 64 << 10
 """Statements are small; what is larger is refused before it is parsed."""
 RECOVERED_S = 900
 """How long a sign-in by recovery code lasts."""
+LATELY_S = 900
+"""How long after signing in a session may do what gives something away without a signature of its own."""
 _RECOVERED = "recovered"
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -199,9 +201,24 @@ def _keep(service: Service, opened: Session, *, at: int, end: int) -> None:
         service.ledger.transact(lambda tx: tx.extend_session(opened.hash, expires_at=until))
 
 
-def person_of(request: Ask, service: Service, *, recovered: bool = False) -> PersonId:
-    """Whose session this is; as :func:`signed_in`."""
-    return signed_in(request, service, recovered=recovered).person_id
+def person_of(request: Ask, service: Service, *, recovered: bool = False, lately: bool = False) -> PersonId:
+    """Whose session this is; as :func:`signed_in`, and as :func:`refuse_old` where it must be one of `lately`."""
+    here = signed_in(request, service, recovered=recovered)
+    if lately:
+        refuse_old(service, here)
+    return here.person_id
+
+
+def refuse_old(service: Service, here: SignedIn) -> None:
+    """Raises a 403 problem, `access.again`, unless a key opened this session just now: it may be stolen since."""
+    opened, at = here.opened, int(service.clock().timestamp())
+    if opened is None or at - opened.created_at >= LATELY_S:
+        raise problem(
+            403,
+            "access.again",
+            "you signed in a while ago, and this gives somebody more than they have",
+            "sign in once more, then do it again",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +236,15 @@ def acting(
     *,
     may: Collection[fold.Role] = get_args(fold.Role),
     recovered: bool = False,
+    lately: bool = False,
 ) -> Acting:
     """For whom the person signed in acts: themselves, or whom the query parameter `for` names.
 
     A guardian acts for a minor, an executor for somebody who has died; `may` says which of them may do this. Raises
-    403 `access.not_for_them`, for somebody who does not exist as well.
+    403 `access.not_for_them`, for somebody who does not exist as well. `lately`: as :func:`person_of`.
     """
-    actor, named = person_of(request, service, recovered=recovered), request.query_params.get("for")
+    actor = person_of(request, service, recovered=recovered, lately=lately)
+    named = request.query_params.get("for")
     owner = PersonId(named or actor)
     role: fold.Role | None = "owner" if owner == actor else _role(service, actor, owner)
     if role is None or role not in may:

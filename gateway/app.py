@@ -31,7 +31,7 @@ from gateway.owners import (
 )
 from gateway.problems import on_error
 from gateway.service import Service
-from gateway.site import acts, me
+from gateway.site import account, acts, me
 from gateway.site import open as entrance
 from gateway.site import takedown as report
 
@@ -102,6 +102,7 @@ def create_app(service: Service) -> Litestar:
             *report.ROUTES,
             *me.ROUTES,
             *acts.ROUTES,
+            *account.ROUTES,
         ],
     )
     assets = create_static_files_router(path="/assets", directories=[ASSETS], include_in_schema=False)
@@ -137,9 +138,15 @@ async def _by_name(service: Service, request: Request[Any, Any, Any]) -> Respons
     return None
 
 
-async def _headers(message: Message, _scope: Scope) -> None:
-    """A request id and the security headers, on every answer: also where there is no route to answer."""
+async def _headers(message: Message, scope: Scope) -> None:
+    """A request id and the security headers, on every answer: also where there is no route to answer.
+
+    What does not say that it may be kept is somebody's: no browser's disk and no proxy keeps it.
+    """
     if message["type"] == "http.response.start":
         extra = {"x-request-id": f"req_{secrets.token_hex(12)}", **HEADERS}
         raw: list[Any] = list(message["headers"])
+        said = any(name.lower() == b"cache-control" for name, _ in raw)
+        if not said and not scope["path"].startswith("/assets/"):
+            extra["cache-control"] = "no-store"
         message["headers"] = raw + [(key.encode(), value.encode()) for key, value in extra.items()]

@@ -29,7 +29,7 @@ from safety.policy.facts import ListFacts, ReaderFacts
 from safety.replay import Lost, Redecided, found, redecide
 
 MAX_BUNDLE_BYTES = 1 << 30
-USES = ("decision", "returned", "release", "revocation")
+USES = ("decision", "draft", "approval", "returned", "release", "revocation", "takedown")
 
 
 @get("/v1/audit/uses", sync_to_thread=True)
@@ -240,7 +240,7 @@ def lines_of(
     ]
 
 
-def describe(body: Mapping[str, Any]) -> str:  # noqa: PLR0911 — one arm for each kind
+def describe(body: Mapping[str, Any]) -> str:  # noqa: C901, PLR0911 — one arm for each kind
     match body["kind"]:
         case "enrolment":
             return f"enrolled  {body['cameo_id']}"
@@ -259,6 +259,13 @@ def describe(body: Mapping[str, Any]) -> str:  # noqa: PLR0911 — one arm for e
             return (
                 f"not made  {body['video_id']}: {'; '.join(reason['reason'] for reason in body['reasons'])}"
             )
+        case "draft":
+            return f"waits     {body['video_id']} until {body['until']}"
+        case "approval":
+            said = "approved" if body["approved"] else "declined"
+            return f"{said}  {body['video_id']} by the {body.get('role', 'owner')}"
+        case "takedown":
+            return f"notice    {body['video_id']}: {body['action']}"
         case "revocation":
             return f"revoked   {body['grant_id']} ({body['effect']})"
         case other:

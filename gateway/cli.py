@@ -1,4 +1,4 @@
-"""`countersign`: serve, verify, audit, consent, policy, apps, takedowns, keys, export, witness, demo.
+"""`countersign`: serve, verify, audit, consent, enrolments, policy, apps, takedowns, keys, export, witness, demo.
 
 Commands work on the installation in `COUNTERSIGN_HOME` (default `var/countersign`), beside a running service or
 without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right, 3 a second operator has to sign.
@@ -26,11 +26,13 @@ from gateway.audit import (
     uses_of,
 )
 from gateway.consent import consent
+from gateway.enrolments import enrolments
 from gateway.log import export, published_size
 from gateway.monitor import watch
 from gateway.notices import takedowns
 from gateway.orders import new_operator_key
 from gateway.policy import apps, policy
+from gateway.problems import Problem
 from gateway.service import open_service
 from gateway.settings import Settings
 from generator.errors import GeneratorError
@@ -336,6 +338,7 @@ def rotate(role: str) -> None:
 cli.add_command(policy)
 cli.add_command(apps)
 cli.add_command(consent)
+cli.add_command(enrolments)
 cli.add_command(takedowns)
 
 
@@ -418,6 +421,7 @@ def main() -> None:
         sys.exit(2)
     except click.Abort:
         sys.exit(130)
-    except (LedgerError, SafetyError, GeneratorError) as error:
-        click.echo(f"countersign: {error.reason.sentence}\n  {error.reason.remedy}", err=True)
+    except (LedgerError, SafetyError, GeneratorError, Problem) as error:
+        reason = error.reasons[0] if isinstance(error, Problem) else error.reason
+        click.echo(f"countersign: {reason.sentence}\n  {reason.remedy}", err=True)
         sys.exit(2)

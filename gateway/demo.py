@@ -106,7 +106,8 @@ def play(video: Path | None, *, stay: bool) -> None:
     click.echo(f"\nIt took {time.monotonic() - started:.0f} s. Look at {OUT}/contact-sheet.png; play {clip}.")
     if stay:
         click.echo(
-            f"Open {settings.url}/ in a browser and drop {clip} on it (the service stays for {STAY_S // 60} minutes)."
+            f"Open {settings.url}/ in a browser and drop {clip} on it; {settings.url}/join is where people begin"
+            f" (the service stays for {STAY_S // 60} minutes)."
         )
     click.echo("DEMO OK")
 
@@ -275,7 +276,7 @@ def _audit(web: httpx.Client, cast: Cast) -> None:
     verified = completeness.verify(answer, Policy.alone(log))
     count = f"{len(verified.records)} records, proven to be all that {log.name} holds"
     _say("audit", f"who used whose face: {count}")
-    for line in lines_of(verified.records, USES)[-6:]:
+    for line in lines_of(verified.records, USES)[-8:]:
         click.echo(f"        {line[:100]}")
     (OUT / "list.proof.json").write_text(json.dumps(answer, indent=1) + "\n")
     _say("", f"anyone can check that, offline: countersign audit verify {OUT}/list.proof.json")
@@ -389,7 +390,13 @@ def _service(settings: Settings, *, stay: bool) -> Iterator[None]:
         command += ["--stop-after", str(STAY_S)]
     with (OUT / "service.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 — our own command
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            # Whoever tries the pages afterwards can go all the way.
+            env={"COUNTERSIGN_AGE_ISSUER": "demo", **os.environ},
         )
     (OUT / "service.pid").write_text(str(process.pid))
     done = False

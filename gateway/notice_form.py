@@ -12,6 +12,7 @@ from litestar import Request
 from litestar.datastructures import UploadFile
 from pydantic import ValidationError
 
+from gateway.access import JSON_BYTES
 from gateway.problems import Problem, problem
 from ledger.consent.notices import Form
 from ledger.reasons import Reason
@@ -41,6 +42,15 @@ _FIELDS: dict[str, tuple[str, str]] = {
 async def read_body(request: Request[Any, Any, Any]) -> Body:
     """Raises a 4xx problem for what is neither JSON nor a form, or holds what is not expected."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    length = request.content_length
+    if kind != "multipart/form-data" and (length is None or length > JSON_BYTES):
+        # Only files are large. Whatever else anyone sends is parsed whole, while everybody waits.
+        raise problem(
+            413,
+            "request.length",
+            "the body is over 64 KiB, or does not say how long it is",
+            "send files as a form",
+        )
     if kind == "application/json":
         try:
             fields = json.loads(await request.body())

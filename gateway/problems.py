@@ -46,6 +46,7 @@ _STATUS_OF = {
     "grant.minor": 403,
     "grant.not_guardian": 403,
     "grant.not_delegable": 403,
+    "guardian.replayed": 409,
     "guardian.age": 403,
     "guardian.of_age": 403,
     "guardian.not_you": 403,

@@ -4,12 +4,13 @@ A file sent to `/v1/verify` is decoded, answered and deleted. A clip's status na
 """
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, TypeVar
 
 from litestar import Request, Response, get, post
 from litestar.datastructures import UploadFile
@@ -20,6 +21,7 @@ from ledger.provenance.verdict import Verdict, clip_standing
 from safety.policy.engine import Engine
 
 Ask = Request[Any, Any, Any]
+R = TypeVar("R")
 # Strangers' files are decoded on threads of their own: a queue of them never holds up a revocation.
 _DECODING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="verify")
 _PLACES = BoundedSemaphore(16)
@@ -37,12 +39,16 @@ async def verify(request: Ask, service: Service) -> dict[str, Any]:
 
 async def judged(service: Service, path: Path) -> Verdict:
     """The verdict on a stranger's file, in its turn. Raises a 503 problem when too many wait."""
+    return await in_turn(partial(service.verifier.verify, path, at=service.clock()))
+
+
+async def in_turn(job: Callable[[], R]) -> R:
+    """Decode what a stranger sent, two at a time. Raises a 503 problem when too many wait."""
     if not _PLACES.acquire(blocking=False):
         raise problem(
             503, "verify.busy", "too many files are being checked right now", "try again in a minute"
         )
     try:
-        job = partial(service.verifier.verify, path, at=service.clock())
         return await asyncio.get_running_loop().run_in_executor(_DECODING, job)
     finally:
         _PLACES.release()

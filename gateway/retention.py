@@ -387,6 +387,8 @@ def _keep(service: "Service", stop: threading.Event) -> None:
             run(service)
         except LedgerError as error:
             _log.warning("what is over could not be destroyed yet: %s", error.reason.sentence)
+        except Exception:  # noqa: BLE001 — a disk that fails once must not end all destruction until the next start
+            _log.exception("what is over could not be destroyed yet")
         wait_s = EVERY_S
 
 

@@ -5,7 +5,7 @@ Counts lie in the database, so every process of the service counts together, and
 
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from litestar import Request
@@ -79,10 +79,15 @@ def address(request: Request[Any, Any, Any], service: Service) -> str:
     seen = request.client.host if request.client is not None else ""
     trusted = service.settings.proxies
     if trusted:
-        said = request.headers.get("x-forwarded-for", "").split(",")
-        seen = said[-trusted].strip() if len(said) >= trusted else seen
+        # A proxy may add a line of its own instead: all of them are one list (RFC 9110 §5.3), and the last is ours.
+        lines = request.headers.getall("x-forwarded-for", [])
+        said = [one.strip() for line in lines for one in line.split(",")]
+        seen = said[-trusted] if len(said) >= trusted else seen
     try:
         found = ip_address(seen)
     except ValueError:
         return "unknown"
-    return str(found) if found.version == 4 else str(ip_network(f"{found}/64", strict=False))
+    if isinstance(found, IPv6Address):
+        # A socket for both writes IPv4 as `::ffff:…`: in one /64 all of the internet would be one address.
+        return str(found.ipv4_mapped or ip_network(f"{found}/64", strict=False))
+    return str(found)

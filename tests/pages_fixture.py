@@ -44,6 +44,7 @@ def grant(language: Language, number: int = 0, **changes: Any) -> dict[str, Any]
         "passed_on": [],
         "revoked_at": None,
         "effect": None,
+        "out": True,
         **changes,
     }
 
@@ -58,7 +59,13 @@ def grants(language: Language) -> list[dict[str, Any]]:
         ),
         grant(language, 2, **ended, status="used_up"),
         grant(
-            language, 3, **ended, status="revoked", revoked_at="2026-02-14T08:30:00Z", effect="withdraw_all"
+            language,
+            3,
+            **ended,
+            status="revoked",
+            revoked_at="2026-02-14T08:30:00Z",
+            effect="withdraw_all",
+            out=False,
         ),
     ]
 
@@ -214,6 +221,19 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
     chosen = {"who": "", "app": "", "person": ""}
     people = [{"person_id": GRACE, "name": "Grace Hopper"}, {"person_id": MIA, "name": NASTY}]
     blocked = [{"target": APP, "name": "Loud App", "type": "app"}]
+    wards = [
+        {**one, "relation": "parent", "max_uses": 5, "with_adults": one["name"] == NASTY} for one in people
+    ]
+    speaking = {
+        "id": "0" * 64,
+        "app_id": APP,
+        "app_name": "Film Club",
+        "created_at": "2026-02-20T08:00:00Z",
+        "expires_at": "2026-03-20T08:00:00Z",
+    }
+    apps = [{"id": APP, "name": "Film Club"}]
+    keys = {"apps": apps, "tokens": [speaking], "token": ""}
+    no_keys = {"apps": [], "tokens": [], "token": ""}
     ward = {"name": "Mia", "role": "guardian", "person_id": MIA}
     signing = {
         "kind": "grant",
@@ -239,7 +259,8 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "me": me(),
                 "drafts": [draft(language)],
                 "grants": grants(language),
-                "past": grants(language)[2:],
+                "out": grants(language)[2:3],
+                "past": grants(language)[3:],
                 "events": events(language),
             },
         ),
@@ -250,6 +271,7 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "me": me(likeness="none", cameo_id=None, age_known=False, minor=True),
                 "drafts": [],
                 "grants": [],
+                "out": [],
                 "past": [],
                 "events": [],
             },
@@ -263,6 +285,7 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "me": me(display_name="Mia"),
                 "drafts": [],
                 "grants": grants(language)[:1],
+                "out": [],
                 "past": [],
                 "events": [],
                 "done": "revoked",
@@ -288,12 +311,22 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                 "signed": "/signed.json",
             },
         ),
+        "permission-used-up": (
+            "permission",
+            {
+                **home,
+                "grant": grants(language)[2],
+                "events": events(language)[:1],
+                "receipt": "/receipt.json",
+                "signed": "/signed.json",
+            },
+        ),
         "permission-new": (
             "permission_new",
             {
                 **home,
                 "chosen": chosen,
-                "apps": [{"id": APP, "name": "Film Club"}],
+                "apps": apps,
                 "people": people,
                 "countries": COUNTRIES,
                 "home_country": "DE",
@@ -306,6 +339,8 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
         ),
         "guardian": ("guardian", {**mine, "ward": people[1], "token": "t"}),
         "onward": ("onward", {**mine, "location": "https://age.example/a?b=c&d", "host": "age.example"}),
+        "age": ("age", {"answer": {"state": NASTY, "code": "c"}}),
+        "age-unfinished": ("age", {"answer": None}),
         "draft": ("draft", {**home, "draft": draft(language)}),
         "timeline": ("timeline", {**mine, "tab": "record", "events": events(language) * 3, "next": 4}),
         "people": (
@@ -314,7 +349,7 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
         ),
         "family": (
             "family",
-            {**mine, "tab": "family", "me": me(), "pending": [waiting], "invitation": ""},
+            {**mine, "tab": "family", "me": me(), "pending": [waiting], "wards": wards, "invitation": ""},
         ),
         "family-minor": (
             "family",
@@ -327,13 +362,23 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
                     guardians=[{**people[0], "with_adults": False, "max_uses": 5}],
                 ),
                 "pending": [],
+                "wards": [],
                 "invitation": "http://localhost/family/abc",
             },
         ),
-        "security": ("security", {**mine, "tab": "security", "me": me()}),
+        "security": ("security", {**mine, "tab": "security", "me": me(), **keys}),
+        "security-token": (
+            "security",
+            {**mine, "tab": "security", "me": me(), **keys, "token": f"cs_person_{'t' * 43}"},
+        ),
         "security-unknown": (
             "security",
-            {**mine, "tab": "security", "me": me(age_known=False, minor=True, recovery_codes_left=1)},
+            {
+                **mine,
+                "tab": "security",
+                "me": me(age_known=False, minor=True, recovery_codes_left=1),
+                **no_keys,
+            },
         ),
         "enrol": ("enrol", {**home, "enrolment": enrolment(language, "none")}),
         "enrol-challenge": ("enrol", {**home, "enrolment": enrolment(language, "challenge")}),

@@ -324,6 +324,54 @@ def test_a_session_ends_when_it_is_not_used_and_after_its_longest_life(
     visitor.web.close()
 
 
+def test_a_session_that_may_be_stolen_by_now_gives_nobody_more_than_they_have(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    site = Site(launcher, tmp_path / "home", env={"AGE_ISSUER": "demo"})
+    site.start()
+    visitor, other = visitor_at(site)(), visitor_at(site)()
+    app = site.holder("film club")
+    visitor.ok("/v1/circle/blocks", {"target": app, "blocked": True})
+    site.stop()
+    site.start(ahead_s=901)
+    gives: list[tuple[str, Any, int]] = [
+        ("/v1/circle/members", {"person_id": other.person_id, "member": True}, 200),
+        ("/v1/circle/blocks", {"target": app, "blocked": False}, 200),
+        ("/v1/tokens", {"app_id": app}, 201),
+        ("/v1/age/start", None, 200),
+    ]
+    for path, body, _ in gives:
+        assert reason_of(visitor.post(path, body)) == (403, "access.again"), path
+    page = visitor.web.post("/me/people/add", data={"person_id": other.person_id})
+    assert (page.status_code, page.headers["location"]) == (303, "/signin?next=%2Fme")
+    # What only takes away waits for no device.
+    visitor.ok("/v1/circle/members", {"person_id": other.person_id, "member": False})
+    visitor.ok("/v1/circle/blocks", {"target": other.person_id, "blocked": True})
+    assert visitor.sign_in().status_code == 201
+    for path, body, status in gives:
+        visitor.ok(path, body, status)
+    site.stop()
+    for one in (visitor, other):
+        one.web.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/grants",
+        "/v1/timeline",
+        "/v1/circle",
+        "/v1/tokens",
+        "/v1/approvals",
+        "/v1/enrolment",
+        "/age/return",
+    ],
+)
+def test_nothing_of_a_persons_own_is_kept_by_a_cache(ada: Visitor, path: str) -> None:
+    answer = ada.web.get(path)
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+
+
 def test_over_https_no_other_host_can_set_the_cookie(launcher: Launcher, tmp_path: Path) -> None:
     site = Site(launcher, tmp_path / "home", env={"BASE_URL": "https://consent.example"})
     site.start()
@@ -403,7 +451,7 @@ def test_another_passkey_is_signed_for_with_one_that_is_there(live: Site, someon
     assert added["id"] == new.id
     with live.client() as web:
         assert Visitor(live, web, passkey=new).sign_in().status_code == 201
-    assert [key["id"] for key in someone.me()["passkeys"]] == [someone.key.id, new.id]
+    assert {key["id"] for key in someone.me()["passkeys"]} == {someone.key.id, new.id}
 
 
 def test_a_stolen_session_adds_no_key(live: Site, ada: Visitor, someone: Visitor) -> None:
@@ -472,7 +520,7 @@ def test_a_device_key_of_the_command_line_signs_for_a_first_passkey(live: Site) 
     visitor.ok("/v1/passkeys", {"nonce": asked["nonce"], "evidence": evidence}, 201)
     visitor.passkey = new
     assert visitor.sign_in().status_code == 201
-    assert [key["kind"] for key in visitor.me()["passkeys"]] == ["device", "passkey"]
+    assert {key["kind"] for key in visitor.me()["passkeys"]} == {"device", "passkey"}
     # The account keeps the handle its first passkey was made with.
     assert visitor.ok("/v1/passkeys/options")["options"]["user"]["id"] == b64url(new.handle)
     owner.web.close()

@@ -4,19 +4,31 @@ import json
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
+from gateway.access import JSON_BYTES
 from gateway.oidc import Claims, Issuer
+from gateway.owners import age
 from gateway.problems import Problem
+from gateway.service import Service
+from ledger.consent.statement import encode_key
+from ledger.ids import CameoId, PersonId, new_id
+from ledger.store.captures import Capture
+from ledger.store.journal import About
+from ledger.store.records import Credential, Person
+from ledger.store.transaction import Transaction
 from live import Launcher, Owner, Site, collins_picture
+from world import Someone, World
 
 pytest_plugins = ["live"]
 
@@ -242,6 +254,80 @@ def test_nobody_under_13_keeps_an_account(owner: Owner) -> None:
     assert owner.web.get("/v1/grants").status_code == 401
 
 
+def too_young(world: World, someone: Someone) -> list[str]:
+    """What follows from the word that somebody is under 13. Returns the files that go."""
+    gone: list[str] = []
+    service = SimpleNamespace(ledger=world.ledger, objects=SimpleNamespace(delete=gone.append))
+    world.age(someone, date(2020, 1, 1))
+    assert age._too_young(cast("Service", service), someone.person_id, world.at)
+    return gone
+
+
+def without_likeness(world: World) -> Someone:
+    """Somebody with an account, and a film that waits to be looked at."""
+    someone = Someone(PersonId(new_id("person")), CameoId(""), Ed25519PrivateKey.generate())
+    key, now = encode_key(someone.device.public_key()), int(world.at.timestamp())
+
+    def operation(tx: Transaction) -> None:
+        tx.add_person(
+            Person(someone.person_id, "Someone", created_at=now),
+            Credential(key, someone.person_id, "device", key, created_at=now),
+        )
+        body = {"key": someone.signer, "list_key": tx.held(someone.person_id).list_key_digest}
+        tx.append("account", someone.person_id, [About(someone.person_id, "owner", body)], at=world.at)
+        tx.add_capture(
+            Capture(new_id("capture"), someone.person_id, "pending_review", b"", now, now, "clips/aa/film")
+        )
+
+    world.ledger.transact(operation)
+    return someone
+
+
+def kept(world: World, someone: Someone) -> bool:
+    with world.ledger.reading() as tx:
+        return tx.person(someone.person_id) is not None
+
+
+def test_an_account_of_a_child_goes_with_its_film(world: World) -> None:
+    child = without_likeness(world)
+    assert too_young(world, child) == ["clips/aa/film"]
+    assert not kept(world, child)
+
+
+def test_one_word_for_a_child_destroys_no_account_that_another_calls_an_adults(world: World) -> None:
+    ada = without_likeness(world)
+    world.age(ada, over_18=True)
+    assert too_young(world, ada) == []
+    assert kept(world, ada)
+    with world.ledger.reading() as tx:
+        assert tx.standing(ada.person_id).minor(world.at)
+
+
+def test_one_word_for_a_child_destroys_nobody_that_a_minor_relies_on(world: World) -> None:
+    parent, ward = without_likeness(world), world.enrol(date(2012, 5, 1))
+    world.guardian(ward, parent)
+    world.tell(parent, "guardian", "guardian", **guarding(world, ward, parent))
+    assert too_young(world, parent) == []
+    assert kept(world, parent)
+
+
+def guarding(world: World, ward: Someone, parent: Someone) -> dict[str, Any]:
+    """The guardian's own copy of what stands on the ward's list."""
+    (entry,) = world.entries(ward.person_id, "guardian")
+    return {
+        **{name: entry.body[name] for name in ("guardianship", "evidence", "vouched", "standing")},
+        "role": "guardian",
+        "person_id": ward.person_id,
+    }
+
+
+@pytest.mark.slow
+def test_a_stranger_sends_no_large_answer_of_an_issuer(site: Site) -> None:
+    with site.client() as web:
+        answer = web.post("/age/finish", data={"state": "s", "code": "c" * JSON_BYTES})
+    assert answer.status_code == 413
+
+
 @pytest.mark.slow
 def test_the_way_back_works_in_a_page_and_changes_nothing_by_being_opened(owner: Owner) -> None:
     location = owner.web.post("/v1/age/start").json()["location"]
@@ -251,10 +337,20 @@ def test_the_way_back_works_in_a_page_and_changes_nothing_by_being_opened(owner:
     assert ages(owner) == []
     fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', page.text))
     done = owner.web.post("/age/finish", data=fields)
-    assert (done.status_code, done.headers["location"]) == (303, "/me/security")
+    assert (done.status_code, done.headers["location"]) == (303, "/me/security?done=age")
     assert ages(owner)[0]["over_18"] is True
     hostile = owner.web.get("/age/return", params={"state": '"><script>x</script>', "code": "c"})
     assert "<script>" not in hostile.text
+    # It comes without a session, and speaks the language of whoever left.
+    with owner.site.client() as nobody:
+        spoken = nobody.get("/age/return", params=answer, headers={"accept-language": "de-AT,de;q=0.9"})
+        assert '<html lang="de">' in spoken.text
+        assert "Weiter" in spoken.text
+        nobody.cookies.set("countersign_language", "en")
+        again = nobody.get(
+            "/age/return", params={"error": "access_denied"}, headers={"accept-language": "de"}
+        )
+        assert "was not finished" in again.text
 
 
 @pytest.mark.slow

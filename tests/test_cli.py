@@ -371,7 +371,10 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a role": (_record(2, role="requester"), "opens none"),
     "a secret": (_record(2, secret="A" * 43 + "="), "opens none"),
     "no commitments": (_record(2, commitments=[]), "at least one commitment"),
-    "another likeness": (lambda b: b.update(cameo_id=new_id("cameo")), "does not begin with the enrolment"),
+    "another likeness": (
+        lambda b: b.update(cameo_id=new_id("cameo")),
+        "does not begin with the account or the enrolment",
+    ),
     "another list key": (lambda b: b.update(list_key="A" * 43 + "="), "."),
     "another log": (lambda b: b.update(origin="other.example/log"), "."),
     "a larger log": (

@@ -767,6 +767,19 @@ def test_clips_can_still_be_withdrawn_after_a_grant_was_taken_back(asking: Askin
     assert (held.revoked_index, held.effect) == (first, "withdraw_all")
 
 
+def test_clips_can_be_withdrawn_after_a_grant_is_over(asking: Asking) -> None:
+    """Expired is not taken back: what was made is still out, and its owner may still call it in."""
+    grant = asking.record(asking.draft(revocation_effect="stop_new"))
+    late = grant.expires + timedelta(days=1)
+    ledger, owner = asking.world.ledger, asking.owner.person_id
+    with ledger.reading() as tx:
+        assert not tx.standing(owner).grants[grant.id].live(late)
+    index = revoke(ledger, owner, grant.id, "withdraw_all", at=late)
+    with ledger.reading() as tx:
+        held = tx.standing(owner).grants[grant.id]
+    assert (held.revoked_index, held.withdrawn) == (index, True)
+
+
 def test_a_revocation_survives_a_restart(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("reopened")
     ledger, keyring = open_ledger(home)

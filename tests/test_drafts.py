@@ -337,6 +337,22 @@ def test_a_minor_s_clip_needs_the_guardian_s_word(studio: Studio, world: World, 
     assert studio.told(child).released == 1
 
 
+def test_a_yes_counts_only_of_who_is_a_guardian_when_it_is_recorded(
+    studio: Studio, world: World, app: AppId
+) -> None:
+    child, parent = minor(world, app)
+    other = world.enrol()
+    world.guardian(child, other)
+    video = studio.waiting(app, child)
+    world.guardian(child, other, standing=False)  # after it was asked who they are
+    with pytest.raises(InvalidStatement) as gone:
+        studio.say(video, child, "approve", by=other, role="guardian")
+    assert gone.value.reason.id == "approval.not_theirs"
+    assert studio.state(video) == ("queued", None)
+    studio.say(video, child, "approve", by=parent, role="guardian")
+    assert studio.state(video) == ("completed", None)
+
+
 def test_a_minor_may_say_no_by_themselves(studio: Studio, world: World, app: AppId) -> None:
     child, _ = minor(world, app)
     video = studio.waiting(app, child)

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from authenticator import Passkey, made_for
+from command import countersign
 from ledger.canonical import canonical
 from ledger.consent.statement import ENROLMENT_TAG, sign
 from live import OPERATOR, Launcher, Site, collins_picture, hopper_picture, pixels, unknown, video_of, zulu
@@ -144,6 +145,51 @@ def test_an_operator_sees_what_was_asked_looks_and_vouches(account: Account, fil
         "somebody looked and the person can not see it"
     )
     assert reason(account.vouched(asked["capture_id"], film))[0] == 404
+
+
+def test_an_operator_accepts_a_film_with_their_own_key_beside_the_service(
+    account: Account, film: bytes, tmp_path: Path
+) -> None:
+    home, key, stranger = account.site.home, tmp_path / "dana.key", tmp_path / "other.key"
+    capture_id = account.begin()["capture_id"]
+    account.send(capture_id, film)
+    listed = countersign(home, "enrolments", "list")
+    assert (listed.status, f"{capture_id}  Eileen Collins" in listed.text) == (0, True), listed.text
+
+    assert countersign(home, "keys", "new", stranger).status == 0
+    refused = countersign(home, "enrolments", "accept", capture_id, "--key", stranger)
+    assert (refused.status, "registered for no operator" in refused.text) == (2, True), refused.text
+    assert account.status()["status"] == "pending_review"
+
+    made = countersign(home, "keys", "new", key)
+    public = made.text.split()[-1]
+    assert countersign(home, "keys", "create", "operator", "dana", "--public-key", public).status == 0
+    said = countersign(home, "enrolments", "accept", capture_id, "--key", key, "--born-on", "1956-11-19")
+    assert said.status == 0, said.text
+    assert account.status()["status"] == "active"
+    cameo_id = account.web.get("/v1/me").json()["cameo_id"]
+    assert cameo_id in said.text
+    entries = account.web.get(f"/v1/cameos/{cameo_id}/uses").json()["entries"]
+    (word,) = [one["body"]["enrolment"] for one in entries if one["kind"] == "enrolment"]
+    assert (word["operator"], word["portrait_sha256"]) == ("dana", sha256(film).hexdigest())
+    again = countersign(home, "enrolments", "accept", capture_id, "--key", key)
+    assert (again.status, "no film" in again.text) == (2, True), again.text
+
+
+def test_an_operator_turns_a_film_down_beside_the_service(
+    account: Account, film: bytes, tmp_path: Path
+) -> None:
+    home, key = account.site.home, tmp_path / "erin.key"
+    capture_id = account.begin()["capture_id"]
+    account.send(capture_id, film)
+    public = countersign(home, "keys", "new", key).text.split()[-1]
+    assert countersign(home, "keys", "create", "operator", "erin", "--public-key", public).status == 0
+    said = countersign(home, "enrolments", "refuse", capture_id, "--key", key, "--reason", "too dark to see")
+    assert said.status == 0, said.text
+    assert account.status()["status"] == "refused"
+    assert account.status()["reason"] == "too dark to see"
+    again = countersign(home, "enrolments", "refuse", capture_id, "--key", key, "--reason", "too dark to see")
+    assert (again.status, "no such film waits" in again.text) == (2, True), again.text
 
 
 def test_a_film_that_was_turned_down_is_destroyed_and_its_owner_told_why(

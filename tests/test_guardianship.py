@@ -199,6 +199,27 @@ def test_limits_are_narrowed_under_a_key_that_is_still_theirs(family: Family) ->
     assert not family.told().standing.guardians
 
 
+def test_limits_narrowed_by_a_word_are_not_widened_by_a_signature_used_again(family: Family) -> None:
+    world, ward, parent = family.world, family.ward.person_id, family.parent.person_id
+    family.accepted(family.asks())
+    # Signed anew with a key that does not count, as most do not; the evidence stands on the list for whoever reads it.
+    world.wait(minutes=1)
+    said = family.statement(max_uses=100)
+    evidence = sign(GUARDIANSHIP_TAG, parse_guardianship(said).signed_bytes(), family.parent.device)
+    ask_to_guard(world.ledger, parent, said, evidence, invitation=None, at=world.at)
+    world.wait(minutes=1)
+    narrow(world.ledger, parent, ward, max_uses=1, with_adults=False, at=world.at)
+    world.wait(minutes=1)
+    with pytest.raises(InvalidStatement) as refused:
+        ask_to_guard(world.ledger, parent, said, evidence, invitation=None, at=world.at)
+    assert refused.value.reason.id == "guardian.replayed"
+    assert family.told().standing.guardians[parent].guardianship.max_uses == 1
+    wider = family.statement(max_uses=100)
+    anew = sign(GUARDIANSHIP_TAG, parse_guardianship(wider).signed_bytes(), family.parent.device)
+    ask_to_guard(world.ledger, parent, wider, anew, invitation=None, at=world.at)
+    assert family.told().standing.guardians[parent].guardianship.max_uses == 100
+
+
 def test_a_lost_phone_cosigns_nothing_though_the_list_still_names_its_key(family: Family) -> None:
     family.accepted(family.asks())
     grant_id, signed = family.waits()

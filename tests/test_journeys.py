@@ -251,8 +251,10 @@ def test_from_the_first_page_to_the_last(journey: Journey, site: Site, tmp_path:
 
         # Taken back with one tap and no passkey: refused from then on, and withdrawn.
         page.goto("/me")
-        page.get_by_role("button", name="Also withdraw everything made").first.click()
-        page.get_by_text("taken back").first.wait_for()
+        assert journey.api("/v1/grants")["grants"][0]["status"] == "used_up"
+        page.get_by_role("button", name="Withdraw everything made").click()
+        page.get_by_text("Everything made with it is withdrawn").first.wait_for()
+        assert page.get_by_role("button", name="Withdraw everything made").count() == 0
         journey.shot("taken-back")
         assert app.get(f"/v1/videos/{video_id}/content").status_code == 403
         again = app.post(

@@ -56,7 +56,7 @@ def test_every_text_is_used_and_every_text_used_is_there() -> None:
     begun = set(re.findall(r"""\bt\(\s*["']([^"']+\.)["']\s*~""", text))
     # Built in Python: by prefix for scripts, by kind for the pages to sign on.
     begun |= {"verdict.", "operator.", "takedown.action.", "month.", "country.", "done.", "grantee."}
-    begun |= {f"{kind}." for kind in ("grant", "cosign", "handover", "guardianship")}
+    begun |= {f"{kind}." for kind in ("grant", "cosign", "handover", "guardianship", "limits")}
     keys = set(catalogue("en"))
     assert named <= keys
     assert all(any(key.startswith(one) for key in keys) for one in begun)
@@ -202,7 +202,12 @@ def test_every_page_is_sound_at_a_desk_and_in_the_dark(shown: Shown, name: str) 
 
 @pytest.mark.slow
 def test_refusing_is_as_large_as_approving(shown: Shown) -> None:
-    for name, choices in (("draft", "#decide .btn"), ("sign", "#sign .btn"), ("leave", "form .pair .btn")):
+    for name, choices in (
+        ("draft", "#decide .btn"),
+        ("permission", ".take .btn"),
+        ("sign", "#sign .btn"),
+        ("leave", "form .pair .btn"),
+    ):
         page = shown(name, "en")
         page.wait_for_timeout(100)
         sizes = {
@@ -351,7 +356,6 @@ def test_from_joining_to_taking_back(phone: Page, live: Site) -> None:
     keep(phone, "journey-permission")
 
     phone.goto("/me")
-    phone.click("#permissions summary:has-text('Take it back')")
     phone.click("#permissions button[value=withdraw_all]")
     phone.wait_for_selector("#done .banner")
     assert phone.url.endswith("/me"), "the page was not left"
@@ -488,9 +492,8 @@ def test_without_javascript_everything_but_passkeys_works(unscripted: Page, coll
     assert collins.web.get("/v1/circle").json()["blocked"] == before
     grant = collins.grant("third app")
     page.goto(f"/me/permissions/{grant}")
-    page.click("details.take summary")
     page.click("button[value=withdraw_all]")
-    assert page.url.endswith("/me?done=revoked")
+    assert page.url.endswith(f"/me/permissions/{grant}?done=withdrawn")
     told = {one["grant_id"]: one for one in collins.web.get("/v1/grants").json()["grants"]}
     assert told[grant]["status"] == "revoked"
     page.click("footer button[name=language]")

@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -427,3 +428,18 @@ def test_the_schedule_says_what_why_how_long_and_by_which_law_in_both_languages(
         assert rule.days in {None, 0, *days}
     kept_for = {rule.id: rule.days for rule in SCHEDULE}
     assert (kept_for["captures"], kept_for["prompts"], kept_for["likeness_of_age"]) == (30, 90, 90)
+
+
+def test_a_run_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, stop = list[Service](), threading.Event()
+
+    def failing(service: Service) -> None:
+        runs.append(service)
+        if len(runs) == 2:
+            stop.set()
+        raise OSError("the disk is away")
+
+    monkeypatch.setattr(retention, "run", failing)
+    monkeypatch.setattr(retention, "EVERY_S", 0.0)
+    retention._keep(cast("Service", None), stop)
+    assert len(runs) == 2

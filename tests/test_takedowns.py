@@ -3,13 +3,14 @@
 Everything here knows a mailbox, the API and the clock on the wall; what the ledger says is read with its proofs.
 """
 
+import asyncio
 import base64
 import itertools
 import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from email import message_from_bytes, policy
 from functools import partial
@@ -21,7 +22,9 @@ import numpy as np
 import pytest
 
 from command import countersign
-from gateway import notices
+from gateway import notices, public, takedowns
+from gateway.access import JSON_BYTES
+from gateway.problems import Problem
 from gateway.service import now, open_service
 from ledger.provenance import media
 from live import (
@@ -629,3 +632,20 @@ def test_the_clock_runs_on_and_what_is_overdue_stands_first(
     assert re.match(rf"OVERDUE by 2 h \d\d min +{slow} +decision on {video_id}\n", said.text)
     assert said.text.splitlines()[-1] == "1 waiting, 1 overdue"
     assert "maud" not in said.text.lower()
+
+
+def test_a_stranger_sends_only_files_large(live: Site) -> None:
+    answer = send(live, reason="x" * JSON_BYTES)
+    assert (answer.status_code, answer.json()["reasons"][0]["id"]) == (413, "request.length")
+    with stranger(live) as web:
+        page = web.post("/takedown", data={**FORM, "reason": "x" * JSON_BYTES})
+    assert page.status_code == 413
+
+
+def test_a_strangers_pictures_wait_their_turn() -> None:
+    with ExitStack() as taken:
+        while public._PLACES.acquire(blocking=False):
+            taken.callback(public._PLACES.release)
+        with pytest.raises(Problem) as busy:
+            asyncio.run(takedowns._shown_face([b"a picture"]))
+    assert busy.value.reasons[0].id == "verify.busy"

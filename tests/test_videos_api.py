@@ -580,7 +580,7 @@ def test_an_id_that_is_none_is_404(app: httpx.Client, video_id: str) -> None:
 
 
 def test_what_is_not_offered_says_so_in_the_protocols_own_words(app: httpx.Client, clip: Clip) -> None:
-    error_of(app.post(f"/v1/videos/{clip.video_id}/remix", json={"prompt": PROMPT}), 404)
+    error_of(app.post("/v1/videos/edits", json={"prompt": PROMPT}), 405)
     error_of(app.put(f"/v1/videos/{clip.video_id}", json={}), 405)
     error = error_of(app.get(f"/v1/videos/{clip.video_id}/content", params={"variant": "thumbnail"}), 400)
     assert error["param"] == "variant"

@@ -1,19 +1,21 @@
 """How old somebody is, from an issuer we were told to believe; unknown age stays a minor's.
 
-The person is sent to the issuer and comes back to a page of ours, which asks them to go on: only then does their
-browser send the session cookie, and only the account that began the check can finish it. Kept is the least that
-serves: of an adult that they are one, of a minor the birth date, on which their permissions end; and of whom the issuer
-means a keyed digest, so that nobody's identity is used for a second account. Erasing the account destroys it.
+The person is sent to the issuer and comes back to a page of ours (:mod:`gateway.site.account`), which asks them to go
+on: only then does their browser send the session cookie, and only the account that began the check can finish it. Kept
+is the least that serves: of an adult that they are one, of a minor the birth date, on which their permissions end; and
+of whom the issuer means a keyed digest, so that nobody's identity is used for a second account. Erasing the account
+destroys it.
+
+One word for a minor counts for good, so a check is begun only shortly after signing in: a session that was stolen
+leads to nobody else's age. Nor does a word destroy what another word contradicts, or what others rely on.
 """
 
 import hmac
 import json
 from datetime import datetime
-from html import escape
 from typing import Annotated, Any
 
-from litestar import Request, Response, get, post
-from litestar.concurrency import sync_to_thread
+from litestar import Request, post
 from pydantic import Field
 
 from gateway import demo_issuer
@@ -49,7 +51,7 @@ def issuer_of(service: Service) -> Issuer:
 @post("/v1/age/start", status_code=200, sync_to_thread=True)
 def start_age_check(request: Ask, service: Service) -> dict[str, str]:
     """Where to go to have one's age confirmed: `{"location"}`."""
-    person_id, at = person_of(request, service), service.clock()
+    person_id, at = person_of(request, service, lately=True), service.clock()
     begun = issuer_of(service).begin()
     kept = json.dumps({"nonce": begun.nonce, "verifier": begun.verifier})
     now = int(at.timestamp())
@@ -65,37 +67,6 @@ def start_age_check(request: Ask, service: Service) -> dict[str, str]:
     return {"location": begun.location}
 
 
-@get("/age/return", include_in_schema=False, sync_to_thread=False)
-def age_return(request: Ask) -> Response[str]:
-    """Where the issuer sends people. It changes nothing: another site's page can lead anybody here."""
-    state, code, error = (request.query_params.get(name, "") for name in ("state", "code", "error"))
-    words = "One more step" if code and not error else "The age check was not finished"
-    form = (
-        '<form method="post" action="/age/finish">'
-        f'<input type="hidden" name="state" value="{escape(state[:200])}">'
-        f'<input type="hidden" name="code" value="{escape(code[:2000])}">'
-        '<p><button class="primary">Continue</button></p></form>'
-        if code and not error
-        else '<p><a href="/me/security">Back</a></p>'
-    )
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Age check</title>'
-        '<link rel="stylesheet" href="/assets/style.css"></head>'
-        f"<body><main><h1>{words}</h1>{form}</main></body></html>"
-    )
-    return Response(page, media_type="text/html; charset=utf-8")
-
-
-@post("/age/finish", include_in_schema=False)
-async def age_finish(request: Ask, service: Service) -> Response[str]:
-    """The page's own form. Then back to where the person's age is shown."""
-    form = await request.form()
-    data = FinishIn(state=str(form.get("state", "")), code=str(form.get("code", "")))
-    await sync_to_thread(_finish, request, service, data)
-    return Response("", status_code=303, headers={"location": "/me/security"})
-
-
 class FinishIn(Strict):
     state: Annotated[str, Field(max_length=200)]
     code: Annotated[str, Field(max_length=2000)]
@@ -104,10 +75,6 @@ class FinishIn(Strict):
 @post("/v1/age", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def finish_age_check(request: Ask, service: Service, data: FinishIn) -> dict[str, Any]:
     """Redeem what the issuer sent. Only for the account that began this check, and only once."""
-    return _finish(request, service, data)
-
-
-def _finish(request: Ask, service: Service, data: FinishIn) -> dict[str, Any]:
     person_id, at = person_of(request, service), service.clock()
     now = int(at.timestamp())
     kept = service.ledger.transact(lambda tx: tx.take_nonce(data.state, person_id, at=now, purpose="age"))
@@ -136,7 +103,7 @@ def _finish(request: Ask, service: Service, data: FinishIn) -> dict[str, Any]:
 
     minor = service.ledger.transact(operation)
     if claims.born_on is not None and at.date() < birthday(claims.born_on, YOUNGEST_YEARS):
-        raise _too_young(service, person_id)
+        raise _too_young(service, person_id, at)
     return {"minor": minor}
 
 
@@ -150,18 +117,24 @@ def _least(claims: Claims, at: datetime) -> dict[str, Any]:
     return {"born_on": None if of_age else claims.born_on.isoformat(), "over_18": False}
 
 
-def _too_young(service: Service, person_id: PersonId) -> Exception:
-    """Nobody under 13 has an account. Their sessions end; what was kept is erased unless a likeness is in use."""
+def _too_young(service: Service, person_id: PersonId, at: datetime) -> Exception:
+    """Nobody under 13 has an account. Their sessions end; what was kept is erased, if nothing speaks against it.
 
-    def operation(tx: Transaction) -> None:
+    Where a likeness is in use, where another word says that they are of age, or where they answer for others, somebody
+    is wrong, or somebody else was asked: everything stays, as a minor's, until its owner or an operator ends it.
+    """
+
+    def operation(tx: Transaction) -> list[str]:
         tx.close_sessions(person_id)
-        if not tx.standing(person_id).active:
-            tx.erase_person(person_id)
+        standing = tx.standing(person_id)
+        of_age = any(word.minor(at) is False for word in standing.ages)
+        return [] if standing.active or of_age or tx.people_of(person_id) else tx.erase_person(person_id)
 
-    service.ledger.transact(operation)
+    for key in service.ledger.transact(operation):
+        service.objects.delete(key)
     return problem(
         403, "account.too_young", "nobody under 13 can have an account here", "come back when you are 13"
     )
 
 
-ROUTES = [start_age_check, age_return, age_finish, finish_age_check]
+ROUTES = [start_age_check, finish_age_check]

@@ -1,4 +1,7 @@
-"""The people somebody approves of, and whom they have blocked."""
+"""The people somebody approves of, and whom they have blocked.
+
+Letting somebody in, and unblocking, widen what was signed: a session does that only shortly after a key opened it.
+"""
 
 from typing import Annotated, Any
 
@@ -43,7 +46,7 @@ class MemberIn(Strict):
 @post("/v1/circle/members", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def change_member(request: Ask, service: Service, data: MemberIn) -> dict[str, Any]:
     """Let somebody into the people I approve of, or out."""
-    owner = acting(request, service, may=("owner", "executor")).owner
+    owner = acting(request, service, may=("owner", "executor"), lately=data.member).owner
     set_member(service.ledger, owner, PersonId(data.person_id), member=data.member, at=service.clock())
     return circle_of(service, owner)
 
@@ -60,7 +63,7 @@ def change_block(request: Ask, service: Service, data: BlockIn) -> dict[str, Any
 
     What they are making with it now, ends. They are not told that they are blocked.
     """
-    owner = acting(request, service).owner
+    owner = acting(request, service, lately=not data.blocked).owner
     set_block(service.ledger, owner, data.target, blocked=data.blocked, at=service.clock())
     return circle_of(service, owner)
 

@@ -192,10 +192,14 @@ def _no_challenge() -> Exception:
 def waiting_enrolments(request: Ask, service: Service) -> dict[str, Any]:
     """An operator sees who waits to be looked at, and what each was asked to do."""
     holder(request, service, "operator")
+    return {"enrolments": waiting_films(service)}
+
+
+def waiting_films(service: Service) -> list[dict[str, Any]]:
     at = service.clock()
     with service.ledger.reading() as tx:
         waiting = [one for one in tx.waiting_captures() if not _over(one, at)]
-        return {"enrolments": [_waiting(tx, one) for one in waiting]}
+        return [_waiting(tx, one) for one in waiting]
 
 
 def _waiting(tx: Transaction, capture: Capture) -> dict[str, Any]:
@@ -245,12 +249,15 @@ class RefuseIn(Strict):
 )
 def refuse_enrolment(request: Ask, service: Service, capture_id: str, data: RefuseIn) -> dict[str, Any]:
     """An operator turns a film down, and says why. The film is destroyed."""
-    operator = holder(request, service, "operator")
+    return refuse_film(service, holder(request, service, "operator"), capture_id, data)
+
+
+def refuse_film(service: Service, operator: str, capture_id: str, said_why: RefuseIn) -> dict[str, Any]:
     at = service.clock()
 
     def operation(tx: Transaction) -> Capture:
         capture = _pending(tx, capture_id, at)
-        said = {"refused_by": operator, "reason": data.reason}
+        said = {"refused_by": operator, "reason": said_why.reason}
         sealed = seal(tx.held(capture.person_id).key, json.dumps(said).encode(), context=capture_id)
         tx.keep_capture(capture, status="refused", sealed=sealed, object_key=None)
         return capture
@@ -272,7 +279,7 @@ async def enrol(request: Ask, service: Service) -> dict[str, str]:
     picture, capture_id = form.get("picture"), form.get("capture_id")
     statement, evidence = form.get("statement"), form.get("evidence")
     if isinstance(capture_id, str) and picture is None:
-        return await sync_to_thread(_enrol_captured, service, statement, evidence, capture_id)
+        return await sync_to_thread(enrol_filmed, service, statement, evidence, capture_id)
     if not isinstance(picture, UploadFile):
         raise problem(
             400, "request.picture", "the file `picture` is missing", "send an image or a short video"
@@ -280,7 +287,8 @@ async def enrol(request: Ask, service: Service) -> dict[str, str]:
     return await sync_to_thread(_enrol, service, statement, evidence, await picture.read())
 
 
-def _enrol_captured(service: Service, statement: object, evidence: object, capture_id: str) -> dict[str, str]:
+def enrol_filmed(service: Service, statement: object, evidence: object, capture_id: str) -> dict[str, str]:
+    """An operator's signed word on a film that waits. `statement`, `evidence`: JSON text."""
     with service.ledger.reading() as tx:
         capture = _pending(tx, capture_id, service.clock())
         key = tx.held(capture.person_id).key

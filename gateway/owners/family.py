@@ -210,6 +210,21 @@ def narrow_limits(request: Ask, service: Service, ward: str, data: LimitsIn) -> 
     return {"max_uses": data.max_uses, "with_adults": data.with_adults, "index": index}
 
 
+def wards_of(service: Service, guardian: PersonId) -> list[dict[str, Any]]:
+    """Whom somebody answers for, and how far it may go."""
+    with service.ledger.reading() as tx:
+        held = {ward: tx.standing(ward).guardians[guardian].guardianship for ward in tx.wards(guardian)}
+        return [
+            {
+                **_named(tx, ward),
+                "relation": said.relation,
+                "max_uses": said.max_uses,
+                "with_adults": said.with_adults,
+            }
+            for ward, said in held.items()
+        ]
+
+
 @delete("/v1/guardians/{person_id:str}", status_code=200, sync_to_thread=True)
 def leave_guardian(request: Ask, service: Service, person_id: str) -> dict[str, Any]:
     """End a guardianship: mine for the person named, or theirs for me, once I am of age."""

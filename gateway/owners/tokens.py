@@ -1,7 +1,8 @@
 """Letting an app ask in one's name: a person gives it a token, and it sends it along with each request.
 
 Grants to a person, and to the people somebody approves of, count for an app only while it holds such a token. It is
-256 random bits, bound to one app, shown once and kept as its SHA-256; it opens nothing else, and signs nothing.
+256 random bits, bound to one app, shown once and kept as its SHA-256; it opens nothing else, and signs nothing. It is
+given out only shortly after signing in: whoever stole a session must not be left with something that outlives it.
 """
 
 import secrets
@@ -33,7 +34,7 @@ class TokenIn(Strict):
 @post("/v1/tokens", status_code=201, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def create_token(request: Ask, service: Service, data: TokenIn) -> dict[str, Any]:
     """A token with which an app speaks for me for so many days. It is shown this once."""
-    person_id, at = person_of(request, service), service.clock()
+    person_id, at = person_of(request, service, lately=True), service.clock()
     secret = f"cs_person_{secrets.token_urlsafe(32)}"
     token = Token(
         hash=_hash(secret),

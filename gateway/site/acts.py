@@ -4,26 +4,22 @@ Consent itself is never given by a form: the pages to sign on (:func:`_to_sign`)
 """
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.owners import (
-    age,
     approvals,
     circle,
     enrolment,
     family,
     grants,
-    passkeys,
-    sessions,
     timeline,
 )
 from gateway.problems import problem
 from gateway.service import Service
 from gateway.site.me import Visit, family_page, visit
-from gateway.site.posts import Form, do, on
+from gateway.site.posts import Form, checked, do, number, on
 from gateway.site.render import Ask, on_page_error, page, to
 from gateway.site.words import translator
 from ledger.consent import passkey
@@ -33,23 +29,12 @@ from ledger.consent.statement import (
     HANDOVER_TAG,
     decode_bytes,
 )
-from ledger.errors import InvalidStatement
 
 CONTEXTS = ("political", "sexual", "violent", "romantic", "advertising")
 
 
 def _back(request: Ask, path: str, done: str) -> Response[Any]:
     return to(path, done, person=request.query_params.get("for", ""))
-
-
-def _checked(kind: Any, fields: dict[str, Any]) -> Any:
-    """A form's fields as the JSON route takes them. Raises InvalidStatement for what the page's own form never sends."""
-    try:
-        return kind.model_validate(fields)
-    except ValueError as error:
-        raise InvalidStatement(
-            "request.form", "something in the form is missing or not possible", "go back and check it"
-        ) from error
 
 
 # -- permissions -------------------------------------------------------------------------------------------
@@ -93,8 +78,8 @@ def _draft(seen: Visit, form: Form) -> grants.GrantDraft:
         "forbidden_contexts": tuple(never),
         "actions": tuple(form.all("actions")),
         "audience": form.one("audience"),
-        "max_uses": _number(form, "max_uses"),
-        "days": _number(form, "days"),
+        "max_uses": number(form, "max_uses"),
+        "days": number(form, "days"),
         "jurisdictions": tuple(form.all("jurisdictions")),
         "approval": form.one("approval"),
         "revocation_effect": form.one("revocation_effect"),
@@ -102,13 +87,8 @@ def _draft(seen: Visit, form: Form) -> grants.GrantDraft:
         "may_pass_on": form.one("may_pass_on") == "yes",
         "language": seen.language,
     }
-    draft: grants.GrantDraft = _checked(grants.GrantDraft, fields)
+    draft: grants.GrantDraft = checked(grants.GrantDraft, fields)
     return draft
-
-
-def _number(form: Form, name: str) -> int:
-    text = form.one(name)
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
 def _passkey_options(service: Service, seen: Visit, asked: str) -> dict[str, Any] | None:
@@ -131,14 +111,16 @@ def _to_sign(request: Ask, seen: Visit, kind: str, signing: dict[str, Any], **mo
 
 @on("/me/permissions/{grant_id:str}/take-back")
 def take_back(request: Ask, service: Service, form: Form) -> Response[Any]:
-    chosen = _checked(grants.RevokeIn, {"effect": form.one("effect") or None})
-    do(grants.revoke_grant, request, service, request.path_params["grant_id"], chosen)
-    return _back(request, "/me", "revoked")
+    grant_id, effect = request.path_params["grant_id"], form.one("effect")
+    chosen = checked(grants.RevokeIn, {"effect": effect or None})
+    do(grants.revoke_grant, request, service, grant_id, chosen)
+    onward = f"/me/permissions/{grant_id}" if form.one("from") == "permission" else "/me"
+    return _back(request, onward, "withdrawn" if effect == "withdraw_all" else "revoked")
 
 
 @on("/me/drafts/{video_id:str}")
 def answer(request: Ask, service: Service, form: Form) -> Response[Any]:
-    said = _checked(approvals.AnswerIn, {"decision": form.one("decision")})
+    said = checked(approvals.AnswerIn, {"decision": form.one("decision")})
     do(approvals.answer_approval, request, service, request.path_params["video_id"], said)
     return _back(request, "/me", "approved" if said.decision == "approve" else "refused")
 
@@ -157,7 +139,7 @@ def remove_person(request: Ask, service: Service, form: Form) -> Response[Any]:
 
 
 def _member(request: Ask, service: Service, form: Form, *, member: bool) -> Response[Any]:
-    said = _checked(circle.MemberIn, {"person_id": form.one("person_id").strip(), "member": member})
+    said = checked(circle.MemberIn, {"person_id": form.one("person_id").strip(), "member": member})
     do(circle.change_member, request, service, said)
     return _back(request, "/me/people", "added" if member else "removed")
 
@@ -173,7 +155,7 @@ def unblock(request: Ask, service: Service, form: Form) -> Response[Any]:
 
 
 def _block(request: Ask, service: Service, form: Form, *, blocked: bool) -> Response[Any]:
-    said = _checked(circle.BlockIn, {"target": form.one("target").strip(), "blocked": blocked})
+    said = checked(circle.BlockIn, {"target": form.one("target").strip(), "blocked": blocked})
     do(circle.change_block, request, service, said)
     return _back(request, "/me/people", "blocked" if blocked else "unblocked")
 
@@ -203,12 +185,12 @@ def invited(request: Ask, service: Service, token: str) -> Response[str]:
 @on("/join/{token:str}")
 def preview_guardian(request: Ask, service: Service, form: Form) -> Response[Any]:
     seen, token = visit(request, service), request.path_params["token"]
-    said = _checked(
+    said = checked(
         family.GuardianDraft,
         {
             "token": token,
             "relation": form.one("relation"),
-            "max_uses": _number(form, "max_uses"),
+            "max_uses": number(form, "max_uses"),
             "with_adults": form.one("with_adults") == "yes",
         },
     )
@@ -283,28 +265,38 @@ def take_over(request: Ask, service: Service) -> Response[Any]:
     )
 
 
-# -- security ----------------------------------------------------------------------------------------------
+@on("/me/family/limits")
+def limit(request: Ask, service: Service, form: Form) -> Response[Any]:
+    """How far it may go with somebody I answer for: less counts at once, more is signed first."""
+    seen, ward = visit(request, service), form.one("ward")
+    fields = {"max_uses": number(form, "max_uses"), "with_adults": form.one("with_adults") == "yes"}
+    said = checked(family.LimitsIn, fields)
+    held = next((one for one in family.wards_of(service, seen.who.actor) if one["person_id"] == ward), None)
+    if held is None:
+        raise problem(
+            404, "guardian.unknown", "you do not answer for this person", "look at your family page"
+        )
+    if said.max_uses <= held["max_uses"] and said.with_adults <= held["with_adults"]:
+        do(family.narrow_limits, request, service, ward, said)
+        return to("/me/family", "limits")
+    draft = checked(family.GuardianDraft, {**fields, "ward": ward, "relation": held["relation"]})
+    return _to_sign(
+        request,
+        seen,
+        "limits",
+        do(family.preview_guardian, request, service, draft),
+        tag=GUARDIANSHIP_TAG,
+        field="guardianship",
+        post="/v1/guardians",
+        next="/me/family?done=limits",
+        back="/me/family",
+    )
 
 
-@on("/me/security/passkeys/remove")
-def remove_passkey(request: Ask, service: Service, form: Form) -> Response[Any]:
-    do(passkeys.remove_passkey, request, service, form.one("id"))
-    return to("/me/security", "passkey_removed")
-
-
-@on("/me/security/sessions/end")
-def end_session(request: Ask, service: Service, form: Form) -> Response[Any]:
-    do(sessions.close_one_session, request, service, form.one("session"))
-    return to("/me/security", "removed")
-
-
-@on("/me/security/age")
-def confirm_age(request: Ask, service: Service, _form: Form) -> Response[Any]:
-    """The way to whoever knows how old I am, as a link: our pages' forms lead nowhere else (`form-action`)."""
-    seen = visit(request, service)
-    location = do(age.start_age_check, request, service)["location"]
-    host = urlsplit(location).netloc
-    return page(request, "onward", **seen.frame | {"tab": ""}, location=location, host=host)
+@on("/me/family/leave")
+def stop_guarding(request: Ask, service: Service, form: Form) -> Response[Any]:
+    do(family.leave_guardian, request, service, form.one("person_id"))
+    return to("/me/family", "left")
 
 
 # -- my likeness -------------------------------------------------------------------------------------------
@@ -313,7 +305,7 @@ def confirm_age(request: Ask, service: Service, _form: Form) -> Response[Any]:
 @on("/me/enrol")
 def begin(request: Ask, service: Service, form: Form) -> Response[Any]:
     agreed = {"agreed": form.one("agreed") == "yes", "consent_sha256": form.one("consent_sha256")}
-    do(enrolment.begin_enrolment, request, service, _checked(enrolment.ChallengeIn, agreed))
+    do(enrolment.begin_enrolment, request, service, checked(enrolment.ChallengeIn, agreed))
     return to("/me/enrol")
 
 
@@ -353,9 +345,8 @@ ROUTES: list[HTTPRouteHandler] = [
     sign_too,
     decline,
     take_over,
-    remove_passkey,
-    end_session,
-    confirm_age,
+    limit,
+    stop_guarding,
     begin,
     send_film,
     erase,

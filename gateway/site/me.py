@@ -8,7 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import Parameter
 
 from gateway.access import Acting, SignedIn, acting, signed_in
-from gateway.owners import accounts, approvals, circle, enrolment, family, grants, timeline
+from gateway.owners import accounts, approvals, circle, enrolment, family, grants, timeline, tokens
 from gateway.problems import problem
 from gateway.service import Service
 from gateway.site.render import Ask, language_of, on_page_error, page
@@ -71,7 +71,7 @@ def home(request: Ask, service: Service) -> Response[str]:
     mine = permissions(service, seen)
     # Who came in with a recovery code may take permissions back, and sees no more than that.
     whole = not seen.here.recovered
-    now = {"live", "not_started"}
+    over = [one for one in mine if one["status"] not in {"live", "not_started"}]
     return page(
         request,
         "me",
@@ -79,19 +79,21 @@ def home(request: Ask, service: Service) -> Response[str]:
         me=seen.owner,
         drafts=approvals.approvals(service, seen.who)["drafts"] if whole else [],
         grants=mine,
-        past=[one for one in mine if one["status"] not in now],
+        out=[one for one in over if one["out"]],
+        past=[one for one in over if not one["out"]],
         events=recent(service, seen, limit=5)["events"] if whole else [],
     )
 
 
 def permissions(service: Service, seen: Visit) -> list[dict[str, Any]]:
-    """The grants of a person, each with a name for whom it is to."""
+    """The grants of a person, each with a name for whom it is to, and whether what was made with it is `out`."""
     t = translator(seen.language)
     found = grants.grants_of(service, seen.who.owner)["grants"]
     for one in found:
         to = one["grantee"]
         other = f"grantee.{to['type']}" if to["type"] in {"group", "everyone"} else "grantee.gone"
         to["name"] = to["name"] or t(other)
+        one["out"] = one["uses"] > 0 and one["effect"] != "withdraw_all"
     return list(found)
 
 
@@ -119,19 +121,22 @@ def permission(request: Ask, service: Service, grant_id: str) -> Response[str]:
 def new_permission(request: Ask, service: Service) -> Response[str]:
     """What may be allowed, each question with its narrowest answer chosen."""
     seen = visit(request, service)
-    with service.ledger.reading() as tx:
-        apps = [{"id": app.id, "name": app.name} for app in tx.apps() if not app.suspended]
     asked = {name: request.query_params.get(name, "")[:64] for name in ("who", "app", "person")}
     return page(
         request,
         "permission_new",
         **seen.frame,
         chosen=asked,
-        apps=apps,
+        apps=_apps(service),
         people=circle.circle_of(service, seen.who.owner)["members"],
         countries=COUNTRIES,
         home_country=region(request.headers.get("accept-language", "")),
     )
+
+
+def _apps(service: Service) -> list[dict[str, str]]:
+    with service.ledger.reading() as tx:
+        return [{"id": app.id, "name": app.name} for app in tx.apps() if not app.suspended]
 
 
 @get("/me/drafts/{video_id:str}", **_OPTIONS)
@@ -166,17 +171,29 @@ def my_family(request: Ask, service: Service) -> Response[str]:
 
 
 def family_page(request: Ask, service: Service, seen: Visit, invitation: str = "") -> Response[str]:
-    pending = family.pending_for(service, seen.who.actor)["pending"] if seen.who.role == "owner" else []
-    about: dict[str, Any] = {"me": seen.owner, "pending": pending, "invitation": invitation}
+    own, actor = seen.who.role == "owner", seen.who.actor
+    about: dict[str, Any] = {
+        "me": seen.owner,
+        "pending": family.pending_for(service, actor)["pending"] if own else [],
+        # What may be done about them is only for whoever answers for them.
+        "wards": family.wards_of(service, actor) if own else [],
+        "invitation": invitation,
+    }
     return page(request, "family", **seen.frame | {"tab": "family"}, **about)
 
 
 @get("/me/security", **_OPTIONS)
 def security(request: Ask, service: Service) -> Response[str]:
     """My own account, whoever I act for. All that somebody who came in with a recovery code sees."""
-    seen = visit(request, service, recovered=True)
+    return security_page(request, service, visit(request, service, recovered=True))
+
+
+def security_page(request: Ask, service: Service, seen: Visit, token: str = "") -> Response[str]:
+    """`token`: one just made, which is shown this once."""
     own = seen.frame | {"tab": "security", "acting_for": None, "for_query": ""}
-    return page(request, "security", **own, me=seen.actor)
+    held = [] if seen.here.recovered else tokens.tokens(service, seen.who.actor)["tokens"]
+    about: dict[str, Any] = {"me": seen.actor, "apps": _apps(service), "tokens": held, "token": token}
+    return page(request, "security", **own, **about)
 
 
 @get("/me/enrol", **_OPTIONS)

@@ -10,10 +10,8 @@ from gateway.owners import accounts, sessions
 from gateway.problems import Problem
 from gateway.service import Service
 from gateway.site.posts import Form, do, on
-from gateway.site.render import LANGUAGE_COOKIE, Ask, language_of, local, on_page_error, page, to
+from gateway.site.render import Ask, language_of, local, on_page_error, page, remember_language, to
 from gateway.site.words import LANGUAGES, Language, catalogue
-
-YEAR_S = 365 * 86_400
 
 
 @get("/", include_in_schema=False, sync_to_thread=True, exception_handlers={Exception: on_page_error})
@@ -72,7 +70,7 @@ def sign_out(request: Ask, service: Service, _form: Form) -> Response[Any]:
 def speak(request: Ask, service: Service, form: Form) -> Response[Any]:
     """Speak this language from now on, in this browser; and for the account, where somebody is signed in."""
     refuse_other_sites(request, service)
-    wanted = next((one for one in LANGUAGES if one == form.one("language")), "en")
+    wanted: Language = next((one for one in LANGUAGES if one == form.one("language")), "en")
     try:
         signed_in(request, service)
         do(accounts.change_me, request, service, accounts.MeIn(language=wanted))
@@ -80,8 +78,7 @@ def speak(request: Ask, service: Service, form: Form) -> Response[Any]:
         if nobody.status not in {401, 403}:
             raise
     onward = to(local(form.one("to") or "/"))
-    secure = service.settings.url.startswith("https:")
-    onward.set_cookie(LANGUAGE_COOKIE, wanted, max_age=YEAR_S, samesite="lax", httponly=True, secure=secure)
+    remember_language(onward, service, wanted)
     return onward
 
 

@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from gateway.access import JSON_BYTES
 from gateway.service import Service
 from gateway.site.render import Ask, on_page_error
+from ledger.errors import InvalidStatement
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,22 @@ def do(route: HTTPRouteHandler, *given: Any) -> Any:
     """What a JSON route does, done for a page: by the route's own function, with all its checks."""
     function: Callable[..., Any] = route.fn
     return function(*given)
+
+
+def checked(kind: Any, fields: dict[str, Any]) -> Any:
+    """A form's fields as the JSON route takes them. Raises InvalidStatement for what the page's own form never sends."""
+    try:
+        return kind.model_validate(fields)
+    except ValueError as error:
+        raise InvalidStatement(
+            "request.form", "something in the form is missing or not possible", "go back and check it"
+        ) from error
+
+
+def number(form: Form, name: str) -> int:
+    """A field's number; 0, which no form of ours asks for, where it is none."""
+    text = form.one(name)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
 Act = Callable[[Ask, Service, Form], Response[Any]]

@@ -14,14 +14,28 @@ from litestar.response import Redirect
 from minijinja import Environment
 
 from gateway.problems import Problem, problem_of
+from gateway.service import Service
 from gateway.site.words import CATALOGUES, LANGUAGES, Language, country, day, moment, negotiated, translator
 
 _log = logging.getLogger(__name__)
 Ask = Request[Any, Any, Any]
 LANGUAGE_COOKIE = "countersign_language"
+YEAR_S = 365 * 86_400
 DONE = (
-    *("recorded", "revoked", "approved", "refused", "blocked", "unblocked", "added", "removed"),
-    *("kept", "passkey_added", "passkey_removed", "recovered", "sent", "age", "pending", "declined"),
+    *("recorded", "revoked", "withdrawn", "approved", "refused", "blocked", "unblocked", "added", "removed"),
+    *(
+        "kept",
+        "passkey_added",
+        "passkey_removed",
+        "recovered",
+        "sent",
+        "age",
+        "pending",
+        "declined",
+        "limits",
+        "left",
+        "signed_out",
+    ),
 )
 """What a page may say was just done: the query names one of these, and no text of its own."""
 
@@ -76,6 +90,12 @@ def language_of(request: Ask, setting: str = "") -> Language:
     return negotiated(request.headers.get("accept-language", ""))
 
 
+def remember_language(answer: Response[Any], service: Service, language: Language) -> None:
+    """In this browser, for pages that do not know who looks."""
+    secure = service.settings.url.startswith("https:")
+    answer.set_cookie(LANGUAGE_COOKIE, language, max_age=YEAR_S, samesite="lax", httponly=True, secure=secure)
+
+
 def here(request: Ask) -> str:
     """The page's own address, without what was just done: where to come back to."""
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "done"]
@@ -103,12 +123,16 @@ def on_page_error(request: Ask, error: Exception) -> Response[Any]:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     if found.reasons[0].id == "access.recovered":
         return Redirect("/me/security", status_code=303)
-    if found.status == 401:
+    if found.status == 401 or found.reasons[0].id == "access.again":
         return Redirect(f"/signin?next={quote(local(here(request)), safe='')}", status_code=303)
     known = {403: "refused", 404: "unknown", 429: "often"}
     kind = known.get(found.status, "fault" if found.status >= 500 else "input")
     reasons = [{"sentence": spoken(one.sentence), "remedy": spoken(one.remedy)} for one in found.reasons]
-    return page(request, "problem", status=found.status, kind=kind, reasons=reasons)
+    answer = page(request, "problem", status=found.status, kind=kind, reasons=reasons)
+    if found.status == 413:
+        # As in `gateway.problems`: the rest of the body stays unread.
+        answer.headers["connection"] = "close"
+    return answer
 
 
 def spoken(text: str) -> str:

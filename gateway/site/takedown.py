@@ -41,7 +41,7 @@ async def give(request: Ask, service: Service) -> Response[str]:
         made = await do(takedowns.give_notice, request, service)
     except (Problem, LedgerError, SafetyError) as error:
         refused = problem_of(error)
-        if refused.status not in {400, 404, 413, 415}:
+        if refused.status not in {400, 404, 413, 415} or refused.reasons[0].id == "request.length":
             raise
         sent = Form(tuple((await request.form()).multi_items()))
         return _form(request, {name: sent.one(name) for name in FIELDS}, refused)

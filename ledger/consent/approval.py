@@ -59,7 +59,7 @@ def _record(tx: Transaction, answer: Answer, at: datetime) -> None:
             "a clip of somebody under 18, or of unknown age, is approved by their guardian",
             "ask the guardian; you may refuse it yourself",
         )
-    if approved and not standing.speaks(answer.role):
+    if approved and not (standing.speaks(answer.role) and _still(standing, answer)):
         # Whoever replays the list finds no consent in a yes of somebody who could not give one.
         raise InvalidStatement(
             "approval.not_theirs",
@@ -77,6 +77,17 @@ def _record(tx: Transaction, answer: Answer, at: datetime) -> None:
         _block(tx, answer.owner, video.requested_by or video.app_id, at)
     if not approved:
         tx.end_job(video.id, "approval", [_REFUSED.as_json()], at=at)
+
+
+def _still(standing: Standing, answer: Answer) -> bool:
+    """Whether whoever answers has their role at this place in the log: it was asked before."""
+    match answer.role:
+        case "owner":
+            return answer.actor == answer.owner
+        case "guardian":
+            return answer.actor in standing.guardians
+        case "executor":
+            return answer.actor == standing.executor
 
 
 def _draft(tx: Transaction, answer: Answer) -> tuple[Video, Depicted, Standing]:

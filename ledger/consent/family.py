@@ -80,6 +80,8 @@ def ask_to_guard(
         before = _guardian_entry(tx, PersonId(said.ward), guardian)
         if before is None:
             _use_invitation(tx, invitation, PersonId(said.ward), at)
+        else:
+            _check_said_once(tx, said)
         check_guardianship(tx, said, at=at)
         _check_fresh("guardianship", said.issued, at)
         check_signed_by(tx, guardian, GUARDIANSHIP_TAG, said.signed_bytes(), evidence, at)
@@ -191,6 +193,22 @@ def _guardian_entry(tx: Transaction, ward: PersonId, guardian: PersonId) -> Mapp
         return None
     said = [one.body for one in tx.entries(ward, ["guardian"]) if one.opening.label == "owner"]
     return [one for one in said if one["guardianship"]["guardian"] == guardian][-1]
+
+
+def _check_said_once(tx: Transaction, said: Guardianship) -> None:
+    """That these are not limits the guardian signed before, and may have narrowed since.
+
+    Evidence stands on the list, and most keys do not count: without this, a session would be enough to widen them.
+    """
+    for one in tx.entries(PersonId(said.ward), ["guardian"]):
+        signed = parse_guardianship(one.body.get("narrows", one.body["guardianship"]))
+        theirs = one.opening.label == "owner" and signed.guardian == said.guardian
+        if theirs and (said == signed or said.issued < signed.issued):
+            raise InvalidStatement(
+                "guardian.replayed",
+                "this was signed and recorded before",
+                "ask for a new preview and sign that",
+            )
 
 
 def _standing_entry(tx: Transaction, ward: PersonId, guardian: PersonId) -> Mapping[str, Any]:
