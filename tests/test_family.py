@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from html import unescape
 from typing import Any
 
 import httpx
@@ -298,6 +299,33 @@ def test_a_guardian_narrows_at_once_and_widens_by_signing(site: Site) -> None:
     answer = stranger.web.post(limits, json={"max_uses": 1, "with_adults": False})
     assert reason_of(answer, 404) == "guardian.unknown"
     assert reason_of(asks(stranger, ward=ward.person_id), 404) == "guardian.unknown"
+
+
+def test_a_guardian_changes_their_limits_and_leaves_on_the_page(site: Site) -> None:
+    ward, parent, stranger = child(site), adult(site), adult(site, "Mallory")
+    guard(site, ward, parent, max_uses=3, with_adults=True)
+
+    def sends(who: Owner, path: str, **fields: str) -> tuple[int, str]:
+        answer = who.web.post(f"/me/family/{path}", data=fields)
+        return answer.status_code, answer.headers.get("location") or unescape(answer.text)
+
+    def limits() -> list[tuple[int, bool]]:
+        said = [one["guardianship"] for one in site.audit(ward.cameo_id) if one["kind"] == "guardian"]
+        return [(one["max_uses"], one["with_adults"]) for one in said]
+
+    assert ward.person_id in parent.web.get("/me/family").text
+    assert sends(parent, "limits", ward=ward.person_id, max_uses="1") == (303, "/me/family?done=limits")
+    assert limits() == [(3, True), (1, False)]
+    status, page = sends(parent, "limits", ward=ward.person_id, max_uses="5")
+    assert (status, limits()) == (200, [(3, True), (1, False)]), "more counted before it was signed"
+    assert (
+        f'"max_uses":5,"relation":"parent","schema":"countersign/guardianship/v1","ward":"{ward.person_id}"'
+        in page
+    )
+    assert sends(stranger, "limits", ward=ward.person_id, max_uses="1")[0] == 404
+    assert sends(stranger, "leave", person_id=ward.person_id)[0] == 404
+    assert sends(parent, "leave", person_id=ward.person_id) == (303, "/me/family?done=left")
+    assert ward.web.get("/v1/me").json()["guardians"] == []
 
 
 @pytest.mark.parametrize("with_adults", [False, True])
