@@ -3,20 +3,17 @@
 `decide` gathers the facts (prompt scores, faces in the reference picture, standing consent folded at this
 moment of the log), asks the policies in force at that moment, and records the answer *before* any model is called,
 in the same transaction that reserves one use of each grant. `precheck` gives the same answer and records nothing.
-`clear` looks at what the model made. `may_release` and `may_download` fold consent again at their own moment: a
-revocation that came in between wins. Both also ask for every clip that this one was made from: whoever withdrew one
-of those has withdrawn everything made of it.
+`clear` looks at what the model made. What is asked after that is :mod:`safety.afterwards`, and is asked here as well.
 
 Every answer is a value: a token, or a :class:`Denied` with at least one reason. What cannot be checked is
 denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +21,22 @@ from numpy.typing import NDArray
 from ledger.canonical import sha256
 from ledger.consent.fold import Standing
 from ledger.consent.grant import Action, Audience, Modality, Purpose
-from ledger.ids import AppId, CameoId, GrantId, PersonId, VideoId
+from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media
-from ledger.reasons import Reason
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
 from safety import faces
+from safety.afterwards import (
+    DRAFT_LIFE,
+    NO_PARENT,
+    Afterwards,
+    Denied,
+    Sets,
+    permit_facts,
+    requester_facts,
+)
 from safety.chain import (
     Allowed,
     Cleared,
@@ -47,34 +52,25 @@ from safety.chain import (
 from safety.decision import (
     Asked,
     Decision,
-    Kind,
     Named,
-    Wanted,
-    cameo_facts,
     decide,
     grantees_of,
-    unique,
 )
 from safety.errors import InvalidInput
 from safety.likeness import likeness_of
-from safety.policy.engine import Engine, Ruling
+from safety.policy.engine import Ruling
 from safety.policy.facts import (
-    CameoFacts,
-    ClipFacts,
     JobFacts,
-    ListFacts,
     OutputFacts,
-    ReaderFacts,
-    RequesterFacts,
     RequestFacts,
     TrafficFacts,
 )
 from safety.prompt import CATEGORIES, Screening, screen
 from safety.register import Register
 
+__all__ = ["DRAFT_LIFE", "MOST_PEOPLE", "Denied", "Gate", "GenerationRequest", "Sets", "WouldAllow"]
+
 PERMIT_LIFE = timedelta(hours=24)
-DRAFT_LIFE = timedelta(days=7)
-"""How long a finished clip waits for the word of those it shows."""
 FRAMES_EVERY_S = 0.4
 MINUTE_S, DAY_S = 60, 86_400
 MOST_PEOPLE = 4
@@ -82,16 +78,6 @@ MOST_PEOPLE = 4
 CHECKS = ("faces", "prompt")
 """What `clear` looks at. Frames are not yet classified for nudity or violence: every release entry says so."""
 _log = logging.getLogger(__name__)
-
-
-class Sets(Protocol):
-    """The policy sets in force, and the one that is only watched."""
-
-    def engine(self, tx: Transaction, app_id: AppId | None = None) -> Engine:
-        """The set that decides for this app, or for everyone else, at this place in the log."""
-
-    def watch(self, tx: Transaction, decision: Decision, people: Sequence[Named], *, at: datetime) -> None:
-        """Decide again under the candidate in shadow, if there is one, and count. Changes nothing, never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,28 +105,16 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Denied:
-    """A refusal. `kind` tells an app whether to change the words (content), ask the person (consent) or wait."""
-
-    reasons: tuple[Reason, ...]
-    kind: Kind
-
-    def __post_init__(self) -> None:
-        if not self.reasons:
-            raise ValueError("a refusal carries at least one reason")
-
-
-@dataclass(frozen=True, slots=True)
 class WouldAllow:
     """What a precheck answers where `decide` would allow: no permit, and nothing reserved."""
 
 
-class Gate:
+class Gate(Afterwards):
     """Thread-safe. One per service."""
 
     def __init__(self, ledger: Ledger, sets: Sets, sealer: Sealer) -> None:
+        super().__init__(sets)
         self.ledger = ledger
-        self.sets = sets
         self.sealer = sealer
         self.register = Register()
 
@@ -255,7 +229,7 @@ class Gate:
             return None
         parent = tx.video(request.parent)
         if parent is None or (parent.app_id != request.app_id and _audience(tx, parent) != "everyone"):
-            return Denied((_NO_PARENT,), "consent")
+            return Denied((NO_PARENT,), "consent")
         if len(request.cameo_ids) > MOST_PEOPLE:
             raise InvalidInput(
                 "request.characters",
@@ -274,7 +248,7 @@ class Gate:
                 running=tx.running_jobs(app_id),
                 prechecked_this_minute=tx.tally(_window("precheck", app_id, MINUTE_S, at), at=at),
             )
-            requester = _requester(tx, app_id)
+            requester = requester_facts(tx, app_id)
             engine = self.sets.engine(tx, app_id)
         ruling = engine.rule(action, requester=requester, traffic=traffic)
         if ruling.allowed or engine.policies is None:
@@ -360,7 +334,7 @@ class Gate:
         with self.ledger.reading() as tx:
             engine = self.sets.engine(tx, AppId(permit.app_id))
         job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False)
-        return engine.rule("clear", job=job, request=_permit_facts(permit), output=found)
+        return engine.rule("clear", job=job, request=permit_facts(permit), output=found)
 
     def _look(self, permit: Permit, path: Path) -> OutputFacts:
         ungranted, seen, listed, looked = 0, 0, 0, True
@@ -385,134 +359,8 @@ class Gate:
             scores=dict(permit.scores),
         )
 
-    # -- consent, folded again --------------------------------------------------------------------------
-
-    def may_release(
-        self, tx: Transaction, permit: Permit, *, at: datetime, supposing_approval: bool = False
-    ) -> Denied | None:
-        """None when the request may still be made, and everyone shown still agrees, at this place in the log.
-
-        `supposing_approval`: what the answer would be if everyone asked had approved this very clip.
-        """
-        at = tx.dated(at)
-        app_id, facts = AppId(permit.app_id), _permit_facts(permit)
-        engine, requester = self.sets.engine(tx, app_id), _requester(tx, app_id)
-        agreeing, refusals = 0, list[Reason]()
-        wanted = Wanted(permit.video, app_id, _prompt(tx, permit), permit.person, permit.countries)
-        shown = [Named(use.ids[1], use.ids[0], tx.standing(use.ids[0])) for use in permit.uses]
-        for person, use in zip(shown, permit.uses, strict=True):
-            held = person.standing.grants.get(use.ids[2])
-            others = [one for one in shown if one is not person]
-            about = cameo_facts(person, held, wanted, others, at)
-            if supposing_approval and about.grant is not None:
-                about = replace(about, grant=replace(about.grant, approved=True))
-            ruling = engine.rule("release_likeness", requester=requester, cameo=about, request=facts)
-            agreeing += ruling.allowed
-            refusals += ruling.reasons()
-        # What the permit says must be what the ledger recorded: its signature alone releases nothing.
-        decision = tx.find("decision", permit.video_id)
-        recorded = {(use.person_id, use.cameo_id, use.grant_id) for use in tx.uses(permit.video)}
-        job = JobFacts(
-            permit.video,
-            consenting=agreeing,
-            recorded=decision is not None
-            and decision.index == permit.decision_index
-            and recorded == {use.ids for use in permit.uses}
-            and _same_parent(tx, permit),
-        )
-        general = engine.rule("release", requester=requester, job=job, request=facts)
-        if not job.recorded:
-            # What a permit of somebody else's making says of people is not for its bearer.
-            return Denied(general.reasons() or (_UNRECORDED,), "consent")
-        if general.allowed and agreeing == len(permit.uses):
-            return self._still_there(tx, permit, at)
-        if not refusals or general.policy_ids != _QUORUM:
-            refusals += general.reasons()
-        return Denied(unique(refusals), "consent")
-
-    def _still_there(self, tx: Transaction, permit: Permit, at: datetime) -> Denied | None:
-        """None unless the clip that this one was made from has been withdrawn. That its app let go of it is no matter."""
-        if permit.parent is None:
-            return None
-        parent = tx.video(permit.parent.video_id)
-        if parent is None:
-            return Denied((_NO_PARENT,), "consent")
-        return self._may_see(tx, parent, AppId(permit.app_id), released=True, at=at)
-
-    def may_wait(self, tx: Transaction, permit: Permit, *, at: datetime) -> datetime | None:
-        """Until when the clip may wait for the word of those it shows, where nothing else is missing; None: not at all."""
-        at = tx.dated(at).replace(microsecond=0)
-        awaited = self.awaited(tx, permit.video, at=at)
-        if not awaited or any(tx.standing(use.person_id).refused(permit.video) for use in awaited):
-            return None
-        if self.may_release(tx, permit, at=at, supposing_approval=True) is not None:
-            return None
-        grants = [tx.standing(use.ids[0]).grants[use.ids[2]].grant for use in permit.uses]
-        return min(at + DRAFT_LIFE, permit.expires, *(grant.expires for grant in grants))
-
-    def awaited(self, tx: Transaction, video_id: VideoId, *, at: datetime) -> list[Depicted]:
-        """Those in a clip whose grant asks for approval, and who have not approved it."""
-        found = []
-        for use in tx.uses(video_id):
-            standing = tx.standing(use.person_id)
-            held = standing.grants.get(use.grant_id)
-            asks = held is None or held.grant.approval == "before_release"
-            if asks and not standing.approved(video_id, at):
-                found.append(use)
-        return found
-
-    def may_read(self, tx: Transaction, reader: ReaderFacts, about: ListFacts) -> Denied | None:
-        """None when everything recorded about this person may be shown to whoever asks."""
-        ruling = self.sets.engine(tx).rule("read_list", reader=reader, list=about)
-        return None if ruling.allowed else Denied(ruling.reasons(), "consent")
-
-    def may_erase(self, tx: Transaction, reader: ReaderFacts, about: ListFacts) -> Denied | None:
-        """None when everything recorded about this person may be destroyed at the word of whoever asks."""
-        ruling = self.sets.engine(tx).rule("erase_list", reader=reader, list=about)
-        return None if ruling.allowed else Denied(ruling.reasons(), "consent")
-
-    def may_download(self, tx: Transaction, video: Video, viewer: AppId, *, at: datetime) -> Denied | None:
-        """None unless the clip is not out, not for this viewer, or withdrawn by someone it shows.
-
-        Or by someone shown in a clip that it was made from, or in one that was made from, to the first.
-        """
-        return self._may_see(tx, video, viewer, released=video.object_key is not None, at=at)
-
-    def _may_see(
-        self, tx: Transaction, video: Video, viewer: AppId, *, released: bool, at: datetime
-    ) -> Denied | None:
-        engine, requester, line = self.sets.engine(tx, viewer), _requester(tx, viewer), tx.lineage(video)
-        shown, intact = list[CameoFacts | None](), line[-1].parent_id is None
-        for one in line:
-            uses = tx.uses(one.id)
-            intact = intact and _as_released(tx, one, {use.grant_id for use in uses})
-            wanted = Wanted(one.id, one.app_id, one.prompt, one.requested_by)
-            for use in uses:
-                person = Named(use.cameo_id, use.person_id, tx.standing(use.person_id))
-                held = person.standing.grants.get(use.grant_id)
-                shown.append(cameo_facts(person, held, wanted, (), at))
-        clip = ClipFacts(
-            clip_id=video.id,
-            depicted=len(shown),
-            released=released,
-            quarantined=False,
-            taken_down=any(one.taken_down_at is not None for one in line),
-            viewer_is_requester=video.app_id == viewer,
-            ledger_ok=intact,
-        )
-        rulings = [
-            engine.rule("download", requester=requester, clip=clip, cameo=one) for one in shown or [None]
-        ]
-        reasons = unique(reason for ruling in rulings for reason in ruling.reasons())
-        return Denied(reasons, "consent") if reasons else None
-
 
 # Facts ------------------------------------------------------------------------------------------------
-
-
-def _requester(tx: Transaction, app_id: AppId) -> RequesterFacts:
-    app = tx.app(app_id)
-    return RequesterFacts(app_id=app_id, suspended=app is None or app.suspended)
 
 
 def _screened(prompt: str) -> Screening | None:
@@ -548,7 +396,7 @@ def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> 
         video_id=request.video_id,
         prompt=request.prompt,
         screening=screening.version if screening else "unavailable",
-        requester=_requester(tx, request.app_id),
+        requester=requester_facts(tx, request.app_id),
         request=RequestFacts(
             action=request.action,
             purpose=request.purpose,
@@ -579,53 +427,11 @@ def _people(tx: Transaction, named: Iterable[CameoId]) -> list[Named]:
     return people
 
 
-def _permit_facts(permit: Permit) -> RequestFacts:
-    """The facts the permit was decided on, for the questions that come after."""
-    return RequestFacts(
-        action=permit.action,
-        purpose=permit.purpose,
-        audience=permit.audience,
-        modalities=frozenset(permit.modalities),
-        contexts=frozenset(permit.contexts),
-        scores=dict(permit.scores),
-        classifiers_ok=True,
-        depicted=len(permit.uses),
-        unknown_faces=0,
-        do_not_generate_matches=0,
-        ledger_ok=True,
-    )
-
-
-def _prompt(tx: Transaction, permit: Permit) -> str:
-    """The words that were allowed."""
-    video = tx.video(permit.video)
-    return video.prompt if video is not None else ""
-
-
-def _as_released(tx: Transaction, video: Video, grants: Collection[GrantId]) -> bool:
-    """Whether the rows name the same people, and the same parent, as the release did: asked, not believed."""
-    release = tx.find("release", video.id)
-    if release is None:
-        return video.object_key is None
-    entry = tx.entry_at(video.app_id, release.index)
-    return (
-        entry is not None
-        and set(entry.body["grant_ids"]) == set(grants)
-        and entry.body.get("parent_id") == video.parent_id
-    )
-
-
 def _audience(tx: Transaction, video: Video) -> str | None:
     """For whose eyes a clip was allowed, as its decision says."""
     decision = tx.find("decision", video.id)
     entry = tx.entry_at(video.app_id, decision.index) if decision is not None else None
     return entry.body["audience"] if entry is not None else None
-
-
-def _same_parent(tx: Transaction, permit: Permit) -> bool:
-    """Whether the row, which the release entry will repeat, starts from the clip that the permit names."""
-    video = tx.video(permit.video)
-    return video is not None and video.parent_id == (permit.parent.video_id if permit.parent else None)
 
 
 def _asks_for_approval(decision: Decision) -> bool:
@@ -636,18 +442,6 @@ def _asks_for_approval(decision: Decision) -> bool:
 def _window(what: str, app_id: AppId, length_s: int, at: datetime) -> str:
     """The name of a counter: of one app, in one minute or day of the clock."""
     return f"{what}/{app_id}/{length_s}/{int(at.timestamp()) // length_s}"
-
-
-_QUORUM = ("consent.quorum",)
-"""That not everyone agrees says nothing beside the reasons of those who do not."""
-_NO_PARENT = Reason(
-    "parent.unknown",
-    "there is no such clip to start from",
-    "check its id; it is your own, or made for everyone",
-)
-_UNRECORDED = Reason(
-    "release.unrecorded", "the ledger has no decision that allows this clip", "ask for the video again"
-)
 
 
 def _open_job(

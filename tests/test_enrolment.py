@@ -163,7 +163,7 @@ def test_an_operator_accepts_a_film_with_their_own_key_beside_the_service(
 
     made = countersign(home, "keys", "new", key)
     public = made.text.split()[-1]
-    assert countersign(home, "keys", "create", "operator", "dana", "--public-key", public).status == 0
+    assert countersign(home, "keys", "create", "operator", "fred", "--public-key", public).status == 0
     said = countersign(home, "enrolments", "accept", capture_id, "--key", key, "--born-on", "1956-11-19")
     assert said.status == 0, said.text
     assert account.status()["status"] == "active"
@@ -171,7 +171,7 @@ def test_an_operator_accepts_a_film_with_their_own_key_beside_the_service(
     assert cameo_id in said.text
     entries = account.web.get(f"/v1/cameos/{cameo_id}/uses").json()["entries"]
     (word,) = [one["body"]["enrolment"] for one in entries if one["kind"] == "enrolment"]
-    assert (word["operator"], word["portrait_sha256"]) == ("dana", sha256(film).hexdigest())
+    assert (word["operator"], word["portrait_sha256"]) == ("fred", sha256(film).hexdigest())
     again = countersign(home, "enrolments", "accept", capture_id, "--key", key)
     assert (again.status, "no film" in again.text) == (2, True), again.text
 

@@ -10,12 +10,13 @@ from litestar import Request, Response, get, post, route
 from litestar.enums import HttpMethod
 
 from gateway.access import JSON_BYTES, Acting, acting
+from gateway.owners.grants import grantee_name
 from gateway.problems import problem
 from gateway.ranges import send, wanted_piece
 from gateway.service import Service
 from gateway.thumbnails import thumbnail
 from ledger.consent.approval import Answer, Decision, answer_draft
-from ledger.consent.grant import Grant, Strict, zulu
+from ledger.consent.grant import Strict, zulu
 from ledger.consent.words import sentence
 from ledger.ids import VideoId
 from ledger.store.records import Depicted, HeldClip, Video
@@ -59,19 +60,11 @@ def _told(tx: Transaction, who: Acting, held: HeldClip, video: Video, use: Depic
         "asked_at": _time(held.asked_at),
         "until": _time(held.expires_at),
         "grant_id": use.grant_id,
-        "sentence": sentence(grant, _grantee_name(tx, grant)),
+        "sentence": sentence(grant, grantee_name(tx, grant.grantee) or ""),
         "clip": f"/v1/approvals/{video.id}/clip",
         "thumbnail": f"/v1/approvals/{video.id}/thumbnail",
         "approved_by_me": standing.approvals.get(video.id, {}).get(who.role),
     }
-
-
-def _grantee_name(tx: Transaction, grant: Grant) -> str:
-    """Of the app or person a grant names, if there is one any more; for many people the sentence has its own words."""
-    grantee = grant.grantee
-    app = tx.app(grantee.id) if grantee.type == "app" else None
-    person = tx.person(grantee.id) if grantee.type == "person" else None
-    return app.name if app is not None else person.display_name if person is not None else ""
 
 
 @route(

@@ -40,6 +40,7 @@ from ledger.consent.registry import SignedGrant, record_grant, record_grants, re
 from ledger.consent.statement import GRANT_TAG, DeviceSignature, Evidence, encode_key
 from ledger.errors import InvalidStatement
 from ledger.ids import GrantId, PersonId, new_id
+from ledger.store.transaction import Transaction
 
 Ask = Request[Any, Any, Any]
 IMPORT_LINES = 20_000
@@ -283,18 +284,26 @@ def _language(service: Service, person_id: PersonId) -> str:
     return person.language if person is not None else "en"
 
 
-def _grantee_name(service: Service, grantee: Grantee) -> str:
-    """How the sentence names who may use the likeness; it finds its own words for a group and for everyone."""
-    if grantee.type in {"group", "everyone"}:
-        return ""
-    with service.ledger.reading() as tx:
-        if grantee.type == "app":
+def grantee_name(tx: Transaction, grantee: Grantee) -> str | None:
+    """Of the app or person a grant names: None if there never was one, nothing of someone who has been erased.
+
+    Nothing for a group and for everyone, too: the sentence finds its own words for them.
+    """
+    match grantee.type:
+        case "app":
             app = tx.app(grantee.id)
-            name = app.name if app is not None else None
-        else:
-            # Someone who has erased their account since has no name any more.
+            return app.name if app is not None else None
+        case "person":
             person = tx.person(grantee.id)
-            name = person.display_name if person is not None else "" if tx.erased(grantee.id) else None
+            return person.display_name if person is not None else "" if tx.erased(grantee.id) else None
+        case "group" | "everyone":
+            return ""
+
+
+def _grantee_name(service: Service, grantee: Grantee) -> str:
+    """Raises a 400 problem for an app or person that there never was."""
+    with service.ledger.reading() as tx:
+        name = grantee_name(tx, grantee)
     if name is None:
         raise problem(
             400,

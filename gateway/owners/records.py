@@ -14,7 +14,7 @@ from litestar.response import Stream
 from gateway.access import acting
 from gateway.audit import proof_of
 from gateway.owners.enrolment import film_of
-from gateway.owners.grants import signed_grant
+from gateway.owners.grants import grantee_name, signed_grant
 from gateway.owners.timeline import language_of, permitted
 from gateway.problems import problem
 from gateway.service import Service
@@ -97,9 +97,7 @@ def receipt_of(service: Service, tx: Transaction, owner: PersonId, held: GrantSt
 
 
 def _grantee(tx: Transaction, grant: Grant) -> str:
-    app, person = tx.app(grant.grantee.id), tx.person(grant.grantee.id)
-    name = app.name if app is not None else person.display_name if person is not None else ""
-    return name_of(name, grant.language)
+    return name_of(grantee_name(tx, grant.grantee) or "", grant.language)
 
 
 @get("/v1/deletions/{index:int}", sync_to_thread=True)
