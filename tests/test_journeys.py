@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from command import countersign
 from ledger.canonical import canonical
@@ -81,7 +81,12 @@ class Journey:
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.page.on(
-            "console", lambda said: self.complaints.append(said.text) if said.type == "error" else None
+            "console",
+            lambda said: (
+                self.complaints.append(f"{said.text} ({said.location.get('url')})")
+                if said.type == "error"
+                else None
+            ),
         )
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         session = self.context.new_cdp_session(self.page)
@@ -93,7 +98,11 @@ class Journey:
         assert self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.shots += 1
-        self.page.screenshot(path=SCREENSHOTS / f"journey-{self.shots:02}-{name}.png", full_page=True)
+        # As tall as the page is: what stays at the foot of the screen lies at its end, and not across the middle.
+        height = max(PHONE["height"], self.page.evaluate("document.documentElement.scrollHeight"))
+        self.page.set_viewport_size({"width": PHONE["width"], "height": height})
+        self.page.screenshot(path=SCREENSHOTS / f"journey-{self.shots:02}-{name}.png")
+        self.page.set_viewport_size(PHONE)
 
     def api(self, path: str) -> Any:
         """What the page's own session is told."""
@@ -254,7 +263,7 @@ def test_from_the_first_page_to_the_last(journey: Journey, site: Site, tmp_path:
         assert journey.api("/v1/grants")["grants"][0]["status"] == "used_up"
         page.get_by_role("button", name="Withdraw everything made").click()
         page.get_by_text("Everything made with it is withdrawn").first.wait_for()
-        assert page.get_by_role("button", name="Withdraw everything made").count() == 0
+        expect(page.get_by_role("button", name="Withdraw everything made")).to_have_count(0)
         journey.shot("taken-back")
         assert app.get(f"/v1/videos/{video_id}/content").status_code == 403
         again = app.post(
