@@ -140,8 +140,9 @@ class Notices(Journal):
         return [(NoticeId(row.notice_id), row.sealed) for row in rows]
 
     def cameo_ids(self) -> list[CameoId]:
-        """Every likeness that is enrolled."""
-        found = self._rows().execute(select(col(tables.Cameo.id)).order_by(col(tables.Cameo.id))).scalars()
+        """Every likeness that is enrolled. Of one that was destroyed a row stays, and no face."""
+        query = select(col(tables.Cameo.id)).where(col(tables.Cameo.likeness) != b"")
+        found = self._rows().execute(query.order_by(col(tables.Cameo.id))).scalars()
         return [CameoId(one) for one in found]
 
     # -- letters ----------------------------------------------------------------------------------------
