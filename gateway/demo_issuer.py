@@ -26,7 +26,7 @@ CLIENT = "countersign-demo"
 LIFE_S = 300
 _MOST = 4096
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Demonstration age check</title><link rel="icon" href="data:,">
+<link rel="icon" href="data:,"><title>Demonstration age check</title>
 <style>body{{font:1.1rem/1.5 system-ui;max-width:28rem;margin:3rem auto;padding:0 1rem}}
 button,input{{font:inherit;padding:.6rem 1rem;margin:.4rem 0;min-height:44px}}</style>
 <main><h1>Demonstration age check</h1>

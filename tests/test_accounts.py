@@ -343,7 +343,7 @@ def test_a_session_that_may_be_stolen_by_now_gives_nobody_more_than_they_have(
     for path, body, _ in gives:
         assert reason_of(visitor.post(path, body)) == (403, "access.again"), path
     page = visitor.web.post("/me/people/add", data={"person_id": other.person_id})
-    assert (page.status_code, page.headers["location"]) == (303, "/signin?next=%2Fme")
+    assert (page.status_code, page.headers["location"]) == (303, "/signin?next=%2Fme%2Fpeople&done=again")
     # What only takes away waits for no device.
     visitor.ok("/v1/circle/members", {"person_id": other.person_id, "member": False})
     visitor.ok("/v1/circle/blocks", {"target": other.person_id, "blocked": True})

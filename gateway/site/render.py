@@ -23,21 +23,11 @@ LANGUAGE_COOKIE = "countersign_language"
 YEAR_S = 365 * 86_400
 DONE = (
     *("recorded", "revoked", "withdrawn", "approved", "refused", "blocked", "unblocked", "added", "removed"),
-    *(
-        "kept",
-        "passkey_added",
-        "passkey_removed",
-        "recovered",
-        "sent",
-        "age",
-        "pending",
-        "declined",
-        "limits",
-        "left",
-        "signed_out",
-    ),
+    *("kept", "passkey_added", "passkey_removed", "recovered", "sent", "age", "pending", "declined"),
+    *("limits", "left", "signed_out", "again"),
 )
 """What a page may say was just done: the query names one of these, and no text of its own."""
+_WITH_FORMS = ("/me/people", "/me/family", "/me/security", "/me/enrol", "/me")
 
 
 @cache
@@ -100,7 +90,8 @@ def here(request: Ask) -> str:
     """The page's own address, without what was just done: where to come back to."""
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "done"]
     if request.method != "GET":
-        return "/me" if request.url.path.startswith("/me") else "/"
+        # A form's own address shows nothing: back to the page it stands on.
+        return next((one for one in _WITH_FORMS if request.url.path.startswith(one)), "/")
     return request.url.path + (f"?{urlencode(kept)}" if kept else "")
 
 
@@ -123,8 +114,10 @@ def on_page_error(request: Ask, error: Exception) -> Response[Any]:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     if found.reasons[0].id == "access.recovered":
         return Redirect("/me/security", status_code=303)
-    if found.status == 401 or found.reasons[0].id == "access.again":
-        return Redirect(f"/signin?next={quote(local(here(request)), safe='')}", status_code=303)
+    again = found.reasons[0].id == "access.again"
+    if found.status == 401 or again:
+        why = "&done=again" if again else ""
+        return Redirect(f"/signin?next={quote(local(here(request)), safe='')}{why}", status_code=303)
     known = {403: "refused", 404: "unknown", 429: "often"}
     kind = known.get(found.status, "fault" if found.status >= 500 else "input")
     reasons = [{"sentence": spoken(one.sentence), "remedy": spoken(one.remedy)} for one in found.reasons]

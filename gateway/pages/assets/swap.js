@@ -1,4 +1,4 @@
-// Partial updates: a form with data-swap is sent in the background, and only the named region of the answer is shown.
+// Partial updates: a form with data-swap is sent in the background, and only the named regions of the answer are shown.
 // Without this module every form here works as a plain post. Also: copying, printing, saving, and local times.
 const words = document.getElementById("words").dataset;
 const live = document.getElementById("live");
@@ -33,8 +33,7 @@ async function swap(form, button) {
       complain(answer.page.querySelector("main .card p")?.textContent ?? words.failed);
       return;
     }
-    take(answer.page, form.dataset.swap);
-    take(answer.page, "#done");
+    for (const selector of [...form.dataset.swap.split(" "), "#done"]) take(answer.page, selector);
     document.querySelectorAll("time").forEach(localise);
     document.querySelector(form.dataset.focus)?.focus();
     announce(document.querySelector("#done p")?.textContent ?? "");
