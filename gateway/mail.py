@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from gateway.background import in_background
 from gateway.settings import Settings
 from ledger.canonical import canonical, parse
 from ledger.consent.notices import lapse
@@ -111,9 +112,8 @@ class Postman:
 def mailing(ledger: Ledger, settings: Settings, clock: Callable[[], datetime]) -> Iterator[None]:
     """Send letters while this lasts, and let notices lapse that nobody confirmed."""
     postman = Postman(ledger, transport(settings), settings.mail_from, clock)
-    stop = threading.Event()
 
-    def work() -> None:
+    def work(stop: threading.Event) -> None:
         until_lapse = 0.0
         while True:
             try:
@@ -127,13 +127,8 @@ def mailing(ledger: Ledger, settings: Settings, clock: Callable[[], datetime]) -
                 return
             until_lapse -= _EVERY_S
 
-    thread = threading.Thread(target=work, name="mail", daemon=True)
-    thread.start()
-    try:
+    with in_background("mail", work):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 # How ---------------------------------------------------------------------------------------------------

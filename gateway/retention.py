@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from litestar import get
 
+from gateway.background import in_background
 from gateway.courier import KEPT_DAYS
 from ledger.canonical import sha256
 from ledger.consent.fold import ADULT_YEARS, Standing, birthday
@@ -370,14 +372,8 @@ def _sweep(service: "Service", prefix: str, named_by: Callable[[str], str], limi
 @contextmanager
 def running(service: "Service") -> Iterator[None]:
     """Keep to the schedule in a thread of its own: at the start, and every hour."""
-    stop = threading.Event()
-    thread = threading.Thread(target=_keep, args=(service, stop), name="retention", daemon=True)
-    thread.start()
-    try:
+    with in_background("retention", partial(_keep, service)):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _keep(service: "Service", stop: threading.Event) -> None:

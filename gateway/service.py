@@ -12,11 +12,13 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gateway import demo_issuer, retention
+from gateway.background import in_background
 from gateway.courier import delivering
 from gateway.mail import mailing
 from gateway.settings import Settings
@@ -128,20 +130,16 @@ def running_jobs(service: Service) -> Iterator[None]:
         stamper = service.pipeline.stamper
         canary(stamper.signer, stamper.anchors_pem, Path(directory), at=service.clock())
     service.pipeline.launch(service.settings.jobs_database, concurrency=service.settings.renders_at_once)
-    stop = threading.Event()
-    rotation = threading.Thread(target=_rotate_wrapping, args=(service, stop), name="wrapping", daemon=True)
-    rotation.start()
     private = service.settings.webhooks_to_private
     try:
         with (
+            in_background("wrapping", partial(_rotate_wrapping, service)),
             delivering(service.ledger, service.clock, to_private=private),
             mailing(service.ledger, service.settings, service.clock),
             retention.running(service),
         ):
             yield
     finally:
-        stop.set()
-        rotation.join()
         service.pipeline.close()
 
 

@@ -30,11 +30,7 @@ class StoredLikeness:
 
 def likeness_of(tx: Transaction, cameo_id: CameoId) -> StoredLikeness:
     """The likeness behind a cameo. Raises NotFound when there is none, or it was erased."""
-    cameo = tx.cameo(cameo_id)
-    if cameo is None:
-        raise NotFound(
-            "cameo.unknown", f"there is no likeness `{cameo_id[:40]}`", "ask its owner for the right id"
-        )
+    cameo = _stored(tx, cameo_id)
     key = tx.held(cameo.person_id).key
     templates = unseal(key, cameo.likeness, context=f"likeness/{cameo_id}")
     head, _, picture = unseal(key, cameo.portrait, context=f"portrait/{cameo_id}").partition(b"\n")
@@ -45,13 +41,18 @@ def likeness_of(tx: Transaction, cameo_id: CameoId) -> StoredLikeness:
 
 def templates_of(tx: Transaction, cameo_id: CameoId) -> Likeness:
     """What a face is matched against, without the portrait. Raises NotFound as :func:`likeness_of` does."""
+    cameo = _stored(tx, cameo_id)
+    key = tx.held(cameo.person_id).key
+    return Likeness.from_bytes(unseal(key, cameo.likeness, context=f"likeness/{cameo_id}"))
+
+
+def _stored(tx: Transaction, cameo_id: CameoId) -> Cameo:
     cameo = tx.cameo(cameo_id)
     if cameo is None:
         raise NotFound(
             "cameo.unknown", f"there is no likeness `{cameo_id[:40]}`", "ask its owner for the right id"
         )
-    key = tx.held(cameo.person_id).key
-    return Likeness.from_bytes(unseal(key, cameo.likeness, context=f"likeness/{cameo_id}"))
+    return cameo
 
 
 def store_likeness(tx: Transaction, cameo_id: CameoId, owner: PersonId, likeness: StoredLikeness) -> None:

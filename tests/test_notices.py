@@ -41,6 +41,7 @@ from ledger.consent.statement import ENROLMENT_TAG, encode_key, parse_enrolment,
 from ledger.errors import InvalidStatement, LedgerError, NotFound, Unavailable
 from ledger.ids import AppId, CameoId, NoticeId, VideoId, new_id
 from ledger.provenance.verdict import clip_standing
+from ledger.store import keeping
 from ledger.store.records import Notice, Webhook
 from ledger.store.transaction import Transaction
 from live import collins_picture, hopper_picture, pixels
@@ -508,6 +509,17 @@ def test_a_register_that_cannot_be_read_refuses(town: World, tmp_path: Path) -> 
     # And a finished clip is not let through on what cannot be read, either.
     with town.ledger.reading() as tx, pytest.raises(NotFound):
         town.gate.register.listed(tx)
+
+
+def test_a_likeness_that_was_destroyed_keeps_nobody_off_the_register(town: World) -> None:
+    grown = town.enrol()
+    town.ledger.transact(lambda tx: keeping.forget_likeness(tx, grown.person_id))
+    notice = noticed(town, None)
+    face = Likeness(np.random.default_rng(1).normal(0, 0.1, (1, 128)))
+    town.ledger.transact(lambda tx: register.keep(tx, notice.id, face))
+    with town.ledger.reading() as tx:
+        assert register.resembles(tx, notice.id) == ()
+    assert started(town, notice).outcome == "registered"
 
 
 def test_the_face_of_somebody_enrolled_is_noticed(town: World) -> None:

@@ -12,6 +12,7 @@ from ledger.errors import NotFound
 from ledger.ids import PersonId
 from ledger.store import tables
 from ledger.store.journal import Journal
+from ledger.store.records import copied
 from ledger.store.tables import PersonSession, RecoveryCode
 
 
@@ -81,13 +82,15 @@ class Accounts(Journal):
     def signed_in(self, token_hash: bytes, *, at: int) -> Session | None:
         """The session a cookie belongs to, if it is not over."""
         row = self.session.get(PersonSession, token_hash)
-        return _session(row) if row is not None and row.expires_at > at else None
+        return copied(Session, row) if row is not None and row.expires_at > at else None
 
     def sessions(self, person_id: PersonId, *, at: int) -> list[Session]:
         """Where a person is signed in, newest first."""
         row = PersonSession
         query = select(row).where(row.person_id == person_id, col(row.expires_at) > at)
-        return [_session(found) for found in self.session.exec(query.order_by(col(row.created_at).desc()))]
+        return [
+            copied(Session, found) for found in self.session.exec(query.order_by(col(row.created_at).desc()))
+        ]
 
     def extend_session(self, token_hash: bytes, *, expires_at: int) -> None:
         row = self.session.get(PersonSession, token_hash)
@@ -127,14 +130,3 @@ class Accounts(Journal):
     def recovery_codes_left(self, person_id: PersonId) -> int:
         query = select(func.count()).select_from(RecoveryCode).where(RecoveryCode.person_id == person_id)
         return int(self.session.exec(query).one())
-
-
-def _session(row: PersonSession) -> Session:
-    return Session(
-        hash=row.hash,
-        person_id=PersonId(row.person_id),
-        key_id=row.key_id,
-        agent=row.agent,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-    )

@@ -7,6 +7,7 @@ from sqlmodel import col, select
 from ledger.ids import PersonId
 from ledger.store import tables
 from ledger.store.journal import Journal
+from ledger.store.records import copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +33,20 @@ class Captures(Journal):
 
     def capture(self, capture_id: str) -> Capture | None:
         row = self.session.get(tables.Capture, capture_id)
-        return _copy(row) if row is not None else None
+        return copied(Capture, row)
 
     def newest_capture(self, person_id: str) -> Capture | None:
         """The person's last attempt."""
         row = tables.Capture
         query = select(row).where(row.person_id == person_id)
         found = self.session.exec(query.order_by(col(row.created_at).desc(), col(row.id).desc())).first()
-        return _copy(found) if found is not None else None
+        return copied(Capture, found)
 
     def waiting_captures(self) -> list[Capture]:
         """Those an operator has to look at, oldest first."""
         row = tables.Capture
         query = select(row).where(row.status == "pending_review").order_by(col(row.created_at), row.id)
-        return [_copy(found) for found in self.session.exec(query)]
+        return [copied(Capture, found) for found in self.session.exec(query)]
 
     def keep_capture(self, capture: Capture, **changes: object) -> Capture:
         """Write an attempt back with these changes."""
@@ -53,16 +54,3 @@ class Captures(Journal):
         self.session.merge(tables.Capture(**asdict(changed)))
         self.session.flush()
         return changed
-
-
-def _copy(row: tables.Capture) -> Capture:
-    return Capture(
-        id=row.id,
-        person_id=PersonId(row.person_id),
-        status=row.status,
-        sealed=row.sealed,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        object_key=row.object_key,
-        sha256=row.sha256,
-    )

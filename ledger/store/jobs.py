@@ -6,9 +6,9 @@ that whoever sweeps up knows what to destroy.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, literal, literal_column, tuple_, update
 from sqlmodel import SQLModel, col, select
@@ -19,7 +19,7 @@ from ledger.reasons import Reason
 from ledger.store import tables
 from ledger.store.journal import About
 from ledger.store.outbox import Outbox
-from ledger.store.records import Depicted, HeldClip, Video
+from ledger.store.records import Depicted, HeldClip, Video, copied
 
 ENDED = ("completed", "failed")
 RUNNING = ("queued", "in_progress")
@@ -54,7 +54,6 @@ _WITHDRAWN_ABOVE = Reason(
 _ERASED = Reason(
     "consent.erased", "a person in this clip has had their likeness erased", "leave this likeness out"
 )
-R = TypeVar("R", Video, Depicted, HeldClip)
 V = TypeVar("V")
 
 
@@ -62,7 +61,7 @@ class Jobs(Outbox):
     """The rows of clips and drafts, and the entries that change them."""
 
     def video(self, video_id: str) -> Video | None:
-        return _record(Video, self.session.get(tables.Video, video_id))
+        return copied(Video, self.session.get(tables.Video, video_id))
 
     def video_by_payload(self, payload: bytes) -> VideoId | None:
         """The released clip whose pixels carry this number."""
@@ -102,7 +101,7 @@ class Jobs(Outbox):
     def uses(self, video_id: VideoId) -> list[Depicted]:
         """Everyone a video shows."""
         query = select(tables.VideoGrant).where(tables.VideoGrant.video_id == video_id)
-        return [_record(Depicted, row) for row in self.session.exec(query)]
+        return [copied(Depicted, row) for row in self.session.exec(query)]
 
     def end_job(self, video_id: VideoId, stage: str, reasons: list[dict[str, str]], *, at: datetime) -> None:
         """End a job without a clip and give each grant its use back. A job that has ended stays as it is."""
@@ -192,7 +191,7 @@ class Jobs(Outbox):
             mark = tuple_(literal(last.created_at), literal(last.id))
             query = query.where(tuple_(*columns) < mark if newest_first else tuple_(*columns) > mark)
         query = query.order_by(*(c.desc() if newest_first else c.asc() for c in columns)).limit(limit + 1)
-        return [_record(Video, found) for found in self.session.exec(query)]
+        return [copied(Video, found) for found in self.session.exec(query)]
 
     def count_download(self, video_id: VideoId) -> None:
         """One more download from the first byte on."""
@@ -218,20 +217,20 @@ class Jobs(Outbox):
         return index
 
     def held_clip(self, video_id: VideoId) -> HeldClip | None:
-        return _record(HeldClip, self.session.get(tables.Draft, video_id))
+        return copied(HeldClip, self.session.get(tables.Draft, video_id))
 
     def held_clips(self) -> list[HeldClip]:
         """Every draft there is a row of, oldest first."""
         row = tables.Draft
         query = select(row).order_by(col(row.asked_at), row.video_id)
-        return [_record(HeldClip, found) for found in self.session.exec(query)]
+        return [copied(HeldClip, found) for found in self.session.exec(query)]
 
     def held_clips_over(self, *, at: datetime) -> list[HeldClip]:
         """The drafts that wait for nothing any more: of jobs that have ended, and those whose time is up."""
         row, video = tables.Draft, tables.Video
         query = select(row).join(video, col(video.id) == col(row.video_id))
         over = col(video.status).in_(ENDED) | (col(row.expires_at) <= int(at.timestamp()))
-        return [_record(HeldClip, found) for found in self.session.exec(query.where(over))]
+        return [copied(HeldClip, found) for found in self.session.exec(query.where(over))]
 
     def held_clips_of(self, person_id: PersonId) -> list[tuple[HeldClip, Video, Depicted]]:
         """The drafts that show somebody and still wait, oldest first."""
@@ -244,7 +243,7 @@ class Jobs(Outbox):
             .order_by(col(row.asked_at), row.video_id)
         )
         return [
-            (_record(HeldClip, held), _record(Video, clip), _record(Depicted, shown))
+            (copied(HeldClip, held), copied(Video, clip), copied(Depicted, shown))
             for held, clip, shown in self.session.exec(query)
         ]
 
@@ -276,7 +275,7 @@ class Jobs(Outbox):
         while newest:
             # Nothing is made from itself; what was seen is not walked again, should rows say so all the same.
             below = [
-                _record(Video, one)
+                copied(Video, one)
                 for part in _parts(sorted(newest))
                 for one in self.session.exec(
                     select(row).where(col(row.parent_id).in_(part)).order_by(col(row.created_at), row.id)
@@ -293,7 +292,7 @@ class Jobs(Outbox):
         row, use = tables.Video, tables.VideoGrant
         named = select(use.video_id).where(col(use.grant_id).in_(list(grants)))
         query = select(row).where(col(row.id).in_(named)).order_by(col(row.created_at), row.id)
-        return [_record(Video, found) for found in self.session.exec(query)]
+        return [copied(Video, found) for found in self.session.exec(query)]
 
     def take_back(self, grants: Iterable[GrantId], *, withdraw: bool, at: datetime) -> None:
         """What the end of these grants does to clips: none that is being made under them is finished.
@@ -313,7 +312,7 @@ class Jobs(Outbox):
         row, use = tables.Video, tables.VideoGrant
         shown = select(use.video_id).where(use.person_id == person_id)
         query = select(row).where(col(row.id).in_(shown)).order_by(col(row.created_at), row.id)
-        videos = [_record(Video, found) for found in self.session.exec(query)]
+        videos = [copied(Video, found) for found in self.session.exec(query)]
         self._end_all(videos, _ERASED, at)
         self._tell_withdrawn(videos, at)
         drafts = select(tables.Draft.object_key).where(col(tables.Draft.video_id).in_(shown))
@@ -328,15 +327,6 @@ class Jobs(Outbox):
         for video in videos:
             if video.status not in ENDED:
                 self.end_job(video.id, "revoked", [reason.as_json()], at=at)
-
-
-@overload
-def _record(kind: type[R], row: SQLModel) -> R: ...
-@overload
-def _record(kind: type[R], row: SQLModel | None) -> R | None: ...
-def _record(kind: type[R], row: SQLModel | None) -> R | None:
-    """The frozen copy of a row."""
-    return None if row is None else kind(**{field.name: getattr(row, field.name) for field in fields(kind)})
 
 
 def _parts(values: Sequence[V]) -> Iterator[Sequence[V]]:

@@ -8,7 +8,7 @@ can be read with the notice's own key only; destroying it (:meth:`Notices.forget
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import delete, func, insert, or_, select, update
 from sqlmodel import SQLModel, col
@@ -16,7 +16,7 @@ from sqlmodel import SQLModel, col
 from ledger.ids import CameoId, NoticeId, VideoId
 from ledger.store import tables
 from ledger.store.journal import Journal
-from ledger.store.records import Mail, Notice, Video
+from ledger.store.records import Mail, Notice, Video, copied
 
 _NOTICES, _LINKS, _FACES, _MAIL, _VIDEOS = (
     SQLModel.metadata.tables[name] for name in ("notice", "notice_video", "do_not_generate", "mail", "video")
@@ -38,7 +38,7 @@ class Notices(Journal):
 
     def notice(self, notice_id: str) -> Notice | None:
         row = self._rows().execute(select(_NOTICES).where(_NOTICES.c.id == notice_id)).first()
-        return None if row is None else _notice(row)
+        return copied(Notice, row)
 
     def add_notice(self, notice: Notice) -> None:
         self.session.execute(insert(_NOTICES), asdict(notice))
@@ -58,7 +58,7 @@ class Notices(Journal):
         """Every notice in one of these states; what is due first comes first."""
         query = select(_NOTICES).where(_NOTICES.c.status.in_(statuses))
         query = query.order_by(_NOTICES.c.due_at, _NOTICES.c.created_at, _NOTICES.c.id)
-        return [_notice(row) for row in self._rows().execute(query)]
+        return [copied(Notice, row) for row in self._rows().execute(query)]
 
     def notices_for_app(self, app_id: str) -> list[Notice]:
         """Confirmed notices about clips that an app asked for, newest first."""
@@ -68,7 +68,7 @@ class Notices(Journal):
             .where(_VIDEOS.c.app_id == app_id, _NOTICES.c.confirmed_at.is_not(None))
             .order_by(_NOTICES.c.confirmed_at.desc(), _NOTICES.c.id)
         )
-        return [_notice(row) for row in self._rows().execute(query)]
+        return [copied(Notice, row) for row in self._rows().execute(query)]
 
     # -- the clips they are about -----------------------------------------------------------------------
 
@@ -109,7 +109,7 @@ class Notices(Journal):
                 row.taken_down_at = int(at.timestamp()) if held else None
                 self.session.add(row)
                 self.session.flush()
-                changed.append(Video(**{field.name: getattr(row, field.name) for field in fields(Video)}))
+                changed.append(copied(Video, row))
         return changed
 
     # -- faces nobody may generate ----------------------------------------------------------------------
@@ -140,8 +140,9 @@ class Notices(Journal):
         return [(NoticeId(row.notice_id), row.sealed) for row in rows]
 
     def cameo_ids(self) -> list[CameoId]:
-        """Every likeness that is enrolled."""
-        found = self._rows().execute(select(col(tables.Cameo.id)).order_by(col(tables.Cameo.id))).scalars()
+        """Every likeness that is enrolled. Of one that was destroyed a row stays, and no face."""
+        query = select(col(tables.Cameo.id)).where(col(tables.Cameo.likeness) != b"")
+        found = self._rows().execute(query.order_by(col(tables.Cameo.id))).scalars()
         return [CameoId(one) for one in found]
 
     # -- letters ----------------------------------------------------------------------------------------
@@ -165,7 +166,3 @@ class Notices(Journal):
 
     def drop_mail(self, mail_id: str) -> None:
         self.session.execute(delete(_MAIL).where(_MAIL.c.id == mail_id))
-
-
-def _notice(row: Any) -> Notice:
-    return Notice(**{field.name: getattr(row, field.name) for field in fields(Notice)})

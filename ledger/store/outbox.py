@@ -7,7 +7,7 @@ it taken over by the next once the time is over. So an event is delivered at lea
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from ledger.ids import new_id
 from ledger.keys import seal, unseal
 from ledger.store import tables
 from ledger.store.journal import Journal
-from ledger.store.records import Delivery, Webhook
+from ledger.store.records import Delivery, Webhook, copied
 
 
 class Claimed(NamedTuple):
@@ -44,11 +44,11 @@ class Outbox(Journal):
         """An app's endpoints, oldest first."""
         row = tables.Webhook
         query = select(row).where(row.app_id == app_id).order_by(col(row.created_at), row.id)
-        return [_webhook(found) for found in self.session.exec(query)]
+        return [copied(Webhook, found) for found in self.session.exec(query)]
 
     def webhook(self, webhook_id: str) -> Webhook | None:
         row = self.session.get(tables.Webhook, webhook_id)
-        return _webhook(row) if row is not None else None
+        return copied(Webhook, row)
 
     def remove_webhook(self, webhook_id: str) -> None:
         """Forget an endpoint, and everything that waits for it."""
@@ -99,7 +99,7 @@ class Outbox(Journal):
         row = tables.Delivery
         query = select(row).where(row.webhook_id == webhook_id)
         query = query.order_by(col(row.created_at).desc(), row.id).limit(limit)
-        return [_delivery(found) for found in self.session.exec(query)]
+        return [copied(Delivery, found) for found in self.session.exec(query)]
 
     def due(self, *, at: datetime, busy: Collection[str], limit: int) -> list[str]:
         """The endpoints for which an event is due, but those that are `busy`: whoever waited longest first."""
@@ -122,7 +122,7 @@ class Outbox(Journal):
         self.session.add(found)
         self.session.flush()
         secret = unseal(self.held(hook.app_id).key, hook.secret, context=_context(hook.id))
-        return Claimed(_delivery(found), _webhook(hook), secret)
+        return Claimed(copied(Delivery, found), copied(Webhook, hook), secret)
 
     def settle(
         self, delivery: Delivery, status: str, *, delivered_at: datetime | None, next_at: datetime | None
@@ -149,11 +149,3 @@ class Outbox(Journal):
 
 def _context(webhook_id: str) -> str:
     return f"webhook/{webhook_id}"
-
-
-def _webhook(row: tables.Webhook) -> Webhook:
-    return Webhook(**{field.name: getattr(row, field.name) for field in fields(Webhook)})
-
-
-def _delivery(row: tables.Delivery) -> Delivery:
-    return Delivery(**{field.name: getattr(row, field.name) for field in fields(Delivery)})

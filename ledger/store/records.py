@@ -3,10 +3,28 @@
 A row that left its transaction could be changed, or read again later, behind the sequencer's back.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from sqlalchemy import Row
+from sqlmodel import SQLModel
 
 from ledger.consent.statement import Signer
 from ledger.ids import AppId, CameoId, GrantId, LeafIndex, NoticeId, PersonId, VideoId
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
+
+
+@overload
+def copied(kind: type[R], row: SQLModel | Row[Any]) -> R: ...
+@overload
+def copied(kind: type[R], row: SQLModel | Row[Any] | None) -> R | None: ...
+def copied(kind: type[R], row: SQLModel | Row[Any] | None) -> R | None:
+    """The frozen copy of a row."""
+    return None if row is None else kind(**{one.name: getattr(row, one.name) for one in fields(kind)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from sqlmodel import col, select
 from ledger.ids import PersonId
 from ledger.store import tables
 from ledger.store.journal import Journal
+from ledger.store.records import copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Tokens(Journal):
         row = self.session.get(tables.Token, token_hash)
         if row is None or row.purpose != purpose or row.expires_at <= at.timestamp():
             return None
-        return _copy(row)
+        return copied(Token, row)
 
     def tokens(self, person_id: PersonId, purpose: str, *, at: datetime) -> list[Token]:
         """A person's tokens of one purpose that are not over, oldest first."""
@@ -45,7 +46,8 @@ class Tokens(Journal):
             row.person_id == person_id, row.purpose == purpose, col(row.expires_at) > int(at.timestamp())
         )
         return [
-            _copy(found) for found in self.session.exec(query.order_by(col(row.created_at), col(row.hash)))
+            copied(Token, found)
+            for found in self.session.exec(query.order_by(col(row.created_at), col(row.hash)))
         ]
 
     def drop_token(self, token_hash: bytes) -> None:
@@ -56,7 +58,3 @@ class Tokens(Journal):
     def drop_tokens(self, person_id: PersonId) -> None:
         """Everything that was handed out for a person is good no longer."""
         self.session.exec(delete(tables.Token).where(col(tables.Token.person_id) == person_id))
-
-
-def _copy(row: tables.Token) -> Token:
-    return Token(row.hash, row.purpose, PersonId(row.person_id), row.created_at, row.expires_at, row.holder)

@@ -4,9 +4,9 @@ The database's one write lock (:mod:`ledger.store.database`) makes the order.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
-from typing import Literal, TypeVar, overload
+from typing import Literal
 
 from sqlalchemy import bindparam, delete, insert, update
 from sqlmodel import SQLModel, col, select
@@ -21,7 +21,7 @@ from ledger.store.jobs import Jobs
 from ledger.store.journal import Opened
 from ledger.store.notices import Notices
 from ledger.store.outbox import Outbox
-from ledger.store.records import App, Cameo, Credential, KeyHolder, Person
+from ledger.store.records import App, Cameo, Credential, KeyHolder, Person, copied
 from ledger.store.reviews import Reviews
 from ledger.store.tables import ApiKey, LoginNonce, PersonSession
 from ledger.store.tokens import Tokens
@@ -51,7 +51,6 @@ _COUNT_SHADOW = (
     .values(count=_SHADOWS.c.count + 1)
     .returning(_SHADOWS.c.count)
 )
-R = TypeVar("R", App, Credential, Person, Cameo, KeyHolder)
 
 
 class Transaction(Accounts, Captures, Jobs, Notices, Outbox, Reviews, Tokens):
@@ -60,7 +59,7 @@ class Transaction(Accounts, Captures, Jobs, Notices, Outbox, Reviews, Tokens):
     # -- people and apps --------------------------------------------------------------------------------
 
     def person(self, person_id: str) -> Person | None:
-        return _record(Person, self.session.get(tables.Person, person_id))
+        return copied(Person, self.session.get(tables.Person, person_id))
 
     def add_person(self, person: Person, first: Credential) -> None:
         """A new person, with a key of their own to be sealed under, and the first they sign with."""
@@ -71,13 +70,13 @@ class Transaction(Accounts, Captures, Jobs, Notices, Outbox, Reviews, Tokens):
 
     def credential(self, credential_id: str) -> Credential | None:
         """The key with this id, and whose it is."""
-        return _record(Credential, self.session.get(tables.Credential, credential_id))
+        return copied(Credential, self.session.get(tables.Credential, credential_id))
 
     def credentials(self, person_id: str) -> list[Credential]:
         """Every key that signs for this person, oldest first."""
         row = tables.Credential
         query = select(row).where(row.person_id == person_id).order_by(col(row.created_at), row.id)
-        return [_record(Credential, found) for found in self.session.exec(query)]
+        return [copied(Credential, found) for found in self.session.exec(query)]
 
     def add_credential(self, credential: Credential) -> None:
         self.session.add(tables.Credential(**asdict(credential)))
@@ -106,7 +105,7 @@ class Transaction(Accounts, Captures, Jobs, Notices, Outbox, Reviews, Tokens):
         return found
 
     def cameo(self, cameo_id: CameoId) -> Cameo | None:
-        return _record(Cameo, self.session.get(tables.Cameo, cameo_id))
+        return copied(Cameo, self.session.get(tables.Cameo, cameo_id))
 
     def add_cameo(self, cameo: Cameo) -> None:
         self.session.add(tables.Cameo(**asdict(cameo)))
@@ -129,7 +128,7 @@ class Transaction(Accounts, Captures, Jobs, Notices, Outbox, Reviews, Tokens):
     def apps(self) -> list[App]:
         """Every app, oldest first."""
         query = select(tables.App).order_by(col(tables.App.created_at), col(tables.App.id))
-        return [_record(App, row) for row in self.session.exec(query)]
+        return [copied(App, row) for row in self.session.exec(query)]
 
     def set_suspended(self, app_id: str, suspended: bool) -> None:
         app = self.session.get(tables.App, app_id)
@@ -307,7 +306,7 @@ class Transaction(Accounts, Captures, Jobs, Notices, Outbox, Reviews, Tokens):
     def key_holder(self, key_hash: bytes) -> KeyHolder | None:
         """Whom a key speaks for; None when it was never given out, or was revoked."""
         row = self.session.get(ApiKey, key_hash)
-        return _record(KeyHolder, row) if row is not None and row.revoked_at is None else None
+        return copied(KeyHolder, row) if row is not None and row.revoked_at is None else None
 
     def add_nonce(
         self,
@@ -337,12 +336,3 @@ class Transaction(Accounts, Captures, Jobs, Notices, Outbox, Reviews, Tokens):
             return None
         self.session.delete(asked)
         return asked.detail
-
-
-@overload
-def _record(kind: type[R], row: SQLModel) -> R: ...
-@overload
-def _record(kind: type[R], row: SQLModel | None) -> R | None: ...
-def _record(kind: type[R], row: SQLModel | None) -> R | None:
-    """The frozen copy of a row."""
-    return None if row is None else kind(**{field.name: getattr(row, field.name) for field in fields(kind)})
