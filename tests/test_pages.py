@@ -425,7 +425,7 @@ def test_from_joining_to_taking_back(phone: Page, live: Site) -> None:
     for path in ("/me/timeline", "/me/people", "/me/family", "/me/security", "/me/enrol", "/me/export-erase"):
         phone.goto(path)
         assert phone.locator("h1").count() == 1, path
-        sound(phone)
+        fits(phone)
         keep(phone, f"journey{path.replace('/', '-')}")
 
 
