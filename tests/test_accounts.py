@@ -636,6 +636,17 @@ def test_a_recovery_code_is_good_once_and_its_sign_in_for_a_quarter_of_an_hour(
     visitor.web.close()
 
 
+def test_what_was_handed_out_before_a_recovery_is_good_no_longer(live: Site, someone: Visitor) -> None:
+    someone.ok("/v1/tokens", {"app_id": live.holder("film club")}, 201)
+    someone.web.cookies.clear()
+    assert someone.post("/v1/sessions/recover", {"code": someone.codes[0]}).status_code == 201
+    new, asked = someone.preview_key()
+    someone.ok("/v1/passkeys", {"nonce": asked["nonce"], "evidence": None}, 201)
+    someone.passkey = new
+    assert someone.sign_in().status_code == 201
+    assert someone.web.get("/v1/tokens").json() == {"tokens": []}
+
+
 def test_signing_out_ends_a_recovery_too(live: Site, someone: Visitor) -> None:
     with live.client() as web:
         web.post("/v1/sessions/recover", json={"code": someone.codes[0]})

@@ -217,7 +217,7 @@ def test_what_failed_comes_again_under_the_same_id(site: Site) -> None:
         event_id = ask_for_test(site, made["id"])
         first, second = receiver.wait(2)[:2]
         again = settled(site, made["id"])
-    assert 5 <= second.at - first.at < 8
+    assert second.at - first.at >= 5
     assert [one.headers["webhook-id"] for one in (first, second)] == [event_id, event_id]
     assert first.body == second.body
     assert first.headers["webhook-timestamp"] != second.headers["webhook-timestamp"]

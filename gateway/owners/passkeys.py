@@ -154,9 +154,9 @@ def _add(
     body = {"change": "added", "key": statement.key.model_dump(), **how}
     tx.append("device", f"{person_id}/{data.nonce}", [About(person_id, "owner", body)], at=at)
     if here.recovered:
-        # Who lost their keys does not know who found them. One code adds one key.
+        # Who lost their keys does not know who found them, nor what was handed out since. One code adds one key.
         tx.close_sessions(person_id)
-        tx.drop_token(here.token_hash)
+        tx.drop_tokens(person_id)
     return made
 
 

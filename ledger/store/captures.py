@@ -49,8 +49,9 @@ class Captures(Journal):
         return [copied(Capture, found) for found in self.session.exec(query)]
 
     def keep_capture(self, capture: Capture, **changes: object) -> Capture:
-        """Write an attempt back with these changes."""
+        """Write an attempt back with these changes. One that was erased meanwhile does not come back."""
         changed = replace(capture, **changes)  # type: ignore[arg-type]
-        self.session.merge(tables.Capture(**asdict(changed)))
-        self.session.flush()
+        if self.session.get(tables.Capture, capture.id) is not None:
+            self.session.merge(tables.Capture(**asdict(changed)))
+            self.session.flush()
         return changed

@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
+from math import ceil
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, update
@@ -137,7 +138,8 @@ class Outbox(Journal):
         row.last_status = status
         row.delivered_at = int(delivered_at.timestamp()) if delivered_at else None
         # None also where the endpoint was disabled meanwhile: then this waits for nothing any more.
-        row.next_at = int(next_at.timestamp()) if next_at and row.next_at is not None else None
+        # Never early: whoever failed was promised at least this long.
+        row.next_at = ceil(next_at.timestamp()) if next_at and row.next_at is not None else None
         self.session.add(row)
 
     def forget_deliveries(self, *, before: datetime) -> None:
