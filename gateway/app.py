@@ -14,7 +14,8 @@ from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, log, notices, passing_on, public, retention, reviews, takedowns, videos, webhooks
+from gateway import audit, log, passing_on, public, retention, reviews, videos, webhooks
+from gateway.notices import deciding, giving
 from gateway.owners import (
     accounts,
     age,
@@ -82,8 +83,8 @@ def create_app(service: Service) -> Litestar:
             *webhooks.ROUTES,
             *approvals.ROUTES,
             *tokens.ROUTES,
-            *takedowns.ROUTES,
-            *notices.ROUTES,
+            *giving.ROUTES,
+            *deciding.ROUTES,
             public.verify,
             public.clip_status,
             audit.audit_uses,

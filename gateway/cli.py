@@ -29,7 +29,7 @@ from gateway.consent import consent
 from gateway.enrolments import enrolments
 from gateway.log import export, published_size
 from gateway.monitor import watch
-from gateway.notices import takedowns
+from gateway.notices.deciding import takedowns
 from gateway.orders import new_operator_key
 from gateway.policy import apps, policy
 from gateway.problems import Problem

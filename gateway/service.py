@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from gateway import demo_issuer, retention
 from gateway.background import in_background
 from gateway.courier import delivering
-from gateway.mail import mailing
+from gateway.notices.mail import mailing
 from gateway.settings import Settings
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer

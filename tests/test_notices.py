@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from gateway.clocks import CLOCKS, OWN, clock_of
-from gateway.mail import MOST_TRIES, Letter, Postman, post, transport
+from gateway.notices.clocks import CLOCKS, OWN, clock_of
+from gateway.notices.mail import MOST_TRIES, Letter, Postman, post, transport
 from gateway.settings import Settings
 from ledger.consent.notices import (
     Action,

@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 
 from command import countersign
-from gateway import notices, public, takedowns
+from gateway import public
 from gateway.access import JSON_BYTES
+from gateway.notices import giving
 from gateway.problems import Problem
 from gateway.service import now, open_service
 from ledger.provenance import media
@@ -626,7 +627,7 @@ def test_the_clock_runs_on_and_what_is_overdue_stands_first(
         refused(web.get(f"/v1/takedowns/{never}", params={"token": unheard}), 404, "takedown.expired")
     site.stop()
     later = partial(open_service, clock=lambda: now() + timedelta(hours=50, minutes=30))
-    monkeypatch.setattr(notices, "open_service", later)
+    monkeypatch.setattr(deciding, "open_service", later)
     said = countersign(site.home, "takedowns", "queue")
     assert said.status == 0, said.text
     assert re.match(rf"OVERDUE by 2 h \d\d min +{slow} +decision on {video_id}\n", said.text)
@@ -647,5 +648,5 @@ def test_a_strangers_pictures_wait_their_turn() -> None:
         while public._PLACES.acquire(blocking=False):
             taken.callback(public._PLACES.release)
         with pytest.raises(Problem) as busy:
-            asyncio.run(takedowns._shown_face([b"a picture"]))
+            asyncio.run(giving._shown_face([b"a picture"]))
     assert busy.value.reasons[0].id == "verify.busy"

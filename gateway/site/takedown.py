@@ -8,7 +8,7 @@ from typing import Any
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from gateway import takedowns
+from gateway.notices import giving
 from gateway.problems import Problem, problem, problem_of
 from gateway.service import Service
 from gateway.site.posts import Form, do, on
@@ -38,7 +38,7 @@ def _form(request: Ask, given: dict[str, str], refused: Problem | None = None) -
 async def give(request: Ask, service: Service) -> Response[str]:
     """Send a notice. Nothing happens before the letter is answered, so another site's page gains nothing by it."""
     try:
-        made = await do(takedowns.give_notice, request, service)
+        made = await do(giving.give_notice, request, service)
     except (Problem, LedgerError, SafetyError) as error:
         refused = problem_of(error)
         if refused.status not in {400, 404, 413, 415} or refused.reasons[0].id == "request.length":
@@ -56,7 +56,7 @@ async def give(request: Ask, service: Service) -> Response[str]:
 )
 def status(request: Ask, service: Service, notice_id: str, token: str = "") -> Response[str]:
     """Where the letter leads. Opening it confirms nothing: programs open the links in people's mail."""
-    found = do(takedowns.notice_status, service, notice_id, token)
+    found = do(giving.notice_status, service, notice_id, token)
     return _notice(request, notice_id, found, token)
 
 
@@ -66,24 +66,24 @@ def _notice(request: Ask, notice_id: str, notice: dict[str, Any] | None, token: 
 
 @on("/takedowns/{notice_id:str}/confirm")
 def confirm(request: Ask, service: Service, form: Form) -> Response[Any]:
-    said = takedowns.TokenIn(token=form.one("token").strip())
-    return _answered(request, do(takedowns.confirm_notice, service, _id(request), said), said.token)
+    said = giving.TokenIn(token=form.one("token").strip())
+    return _answered(request, do(giving.confirm_notice, service, _id(request), said), said.token)
 
 
 @on("/takedowns/{notice_id:str}/appeal")
 def appeal(request: Ask, service: Service, form: Form) -> Response[Any]:
     try:
-        said = takedowns.AppealIn(text=form.one("text").replace("\r\n", "\n"), token=form.one("token"))
+        said = giving.AppealIn(text=form.one("text").replace("\r\n", "\n"), token=form.one("token"))
     except ValueError as error:
         raise problem(400, "takedown.appeal", "it is not said why", "go back and say why") from error
-    found = do(takedowns.appeal_decision, request, service, _id(request), said)
+    found = do(giving.appeal_decision, request, service, _id(request), said)
     return _answered(request, found, form.one("token"))
 
 
 @on("/takedowns/{notice_id:str}/withdraw")
 def withdraw(request: Ask, service: Service, form: Form) -> Response[Any]:
-    said = takedowns.TokenIn(token=form.one("token"))
-    return _answered(request, do(takedowns.withdraw_notice, service, _id(request), said), said.token)
+    said = giving.TokenIn(token=form.one("token"))
+    return _answered(request, do(giving.withdraw_notice, service, _id(request), said), said.token)
 
 
 def _answered(request: Ask, found: dict[str, Any], token: str) -> Response[Any]:

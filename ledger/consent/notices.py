@@ -12,7 +12,7 @@ Guarantees
 - Each side appeals once, and nobody who decided before decides again.
 - Who gave the notice, what they wrote and their face are sealed under the notice's own key; withdrawing destroys it.
 
-How long an operator has is in :mod:`gateway.clocks`; whose face it is, in :mod:`safety.register`.
+How long an operator has is in :mod:`gateway.notices.clocks`; whose face it is, in :mod:`safety.register`.
 """
 
 import hmac

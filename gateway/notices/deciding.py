@@ -13,11 +13,11 @@ from typing import Any
 import click
 from litestar import Request, get, post
 
-from gateway import mail
 from gateway.access import JSON_BYTES, holder
+from gateway.notices import mail
+from gateway.notices.giving import status_of, told
 from gateway.service import Service, open_service
 from gateway.settings import Settings
-from gateway.takedowns import status_of, told
 from ledger.consent.grant import Strict
 from ledger.consent.notices import Action, Words, decide, opened
 from ledger.log.policy import shown

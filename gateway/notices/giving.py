@@ -7,7 +7,7 @@ Guarantees
 - A clip that is sent is looked up and deleted; of pictures only the face is kept, sealed (:mod:`safety.register`).
 - Notices are counted per network and per mailbox; of a mailbox only a keyed digest is stored outside of its notice.
 
-What becomes of a notice is :mod:`ledger.consent.notices`; what operators do, :mod:`gateway.notices`.
+What becomes of a notice is :mod:`ledger.consent.notices`; what operators do, :mod:`gateway.notices.deciding`.
 """
 
 import hmac
@@ -24,10 +24,10 @@ from litestar import Request, get, post
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import UploadFile
 
-from gateway import mail
 from gateway.access import JSON_BYTES, app_of
-from gateway.clocks import clock_of
-from gateway.notice_form import PICTURE_BYTES, read_body, read_form
+from gateway.notices import mail
+from gateway.notices.clocks import clock_of
+from gateway.notices.form import PICTURE_BYTES, read_body, read_form
 from gateway.problems import problem
 from gateway.public import in_turn, judged
 from gateway.service import Service
