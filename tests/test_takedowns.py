@@ -24,7 +24,7 @@ import pytest
 from command import countersign
 from gateway import public
 from gateway.access import JSON_BYTES
-from gateway.notices import giving
+from gateway.notices import deciding, giving
 from gateway.problems import Problem
 from gateway.service import now, open_service
 from ledger.provenance import media
