@@ -43,6 +43,8 @@ from world import (
     verify_ed25519,
 )
 
+pytestmark = pytest.mark.slow
+
 ALICE, BOB, EVE = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))
 OPERATORS = {"alice": ALICE, "bob": BOB}
 BASE = cedar.read(POLICIES)

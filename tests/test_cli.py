@@ -23,6 +23,8 @@ from ledger.log import completeness
 from ledger.log.note import SignatureType, SignerKey, VerifierKey, add_cosignature, cosign
 from world import ORIGIN, Someone, World, naive_root, open_ledger, signed_head
 
+pytestmark = pytest.mark.slow
+
 WITNESS = SignerKey.from_seed("witness.example/w1", b"\x22" * 32, SignatureType.COSIGNATURE)
 SECOND = SignerKey.from_seed("witness.example/w2", b"\x33" * 32, SignatureType.COSIGNATURE)
 

@@ -27,6 +27,8 @@ from studio import Studio
 from test_notices import registered
 from world import Someone, World, zulu
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def studio(world: World) -> Studio:

@@ -27,6 +27,8 @@ from safety.replay import Lost, redecide
 from studio import Studio
 from world import Someone, World
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = ["generate", "remix", "edit", "extend"]
 
 

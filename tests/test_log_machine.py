@@ -40,6 +40,8 @@ from ledger.store.journal import About
 from safety.chain import Allowed, Permit
 from world import ORIGIN, START, Someone, World, check_log
 
+pytestmark = pytest.mark.slow
+
 WITNESSES, QUORUM = 3, 2
 WHICH = st.integers(0, 11)
 """Which of those there are by then."""
@@ -365,7 +367,6 @@ def copy(source: Path, target: Path) -> None:
     new.close()
 
 
-@pytest.mark.slow
 def test_no_life_of_a_log_shows_an_outsider_less_than_before(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(url: str, body: bytes) -> tuple[int, str, bytes]:
         return Log.running.answer(url, body)

@@ -21,6 +21,8 @@ from ledger.provenance import manifest, media, pki, tsa
 from ledger.provenance.manifest import Claim, ManifestFinding, Signer
 from ledger.provenance.pki import Authority
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime.now(UTC).replace(microsecond=0)
 CONSENT = {
     "grants": ["grant_1", "grant_2"],

@@ -57,6 +57,8 @@ from test_store import (  # noqa: F401 — fixtures
 )
 from world import Someone, World, check_log, open_ledger, zulu
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "the token that was mailed"
 FORM = Form(
     kind="takedown",
@@ -227,7 +229,6 @@ OPERATIONS = st.lists(
 )
 
 
-@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.tuples(*[st.booleans()] * 3), OPERATIONS)
 def test_a_clip_is_down_exactly_while_a_notice_has_it_down(

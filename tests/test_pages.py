@@ -27,6 +27,7 @@ from gateway.site.words import CATALOGUES, LANGUAGES, Language, catalogue, negot
 from live import Owner, Site, collins_picture, ended, pixels, video_of, wanted
 
 pytest_plugins = ["live"]
+pytestmark = pytest.mark.slow
 SCREENSHOTS = Path(__file__).resolve().parent.parent / "var" / "screenshots"
 PHONE, DESK = ViewportSize(width=390, height=844), ViewportSize(width=1100, height=900)
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -203,7 +204,6 @@ def sound(page: Page) -> None:
     assert findings(page) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", sorted(pages_fixture.pages("en")))
 def test_every_page_is_sound_on_a_phone(shown: Shown, name: str, language: Language) -> None:
@@ -220,7 +220,6 @@ def test_every_page_is_sound_on_a_phone(shown: Shown, name: str, language: Langu
     keep(page, f"page-{name}-{language}")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["check", "draft", "me", "permission", "sign"])
 def test_a_page_is_sound_at_a_desk_and_in_the_dark(shown: Shown, name: str) -> None:
     page = shown(name, "en", viewport=DESK, dark=True)
@@ -228,7 +227,6 @@ def test_a_page_is_sound_at_a_desk_and_in_the_dark(shown: Shown, name: str) -> N
     keep(page, f"page-{name}-desk-dark")
 
 
-@pytest.mark.slow
 def test_refusing_is_as_large_as_approving(shown: Shown) -> None:
     for name, choices in (
         ("draft", "#decide .btn"),
@@ -246,7 +244,6 @@ def test_refusing_is_as_large_as_approving(shown: Shown) -> None:
         assert len(sizes) == 1, (name, sizes)
 
 
-@pytest.mark.slow
 def test_a_permission_is_put_together_with_the_keyboard_alone(shown: Shown) -> None:
     page = shown("permission-new", "en")
     for path in ("**/me/permissions/preview", "**/sent"):
@@ -285,7 +282,6 @@ def test_a_permission_is_put_together_with_the_keyboard_alone(shown: Shown) -> N
     assert "person=" not in body
 
 
-@pytest.mark.slow
 def test_the_desk_shows_how_to_accept_a_film(shown: Shown) -> None:
     page, film = shown("operator", "en"), f"capture_{'k' * 26}"
     answers = {"reviews": "reviews", "takedowns/queue": "notices"}
@@ -315,7 +311,6 @@ def test_the_desk_shows_how_to_accept_a_film(shown: Shown) -> None:
     assert page.evaluate("sessionStorage.length") == 0
 
 
-@pytest.mark.slow
 def test_the_browser_signs_nothing_but_what_it_shows(shown: Shown) -> None:
     page = shown("sign", "en")
     page.wait_for_selector("#hash-check.yes")
@@ -386,7 +381,6 @@ def enrolled(page: Page, site: Site) -> None:
     assert answer.status_code == 201, answer.text
 
 
-@pytest.mark.slow
 def test_from_joining_to_taking_back(phone: Page, live: Site) -> None:
     joined(phone)
     assert "Hello, Ada" in phone.inner_text("h1")
@@ -429,7 +423,6 @@ def test_from_joining_to_taking_back(phone: Page, live: Site) -> None:
         keep(phone, f"journey{path.replace('/', '-')}")
 
 
-@pytest.mark.slow
 def test_signing_in_again_and_with_a_recovery_code(phone: Page) -> None:
     code = joined(phone, "Grace")
     phone.click("text=Sign out")
@@ -455,7 +448,6 @@ def test_signing_in_again_and_with_a_recovery_code(phone: Page) -> None:
     assert "did not work" in phone.locator("main [role=alert]", has_text="code").first.inner_text()
 
 
-@pytest.mark.slow
 def test_erasing_asks_for_a_word_and_hands_over_what_remains(phone: Page, live: Site) -> None:
     joined(phone, "Mia")
     enrolled(phone, live)
@@ -472,7 +464,6 @@ def test_erasing_asks_for_a_word_and_hands_over_what_remains(phone: Page, live: 
     assert "erased" in saved.value.path().read_text() or "erasure" in saved.value.path().read_text()
 
 
-@pytest.mark.slow
 def test_a_film_is_sent_and_waits(phone: Page, tmp_path: Path) -> None:
     joined(phone, "Hedy")
     film = tmp_path / "film.mp4"
@@ -492,7 +483,6 @@ def test_a_film_is_sent_and_waits(phone: Page, tmp_path: Path) -> None:
     assert "A person is checking your film" in phone.inner_text("#likeness-title")
 
 
-@pytest.mark.slow
 def test_a_draft_waits_first_and_is_let_out(browser: Browser, live: Site, collins: Owner) -> None:
     collins.grant("other app", approval="before_release", max_uses=2)
     with live.client("other app") as app:
@@ -535,7 +525,6 @@ def unscripted(browser: Browser, live: Site, collins: Owner) -> Iterator[Page]:
     context.close()
 
 
-@pytest.mark.slow
 def test_without_javascript_everything_but_passkeys_works(unscripted: Page, collins: Owner) -> None:
     page = unscripted
     page.goto("/me")
@@ -565,7 +554,6 @@ def test_without_javascript_everything_but_passkeys_works(unscripted: Page, coll
     assert "Alle dürfen" in page.inner_text("#sentence")
 
 
-@pytest.mark.slow
 def test_an_app_may_ask_in_my_name_until_i_take_that_back(live: Site, collins: Owner) -> None:
     held = {"app": live.holder("other app"), "days": "7"}
     made = collins.web.post("/me/security/tokens", data=held)
@@ -579,7 +567,6 @@ def test_an_app_may_ask_in_my_name_until_i_take_that_back(live: Site, collins: O
     assert collins.web.get("/v1/tokens").json()["tokens"] == []
 
 
-@pytest.mark.slow
 def test_one_signs_out_everywhere_else(live: Site, collins: Owner) -> None:
     with live.client() as elsewhere:
         there = replace(collins, web=elsewhere)
@@ -591,7 +578,6 @@ def test_one_signs_out_everywhere_else(live: Site, collins: Owner) -> None:
     assert len(collins.web.get("/v1/me").json()["sessions"]) == 1
 
 
-@pytest.mark.slow
 def test_a_page_of_another_site_can_send_no_form(live: Site, collins: Owner) -> None:
     grant = collins.grant("third app")
     for path, form in (
@@ -614,7 +600,6 @@ def test_a_page_of_another_site_can_send_no_form(live: Site, collins: Owner) -> 
     )
 
 
-@pytest.mark.slow
 def test_what_is_not_there_is_a_page_too(live: Site, collins: Owner) -> None:
     missing = collins.web.get("/me/permissions/grant_nothing", headers={"accept-language": "en"})
     assert missing.status_code == 404

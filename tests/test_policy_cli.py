@@ -26,6 +26,8 @@ from test_activation import ALICE, BOB, COMMERCIAL, EVE, GENERATE, Ruled, hash_o
 from test_replay import lying
 from world import ORIGIN, POLICIES, World, check_log, open_ledger
 
+pytestmark = pytest.mark.slow
+
 KEYS = {"alice": ALICE, "bob": BOB, "eve": EVE}
 REGISTERED = ("alice", "bob")
 ASKED = {"ask", "precheck", "generate", "suspend_app", "reinstate_app", "activate_policies"}
@@ -337,7 +339,6 @@ def test_two_operators_activate_what_allows_more(home: Home) -> None:
     assert home.in_force() == (of(home.sets.loose), None, 0)
 
 
-@pytest.mark.slow
 def test_a_roll_out_is_begun_widened_ended_and_completed(home: Home) -> None:
     small, tight = of(home.sets.small), of(home.sets.tight)
     for share, signers, now in (

@@ -48,6 +48,8 @@ from safety.policy.proof import (
     vacuous,
 )
 
+pytestmark = pytest.mark.slow
+
 DIRECTORY = Path(__file__).parent.parent / "policies"
 FILES = read(DIRECTORY)
 POLICIES = Policies(FILES)
@@ -219,7 +221,6 @@ def test_every_formula_agrees_with_cedar_about_every_request(seed: int) -> None:
     agree_on_requests(seed)
 
 
-@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**64))
 def test_every_formula_agrees_with_cedar_about_thousands_of_requests(seed: int) -> None:
@@ -393,7 +394,6 @@ def test_any_policy_of_the_fragment_means_to_z3_what_it_means_to_cedar(
     agree_on_a_policy(made, seed)
 
 
-@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(templates(), st.integers(0, 2**64))
 def test_hundreds_of_policies_mean_to_z3_what_they_mean_to_cedar(

@@ -18,6 +18,7 @@ from test_activation import ALICE, COMMERCIAL, NO_COMMERCE, Ruled, hash_of, open
 from world import Someone
 
 pytest_plugins = ["live"]
+pytestmark = pytest.mark.slow
 
 LIMIT = 30
 

@@ -27,6 +27,8 @@ from ledger.log.prefixmap import (
     verify_present,
 )
 
+pytestmark = pytest.mark.slow
+
 Items = dict[bytes, bytes]
 ZEROS = bytes(32)
 

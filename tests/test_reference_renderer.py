@@ -24,6 +24,8 @@ from generator.errors import BackendFailed
 from generator.reference import ReferenceRenderer, camera, painting, scene, sound, stage, weather
 from ledger.ids import CameoId, VideoId
 
+pytestmark = pytest.mark.slow
+
 
 def collins() -> Portrait:
     image = np.asarray(skimage.data.astronaut(), np.uint8)  # type: ignore[no-untyped-call]
@@ -140,7 +142,6 @@ def test_colours_come_back_as_they_were_drawn(tmp_path: Path) -> None:
 # -- faces ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "people", "size"),
     [

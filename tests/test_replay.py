@@ -45,6 +45,8 @@ from test_activation import (
 )
 from world import Someone, zulu
 
+pytestmark = pytest.mark.slow
+
 WIDE: dict[str, Any] = {"purposes": [COMMERCIAL, "dpv:NonCommercialPurpose"], "max_uses": 3}
 PROMPTS = [
     "a portrait in golden light",

@@ -48,6 +48,8 @@ from world import (
     stored_leaves,
 )
 
+pytestmark = pytest.mark.slow
+
 KIND = "approval"
 ROLES: tuple[Rotated, ...] = ("service", "log", "receipt")
 

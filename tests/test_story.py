@@ -36,6 +36,8 @@ from ledger.store.journal import Opened
 from safety.chain import Allowed, Permit
 from world import ORIGIN, Someone, World, open_ledger, zulu
 
+pytestmark = pytest.mark.slow
+
 REASON = [{"id": "render.failed", "reason": "the model stopped", "remedy": "try again"}]
 WHICH = st.integers(0, 11)
 """Which of those there are by then."""
@@ -343,7 +345,6 @@ def audited(entries: Iterable[Opened]) -> dict[str, set[str]]:
     return uses
 
 
-@pytest.mark.slow
 def test_no_life_leads_to_a_clip_without_consent() -> None:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     modest = settings(max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=checks)

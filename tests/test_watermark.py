@@ -28,6 +28,8 @@ from ledger.provenance.watermark import (
 )
 from ledger.provenance.watermark.embed import _order
 
+pytestmark = pytest.mark.slow
+
 Frame = NDArray[np.uint8]
 Clip = list[Frame]
 
@@ -159,7 +161,6 @@ def test_an_untouched_clip_gives_its_payload_with_high_confidence(scene: tuple[C
     assert 0.95 <= found.confidence <= 1.0
 
 
-@pytest.mark.slow
 def test_survives_re_encoding_remux_excerpt_and_dropped_frames(scene: tuple[Clip, Clip]) -> None:
     once = h264(scene[1], 23)
     frames = list(decoded(remux(once)))
@@ -170,19 +171,16 @@ def test_survives_re_encoding_remux_excerpt_and_dropped_frames(scene: tuple[Clip
     assert payload_of(irregular) == PAYLOAD, "15 of 24 frames a second, unevenly"
 
 
-@pytest.mark.slow
 def test_survives_crf_28(scene: tuple[Clip, Clip]) -> None:
     assert payload_of(decoded(h264(scene[1], 28))) == PAYLOAD
 
 
-@pytest.mark.slow
 def test_survives_640x360_encoded_and_scaled_back(scene: tuple[Clip, Clip]) -> None:
     small = resized(scene[1], 640, 360)
     assert payload_of(decoded(h264(small, 23))) == PAYLOAD
     assert payload_of(resized(small[:12], 854, 480)) == PAYLOAD
 
 
-@pytest.mark.slow
 def test_survives_brightness_and_contrast(scene: tuple[Clip, Clip]) -> None:
     for contrast, brightness in ((1.25, -12), (0.75, 30)):
         assert payload_of(toned(scene[1][20:28], contrast, brightness)) == PAYLOAD
@@ -196,7 +194,6 @@ def test_a_cut_that_keeps_the_height_is_only_a_translation(scene: tuple[Clip, Cl
     assert payload_of([f[:, 133:733] for f in scene[1][:12]]) == PAYLOAD
 
 
-@pytest.mark.slow
 def test_a_straight_crop_is_found_by_scale(scene: tuple[Clip, Clip]) -> None:
     assert payload_of([f[31 : 31 + 288, 57 : 57 + 512] for f in scene[1][:16]]) == PAYLOAD
 
@@ -249,7 +246,6 @@ def unmarked() -> Iterator[tuple[str, Clip]]:
         yield name, pan(photo(name), 3, 320, 180, zoom=0.1)
 
 
-@pytest.mark.slow
 def test_no_unmarked_clip_is_taken_for_a_marked_one() -> None:
     found = {name: detect(clip, KEY) for name, clip in unmarked()}
     assert len(found) >= 20

@@ -38,6 +38,7 @@ from test_store import Home, home, new_app, postgres, url
 from world import START
 
 pytest_plugins = ["live"]
+pytestmark = pytest.mark.slow
 __all__ = ["home", "postgres", "url"]  # the fixtures of both databases
 
 
@@ -173,7 +174,6 @@ def settled(site: Site, webhook_id: str) -> dict[str, Any]:
     raise AssertionError(f"nothing became of it: {newest}")
 
 
-@pytest.mark.slow
 def test_an_event_is_one_that_the_specifications_library_accepts(site: Site) -> None:
     with receiving() as receiver:
         made = endpoint(site, receiver.url)
@@ -194,7 +194,6 @@ def test_an_event_is_one_that_the_specifications_library_accepts(site: Site) -> 
             Webhook(secret).verify(body, got.headers)
 
 
-@pytest.mark.slow
 def test_the_secret_is_shown_once_and_lies_nowhere_in_the_open(site: Site) -> None:
     made = endpoint(site, "https://example.com/hook", "other app")
     with site.client("other app") as web:
@@ -210,7 +209,6 @@ def test_the_secret_is_shown_once_and_lies_nowhere_in_the_open(site: Site) -> No
             assert made["secret"].encode() not in content, path
 
 
-@pytest.mark.slow
 def test_what_failed_comes_again_under_the_same_id(site: Site) -> None:
     with receiving(500, 302) as receiver:
         made = endpoint(site, receiver.url)
@@ -228,7 +226,6 @@ def test_what_failed_comes_again_under_the_same_id(site: Site) -> None:
     assert again["delivered_at"] is None
 
 
-@pytest.mark.slow
 def test_an_event_survives_a_service_that_is_killed(launcher: Launcher, tmp_path: Path) -> None:
     site = Site(launcher, tmp_path / "home", env={"WEBHOOKS_TO_PRIVATE": "true"})
     site.start()
@@ -246,7 +243,6 @@ def test_an_event_survives_a_service_that_is_killed(launcher: Launcher, tmp_path
     Webhook(made["secret"]).verify(got.body, got.headers)
 
 
-@pytest.mark.slow
 def test_who_is_gone_or_was_deleted_gets_nothing_more(site: Site) -> None:
     with receiving(410) as gone, receiving() as deleted:
         first, second = endpoint(site, gone.url), endpoint(site, deleted.url)
@@ -266,7 +262,6 @@ def test_who_is_gone_or_was_deleted_gets_nothing_more(site: Site) -> None:
         assert deleted.requests == []
 
 
-@pytest.mark.slow
 def test_a_webhook_is_its_apps_own(site: Site) -> None:
     made = endpoint(site, "https://example.com/hook")
     with site.client("third app") as other, site.client() as nobody:
@@ -286,7 +281,6 @@ def test_a_webhook_is_its_apps_own(site: Site) -> None:
         )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
@@ -314,7 +308,6 @@ def test_an_address_we_would_never_send_to_is_refused_at_once(live: Site, url: s
         assert reason_of(web.post("/v1/webhooks", json={"url": url}), 400) == reason
 
 
-@pytest.mark.slow
 def test_a_name_that_leads_to_this_machine_is_found_out_when_it_is_delivered_to(live: Site) -> None:
     with receiving() as receiver:
         made = endpoint(live, f"https://localhost:{receiver.port}/")

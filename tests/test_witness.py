@@ -46,6 +46,8 @@ from ledger.log.policy import Group, ListedLog, ListedWitness, Policy
 from ledger.log.publisher import ATTEMPTS, MAX_RESPONSE_BYTES, collect, post
 from ledger.log.witness import MAX_REQUEST_BYTES, SIZE_TYPE, Cosigned, Refused, Witness
 
+pytestmark = pytest.mark.slow
+
 ORIGIN, OTHER = "ledger.example/likeness", "other.example/log"
 AT = datetime.fromtimestamp(1_700_000_000, UTC)
 KEY = SignerKey.from_seed(ORIGIN, b"\x11" * 32)
@@ -595,7 +597,6 @@ def test_two_processes_that_follow_one_log_never_set_each_other_back(home: Path)
     assert again(home).latest(ORIGIN) == Log(size=60).checkpoint(60)
 
 
-@pytest.mark.slow
 def test_kill_9_forgets_nothing_that_was_answered(home: Path) -> None:
     chance, honest = random.Random(20260302), Log(size=4000)
     with nursery(home, 4000) as process:
@@ -1232,7 +1233,6 @@ def served(home: Path) -> Iterator[tuple[VerifierKey, str, subprocess.Popen[str]
         process.stderr.close()
 
 
-@pytest.mark.slow
 def test_a_served_witness_cosigns_and_remembers_across_restarts(tmp_path: Path) -> None:
     known: dict[str, int] = {}
     with served(tmp_path) as (key, url, process):
