@@ -70,7 +70,9 @@ class Afterwards:
         app_id, facts = AppId(permit.app_id), permit_facts(permit)
         engine, requester = self.sets.engine(tx, app_id), requester_facts(tx, app_id)
         agreeing, refusals = 0, list[Reason]()
-        wanted = Wanted(permit.video, app_id, _prompt(tx, permit), permit.person, permit.countries)
+        video = tx.video(permit.video)
+        prompt = video.prompt if video is not None else ""
+        wanted = Wanted(permit.video, app_id, prompt, permit.person, permit.countries)
         shown = [Named(use.ids[1], use.ids[0], tx.standing(use.ids[0])) for use in permit.uses]
         for person, use in zip(shown, permit.uses, strict=True):
             held = person.standing.grants.get(use.ids[2])
@@ -90,7 +92,9 @@ class Afterwards:
             recorded=decision is not None
             and decision.index == permit.decision_index
             and recorded == {use.ids for use in permit.uses}
-            and _same_parent(tx, permit),
+            # The row's parent, which the release entry will repeat.
+            and video is not None
+            and video.parent_id == (permit.parent.video_id if permit.parent else None),
         )
         general = engine.rule("release", requester=requester, job=job, request=facts)
         if not job.recorded:
@@ -204,12 +208,6 @@ def permit_facts(permit: Permit) -> RequestFacts:
     )
 
 
-def _prompt(tx: Transaction, permit: Permit) -> str:
-    """The words that were allowed."""
-    video = tx.video(permit.video)
-    return video.prompt if video is not None else ""
-
-
 def _as_released(tx: Transaction, video: Video, grants: Collection[GrantId]) -> bool:
     """Whether the rows name the same people, and the same parent, as the release did: asked, not believed."""
     release = tx.find("release", video.id)
@@ -221,12 +219,6 @@ def _as_released(tx: Transaction, video: Video, grants: Collection[GrantId]) -> 
         and set(entry.body["grant_ids"]) == set(grants)
         and entry.body.get("parent_id") == video.parent_id
     )
-
-
-def _same_parent(tx: Transaction, permit: Permit) -> bool:
-    """Whether the row, which the release entry will repeat, starts from the clip that the permit names."""
-    video = tx.video(permit.video)
-    return video is not None and video.parent_id == (permit.parent.video_id if permit.parent else None)
 
 
 _QUORUM = ("consent.quorum",)
