@@ -53,6 +53,11 @@ class Backend(Protocol):
     @property
     def version(self) -> str: ...
 
+    @property
+    def closed(self) -> bool:
+        """It draws nothing of its own: only scenes that come with it, and the portraits it is given."""
+        ...
+
     def render(self, request: RenderRequest, out: Path, progress: Callable[[float], None]) -> None:
         """Write an MP4 (H.264, AAC) to `out`. `progress` takes 0.0–1.0 and may raise to cancel.
 

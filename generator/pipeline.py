@@ -141,7 +141,9 @@ class Pipeline:
             portraits=self._portraits(permit),
         )
         backend.render(request, out, self._progress(permit.video))
-        return self.gate.sealer.seal(raw_clip(allowed, out, backend=backend.name, version=backend.version))
+        return self.gate.sealer.seal(
+            raw_clip(allowed, out, backend=backend.name, version=backend.version, closed=backend.closed)
+        )
 
     def _clear(self, sealed: str) -> str | Denied:
         answer = self.gate.clear(self._open(sealed, RawClip, at=self.clock()))

@@ -25,6 +25,7 @@ from safety.policy.facts import (
     ReaderFacts,
     RequesterFacts,
     RequestFacts,
+    filled_scores,
 )
 
 DRAFT_LIFE = timedelta(days=7)
@@ -199,11 +200,13 @@ def permit_facts(permit: Permit) -> RequestFacts:
         audience=permit.audience,
         modalities=frozenset(permit.modalities),
         contexts=frozenset(permit.contexts),
-        scores=dict(permit.scores),
+        scores=filled_scores(permit.scores),
         classifiers_ok=True,
         depicted=len(permit.uses),
         unknown_faces=0,
         do_not_generate_matches=0,
+        named_people=0,
+        known_bad_matches=0,
         ledger_ok=True,
     )
 

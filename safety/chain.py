@@ -105,6 +105,8 @@ class RawClip(_Token):
     sha256: str
     backend: str
     backend_version: str
+    closed: bool = False
+    """The model draws nothing of its own: see :attr:`safety.policy.facts.OutputFacts.closed_model`."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Cleared(_Token):
     checks: tuple[str, ...]
     register: int = 0
     """The do-not-generate register it was compared with: the place in the log of its newest face then; 0: of none."""
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,20 +135,20 @@ class Stamped(_Token):
     checks: tuple[str, ...]
     register: int = 0
     """As of :class:`Cleared`, or of the last time that the finished clip itself was looked at."""
+    closed: bool = False
 
 
-def raw_clip(allowed: Allowed, path: Path, *, backend: str, version: str) -> RawClip:
-    return RawClip(_MINT, allowed.permit, path, file_sha256(path), backend, version)
+def raw_clip(allowed: Allowed, path: Path, *, backend: str, version: str, closed: bool = False) -> RawClip:
+    return RawClip(_MINT, allowed.permit, path, file_sha256(path), backend, version, closed)
 
 
 def cleared(raw: RawClip, *, checks: tuple[str, ...], register: int = 0) -> Cleared:
-    return Cleared(
-        _MINT, raw.permit, raw.path, raw.sha256, raw.backend, raw.backend_version, checks, register
-    )
+    said = raw.backend, raw.backend_version, checks, register, raw.closed
+    return Cleared(_MINT, raw.permit, raw.path, raw.sha256, *said)
 
 
 def stamped(clear: Cleared, path: Path, *, manifest_id: str, payload: str) -> Stamped:
-    said = manifest_id, payload, clear.backend, clear.checks, clear.register
+    said = manifest_id, payload, clear.backend, clear.checks, clear.register, clear.closed
     return Stamped(_MINT, clear.permit, path, file_sha256(path), *said)
 
 

@@ -151,6 +151,7 @@ class Decision:
     def parts(self, facts_key: bytes) -> list[Part]:
         """The entry that records it, for each of those it concerns. `facts_key`: :attr:`ledger.keys.Keyring.facts_key`."""
         asked, request = self.asked, as_json(self.asked.request) or {}
+        heard = as_json(asked.request, unknown=self.unknown)
         shared = {name: request[name] for name in _SHARED}
         record: dict[str, Any] = {
             "video_id": asked.video_id,
@@ -167,7 +168,7 @@ class Decision:
             "facts_digest": digest(
                 facts_key,
                 requester=as_json(asked.requester),
-                request=request,
+                request=heard,
                 considered=[
                     [as_json(facts, unknown=self.unknown) for facts in c.considered] for c in self.consents
                 ],
@@ -301,6 +302,7 @@ def cameo_facts(
         and all(one.guardianship.with_adults for one in guardians.values()),
         blocks_requester=wanted.app_id in standing.blocked
         or (wanted.person is not None and wanted.person in standing.blocked),
+        cooling_off=False,
         grant=None if held is None else _grant_facts(held, standing, wanted, at),
     )
 

@@ -23,7 +23,6 @@ from ledger.consent.fold import Standing
 from ledger.consent.grant import Action, Audience, Modality, Purpose
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
-from ledger.provenance import media
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
@@ -49,6 +48,7 @@ from safety.chain import (
     cleared,
     cleared_again,
 )
+from safety.clearing import Expected, Looked, look
 from safety.decision import (
     Asked,
     Decision,
@@ -61,9 +61,9 @@ from safety.likeness import likeness_of
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
     JobFacts,
-    OutputFacts,
     RequestFacts,
     TrafficFacts,
+    filled_scores,
 )
 from safety.prompt import CATEGORIES, Screening, screen
 from safety.register import Register
@@ -71,12 +71,9 @@ from safety.register import Register
 __all__ = ["DRAFT_LIFE", "MOST_PEOPLE", "Denied", "Gate", "GenerationRequest", "Sets", "WouldAllow"]
 
 PERMIT_LIFE = timedelta(hours=24)
-FRAMES_EVERY_S = 0.4
 MINUTE_S, DAY_S = 60, 86_400
 MOST_PEOPLE = 4
 """In one clip."""
-CHECKS = ("faces", "prompt")
-"""What `clear` looks at. Frames are not yet classified for nudity or violence: every release entry says so."""
 _log = logging.getLogger(__name__)
 
 
@@ -310,10 +307,11 @@ class Gate(Afterwards):
 
     def clear(self, raw: RawClip) -> Cleared | Denied:
         """Look at the frames: only people who agreed, nothing the policies forbid."""
-        newest, ruling = self._newest_listed(), self._looked_at(raw.permit, raw.path)
+        newest = self._newest_listed()
+        looked, ruling = self._looked_at(raw.permit, raw.path, closed_model=raw.closed)
         if not ruling.allowed:
             return Denied(ruling.reasons(), "output")
-        return cleared(raw, checks=CHECKS, register=newest)
+        return cleared(raw, checks=looked.checks, register=newest)
 
     def outdated(self, tx: Transaction, clip: Stamped) -> bool:
         """Whether somebody's face was registered, as not to be generated, since the clip was looked at."""
@@ -321,7 +319,8 @@ class Gate(Afterwards):
 
     def clear_again(self, clip: Stamped) -> Stamped | Denied:
         """Look at the finished clip as :meth:`clear` looked at the raw one, with the register as it is now."""
-        newest, ruling = self._newest_listed(), self._looked_at(clip.permit, clip.path)
+        newest = self._newest_listed()
+        _, ruling = self._looked_at(clip.permit, clip.path, closed_model=clip.closed)
         return cleared_again(clip, register=newest) if ruling.allowed else Denied(ruling.reasons(), "output")
 
     def _newest_listed(self) -> int:
@@ -329,34 +328,24 @@ class Gate(Afterwards):
         with self.ledger.reading() as tx:
             return tx.register_state().last
 
-    def _looked_at(self, permit: Permit, path: Path) -> Ruling:
-        found = self._look(permit, path)
+    def _looked_at(self, permit: Permit, path: Path, *, closed_model: bool) -> tuple[Looked, Ruling]:
+        looked = look(
+            path,
+            lambda: self._expected(permit),
+            prompt_scores=filled_scores(permit.scores),
+            closed_model=closed_model,
+        )
         with self.ledger.reading() as tx:
             engine = self.sets.engine(tx, AppId(permit.app_id))
         job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False)
-        return engine.rule("clear", job=job, request=permit_facts(permit), output=found)
+        ruling = engine.rule("clear", job=job, request=permit_facts(permit), output=looked.facts)
+        return looked, ruling
 
-    def _look(self, permit: Permit, path: Path) -> OutputFacts:
-        ungranted, seen, listed, looked = 0, 0, 0, True
-        try:
-            granted = self._templates(use.ids[1] for use in permit.uses)
-            frames = media.frames(path, every_s=FRAMES_EVERY_S)
-            check = faces.check_output(frames, granted, self._listed())
-            ungranted, listed = len(check.ungranted), len(check.listed)
-            seen = sum(1 for count in check.granted_seen.values() if count)
-        except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
-            _log.exception("the clip could not be looked at")
-            looked = False
-        return OutputFacts(
-            unreadable=not looked,
-            faces_checked=looked,
-            classifiers_ok=looked,
-            granted_faces_seen=seen,
-            ungranted_faces=ungranted,
-            # Every recognisable face is a granted adult's or already counted above; nobody's age is guessed.
-            apparent_minors=0,
-            do_not_generate_matches=listed,
-            scores=dict(permit.scores),
+    def _expected(self, permit: Permit) -> Expected:
+        """Whom the clip may show. Where that cannot be read it may show nobody, and nothing passes."""
+        return Expected(
+            faces=self._templates(use.ids[1] for use in permit.uses),
+            listed=self._listed(),
         )
 
 
@@ -408,6 +397,8 @@ def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> 
             depicted=len(request.cameo_ids),
             unknown_faces=sent.strangers if sent else 0,
             do_not_generate_matches=sent.listed if sent else 0,
+            named_people=0,
+            known_bad_matches=0,
             ledger_ok=True,
         ),
         named=request.cameo_ids,

@@ -26,16 +26,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, cast, get_args
+from typing import Final, NamedTuple, cast, get_args
 
 import ftfy
 
 from ledger.consent.grant import Context
 from safety.errors import InvalidInput
+from safety.policy.facts import Category
 
 VERSION: Final = "prompt-rules/1"
 MAX_CHARS: Final = 4_000
-Category = Literal["sexual", "minors", "violence", "hate", "self_harm", "illicit", "obfuscated"]
 CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
 SEXUAL_CONTEXT, VIOLENT_CONTEXT = 300, 200
 """A grant may forbid a whole context, so a context is named well below the score that calls it harmful: one

@@ -28,7 +28,7 @@ from safety.decision import Asked, Decision, Named, decide
 from safety.errors import InvalidInput
 from safety.policy.activation import Activated, Outcome, chosen, difference
 from safety.policy.engine import Engine
-from safety.policy.facts import RequesterFacts, RequestFacts, from_json
+from safety.policy.facts import RequesterFacts, RequestFacts, filled, filled_scores, from_json
 from safety.prompt import screen
 
 _DIGITS = 18
@@ -94,7 +94,7 @@ def redecide(tx: Transaction, sets: Activated, entry: str, *, facts_key: bytes) 
         openings.append(held.opening)
         if held.body["at"] != opened.body["at"]:
             differs.append(f"`{part.role}`: `at`")
-        differs += [f"`{part.role}`: `{name}`" for name in _unlike({**_LATER, **held.body}, part.body)]
+        differs += [f"`{part.role}`: `{name}`" for name in _unlike(_whole(held.body), part.body)]
     before, over = tx.epoch_times(index)
     if not before <= at.timestamp() <= over:
         differs.append("its time is not between those of the log before and after it")
@@ -184,7 +184,7 @@ class _People:
 def _again(
     tx: Transaction, sets: Activated, people: _People, index: LeafIndex, opened: Opened
 ) -> tuple[Decision, datetime] | Lost:
-    body, at = {**_LATER, **opened.body}, moment(opened.body["at"])
+    body, at = _whole(opened.body), moment(opened.body["at"])
     if not body["allowed"] and body.get("policy_ids") == ["policy.unreadable"]:
         # A set that was restored since would answer, and an honest refusal would look like a forged one.
         return Lost(index, at, "the policies in force could not be read when it was made")
@@ -225,6 +225,17 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         parent=VideoId(body["parent_id"]) if "parent_id" in body else None,
         preferences=body["preferences"],
     )
+
+
+def _whole(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with everything that it is from before of."""
+    made = {**_LATER, **body}
+    if "scores" in made:
+        made["scores"] = filled_scores(made["scores"])
+    if "facts" in made:
+        suspended = made["facts"].get("suspended")
+        made["facts"] = {**filled(RequestFacts, made["facts"]), "suspended": suspended}
+    return made
 
 
 def _unlike(recorded: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:

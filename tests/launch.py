@@ -61,6 +61,7 @@ class StillClip:
 
     name = MODEL
     version = "still-1"
+    closed = True
 
     def render(self, request: RenderRequest, out: Path, progress: Callable[[float], None]) -> None:
         if BROKEN in request.prompt:

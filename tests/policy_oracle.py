@@ -100,6 +100,10 @@ def _every_step(request: RequestFacts) -> Iterator[str]:
         yield "prohibited.unknown_face"
     if request.do_not_generate_matches:
         yield "prohibited.do_not_generate"
+    if request.named_people:
+        yield "prohibited.named_person"
+    if request.known_bad_matches:
+        yield "prohibited.known_bad"
     yield from (f"prohibited.{rule}" for rule in _unsafe(request.scores, real_person=real_person))
     if real_person and request.scores["minors"] >= 400:
         yield "prohibited.child_likeness"
@@ -124,6 +128,10 @@ def _unsafe(scores: Scores, *, real_person: bool) -> Iterator[str]:
         yield "illicit"
     if scores["obfuscated"] >= 500:
         yield "obfuscated"
+    if scores["harassment"] >= 500:
+        yield "harassment"
+    if scores["impersonation"] >= 500:
+        yield "impersonation"
 
 
 def _everyone(job: JobFacts, request: RequestFacts) -> Iterator[str]:
@@ -161,6 +169,8 @@ def _person(cameo: CameoFacts, request: RequestFacts) -> Iterator[str]:
         yield "standing.erased"
     if cameo.blocks_requester:
         yield "standing.blocked"
+    if cameo.cooling_off:
+        yield "consent.cooling_off"
 
 
 def _grant(grant: GrantFacts, request: RequestFacts) -> Iterator[str]:
@@ -232,8 +242,20 @@ def _rendered(request: RequestFacts, output: OutputFacts) -> Iterator[str]:
         yield "clear.faces_unchecked"
     if not output.classifiers_ok:
         yield "clear.classifiers"
-    if output.ungranted_faces:
+    if output.ungranted_faces and not output.reviewed:
         yield "clear.ungranted_face"
+    if output.enrolled_faces:
+        yield "clear.enrolled_face"
+    if output.ungranted_voices and not output.reviewed:
+        yield "clear.ungranted_voice"
+    if output.enrolled_voices:
+        yield "clear.enrolled_voice"
+    if output.known_bad_matches:
+        yield "clear.known_bad"
+    if output.unchecked - {"violence", "minors"}:
+        yield "clear.unchecked"
+    if output.unchecked & {"violence", "minors"} and not output.closed_model:
+        yield "clear.unchecked_model"
     if output.granted_faces_seen > request.depicted:
         yield "clear.too_many_people"
     if output.apparent_minors:

@@ -37,7 +37,7 @@ class Studio:
         self.world.ledger.transact(lambda tx: tx.take_job(allowed.permit.video))
         path = self.world.home / f"{allowed.permit.video}.mp4"
         path.write_bytes(film or secrets.token_bytes(3_000_000))
-        raw = raw_clip(allowed, path, backend="countersign-reference", version="1")
+        raw = raw_clip(allowed, path, backend="countersign-reference", version="1", closed=True)
         clear = cleared(raw, checks=("faces", "prompt"))
         return stamped(
             clear, path, manifest_id=f"urn:c2pa:{allowed.permit.video}", payload=secrets.token_hex(8)

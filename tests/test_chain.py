@@ -91,7 +91,7 @@ def life(tmp_path: Path) -> Life:
     (tmp_path / "raw.mp4").write_bytes(b"raw")
     (tmp_path / "stamped.mp4").write_bytes(b"stamped")
     allowed = SEALER.open(SEALED, Allowed, at=START)
-    raw = raw_clip(allowed, tmp_path / "raw.mp4", backend="model", version="1")
+    raw = raw_clip(allowed, tmp_path / "raw.mp4", backend="model", version="1", closed=True)
     clear = cleared(raw, checks=("faces", "prompt"))
     return Life(
         allowed, raw, clear, stamped(clear, tmp_path / "stamped.mp4", manifest_id="urn:x", payload="00" * 8)

@@ -125,7 +125,7 @@ def at_once(workers: int, work: Callable[[int], Any]) -> list[Any]:
 class Spy:
     """A model that looks, when it is called, at what the ledger holds by then."""
 
-    name, version = "countersign-reference", "1"
+    name, version, closed = "countersign-reference", "1", True
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -480,7 +480,7 @@ def test_policies_that_cannot_be_read_refuse_every_question(world: World, damage
     assert ids(download(world, unreleased.permit.video, app)) == unreadable
     clip = world.home / "raw.mp4"
     media.write_pattern(clip)
-    assert ids(world.gate.clear(raw_clip(nobody, clip, backend="x", version="1"))) == unreadable
+    assert ids(world.gate.clear(raw_clip(nobody, clip, backend="x", version="1", closed=True))) == unreadable
 
 
 @pytest.mark.parametrize("fault", ["closed", "garbled", "a table lost"])
@@ -524,18 +524,20 @@ def rendered(world: World, allowed: Allowed, picture: Picture | None = None) -> 
         height, width = (side // 2 * 2 for side in picture.shape[:2])
         media.write_pattern(world.home / "pattern.mp4", width=width, height=height, count=3)
         media.restamp(world.home / "pattern.mp4", raw, lambda _frame, _index: picture[:height, :width])
-    return raw_clip(allowed, raw, backend="model", version="1")
+    return raw_clip(allowed, raw, backend="model", version="1", closed=True)
 
 
 def test_a_clip_is_cleared_with_what_was_looked_at(world: World) -> None:
     answer = world.gate.clear(rendered(world, world.allow(world.app())))
     assert isinstance(answer, Cleared)
-    assert answer.checks == ("faces", "prompt")
+    assert answer.checks == ("faces", "prompt", "nudity", "text", "speech", "voices", "known_bad")
 
 
 def test_a_clip_that_cannot_be_read_is_refused(world: World) -> None:
     (world.home / "raw.mp4").write_bytes(b"not a video")
-    raw = raw_clip(world.allow(world.app()), world.home / "raw.mp4", backend="model", version="1")
+    raw = raw_clip(
+        world.allow(world.app()), world.home / "raw.mp4", backend="model", version="1", closed=True
+    )
     answer = world.gate.clear(raw)
     assert isinstance(answer, Denied)
     assert "clear.unreadable" in ids(answer)
@@ -547,7 +549,7 @@ def test_a_clip_that_cannot_be_looked_at_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     raw = rendered(world, world.allow(world.app()))
-    monkeypatch.setattr("safety.faces.check_output", breaking(fault))
+    monkeypatch.setattr("safety.clearing.check_output", breaking(fault))
     assert "clear.faces_unchecked" in ids(world.gate.clear(raw))
 
 

@@ -329,7 +329,7 @@ def test_a_circle_of_clips_which_no_request_can_make_ends_nothing_but_the_walk(
 class Interrupted:
     """A model during whose work something happens. `heeds`: whether it reports progress."""
 
-    name, version = "countersign-reference", "1"
+    name, version, closed = "countersign-reference", "1", True
 
     def __init__(self, happens: Callable[[], None], *, heeds: bool) -> None:
         self.happens, self.heeds, self.finished = happens, heeds, False

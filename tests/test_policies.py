@@ -405,6 +405,7 @@ def _not_held(data: st.DataObject, action: str) -> tuple[Facts, CameoFacts]:
         with_adult=False,
         guardians_allow_adults=False,
         blocks_requester=False,
+        cooling_off=False,
         grant=None,
     )
     return {**drawn, "cameo": cameo}, unknown

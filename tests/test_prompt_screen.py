@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safety.errors import InvalidInput
-from safety.prompt import CATEGORIES, MAX_CHARS, Category, screen
+from safety.policy.facts import Category
+from safety.prompt import CATEGORIES, MAX_CHARS, screen
 
 BENIGN = [
     "a lighthouse on a cliff at dawn, slow aerial shot",

@@ -85,7 +85,7 @@ def test_the_status_says_what_the_policies_of_an_old_home_do_not_know(old: World
     said = countersign(old.home, "policy", "status", ORIGIN=ORIGIN)
     assert said.status == 0, said
     assert re.search(
-        "^OLDER .* does not know .*`Grant.against_preferences`, `Grant.within_countries`:$",
+        "^OLDER .* does not know .*`Grant.against_preferences`, `Grant.within_countries`, .*:$",
         said.text,
         re.MULTILINE,
     )

@@ -42,6 +42,10 @@ class ReferenceRenderer:
     def version(self) -> str:
         return "1"
 
+    @property
+    def closed(self) -> bool:
+        return True
+
     def render(self, request: RenderRequest, out: Path, progress: Callable[[float], None]) -> None:
         """Raises BackendFailed, or what `progress` raised; then nothing is left at `out` or beside it."""
         _check(request)

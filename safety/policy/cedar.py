@@ -52,6 +52,8 @@ class Policy:
     owner: str
     """The reason as the owner of the likeness reads it."""
     owner_remedy: str
+    reviewable: bool
+    """What it forbids waits for people to look, who may let it pass (`@review("people")`)."""
     tree: pst.Template = field(repr=False, compare=False)
 
 
@@ -313,6 +315,8 @@ def _policy(template: pst.Template) -> Policy:
         raise _unreadable(f"policy `{notes['id']}` names neither a law, a contract nor a rule as its source")
     if notes["told"] not in get_args(Told):
         raise _unreadable(f"policy `{notes['id']}` is told to none of `anyone`, `holder`, `auditor`")
+    if notes.get("review", "people") != "people":
+        raise _unreadable(f"policy `{notes['id']}` is reviewed by none but `people`")
     return Policy(
         id=notes["id"],
         permits=template.effect == "permit",
@@ -322,6 +326,7 @@ def _policy(template: pst.Template) -> Policy:
         told=cast("Told", notes["told"]),
         owner=notes.get("owner") or notes["reason"],
         owner_remedy=notes.get("owner_remedy") or "nothing is shown, and there is nothing for you to do",
+        reviewable="review" in notes,
         tree=template,
     )
 
@@ -386,8 +391,13 @@ def table(policies: Policies) -> str:
             *_section(
                 "What is forbidden",
                 "id | at | reason | remedy | source | told to",
-                ((f"`{p.id}`", _at(p.tree), p.reason, p.remedy, p.source, p.told) for p in forbids),
+                (
+                    (f"`{p.id}`" + "†" * p.reviewable, _at(p.tree), p.reason, p.remedy, p.source, p.told)
+                    for p in forbids
+                ),
             ),
+            "",
+            "† Held rather than refused where nothing else forbids it: people look, and may let it pass.",
             "",
             "Told to *anyone* who asks; to the *holder*, only an app that holds the grant concerned; or to an *auditor*,",
             "whom every reason is told, with its source. Where all are withheld, what is told is that no rule allows this.",

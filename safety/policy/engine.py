@@ -40,6 +40,7 @@ from safety.policy.facts import (
     TYPES,
     attributes,
     flaws,
+    known,
 )
 
 Reader = Literal["requester", "owner", "auditor"]
@@ -69,6 +70,8 @@ class Ruling:
     findings: tuple[Finding, ...]
     """Why it was denied; none when allowed."""
     policy_set_hash: str
+    reviewable: bool = False
+    """Denied, and only by policies that leave the last word to people who look."""
 
     def __post_init__(self) -> None:
         if self.allowed == bool(self.findings):
@@ -186,7 +189,8 @@ class Engine:
     def _forbid(self, by: tuple[Policy, ...], facts: Mapping[str, Any]) -> Ruling:
         holder, values = _holds_grant(facts), _values(facts)
         findings = tuple(_finding(policy, values, holder=holder) for policy in by)
-        return Ruling(False, tuple(p.id for p in by), findings, self.policy_set_hash)
+        reviewable = all(policy.reviewable for policy in by)
+        return Ruling(False, tuple(p.id for p in by), findings, self.policy_set_hash, reviewable)
 
     def _default(self, question: Query, facts: Mapping[str, Any]) -> Ruling:
         """No forbid, and no permit either: which conditions of which permit were unmet."""
@@ -293,20 +297,25 @@ def _without(asked: Query, unknown: frozenset[str]) -> Query:
     """The question as the set can read it. No policy of the set can speak of what is left out."""
     if not unknown:
         return asked
-    known = {
-        uid: {name: value for name, value in attrs.items() if f"{uid.type}.{name}" not in unknown}
+    entities = {
+        uid: {
+            name: known(value, unknown) if isinstance(value, Mapping) else value
+            for name, value in attrs.items()
+            if f"{uid.type}.{name}" not in unknown
+        }
         for uid, attrs in asked.entities.items()
     }
-    return replace(asked, entities=known)
+    return replace(asked, entities=entities)
 
 
 def _unheard(facts: Mapping[str, Any], unknown: frozenset[str]) -> bool:
     """Whether something was left out that a set which knows it might refuse for."""
     cameo = facts.get("cameo")
     parts = [*facts.values(), cameo.grant if cameo is not None else None]
-    stated = {TYPES[type(part)]: part for part in parts if part is not None}
+    stated = [(TYPES[type(part)], part) for part in parts if part is not None]
+    stated += [("Scores", part.scores) for _, part in stated if hasattr(part, "scores")]
     return any(
-        key.partition(".")[0] in stated and not LATER[key](stated[key.partition(".")[0]]) for key in unknown
+        not LATER[key].at_rest(part) for kind, part in stated for key in unknown if key.startswith(f"{kind}.")
     )
 
 

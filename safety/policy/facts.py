@@ -20,7 +20,20 @@ from ledger.canonical import canonical
 from ledger.consent.grant import Action, Approval, Audience, Context, Modality, Purpose
 from ledger.ids import AppId, CameoId, GrantId, VideoId
 
-Category = Literal["sexual", "minors", "violence", "hate", "self_harm", "illicit", "obfuscated"]
+Category = Literal[
+    "sexual",
+    "minors",
+    "violence",
+    "hate",
+    "self_harm",
+    "illicit",
+    "obfuscated",
+    "harassment",
+    "impersonation",
+    "political",
+]
+Check = Literal["nudity", "violence", "minors", "text", "speech", "voices", "known_bad"]
+"""What a finished clip is looked at for, beside its faces."""
 MOST = 1_000_000_000
 Count = Annotated[int, MOST]
 Score = Annotated[int, 1000]
@@ -85,6 +98,8 @@ class CameoFacts:
     """The request also names somebody of age who is not this person's guardian."""
     guardians_allow_adults: bool
     blocks_requester: bool
+    cooling_off: bool
+    """The likeness came in by a film, too short a time ago."""
     grant: GrantFacts | None
     """The candidate grant, or none at all."""
 
@@ -114,6 +129,10 @@ class RequestFacts:
     unknown_faces: Count
     """Recognisable people in the inputs whom the request does not name."""
     do_not_generate_matches: Count
+    named_people: Count
+    """People whom the words name, and the request does not: public figures, and people enrolled here."""
+    known_bad_matches: Count
+    """Pictures sent that are on a list of known prohibited ones."""
     ledger_ok: bool
 
 
@@ -127,9 +146,22 @@ class OutputFacts:
     """Distinct people seen whom this job has a grant for."""
     ungranted_faces: Count
     """Faces that match none of them."""
+    enrolled_faces: Count
+    """Of those, faces of people who are enrolled and have not agreed to this clip."""
+    ungranted_voices: Count
+    """Voices that are of nobody who agreed to be heard."""
+    enrolled_voices: Count
+    """Of those, voices of people who are enrolled."""
     apparent_minors: Count
     """Faces that may be a minor's, other than those of minors this job has a grant for."""
     do_not_generate_matches: Count
+    known_bad_matches: Count
+    unchecked: frozenset[Check]
+    """What the clip could not be looked at for: there is no model for it here."""
+    closed_model: bool
+    """The model draws nothing of its own: scenes that come with it, and the portraits of those who agreed."""
+    reviewed: bool
+    """Reviewers have looked at this very clip, and let it pass."""
     scores: Scores
 
 
@@ -241,16 +273,41 @@ TYPES: Mapping[type[Facts], str] = {
 }
 """The entity type that facts are in the schema."""
 
-LATER: Mapping[str, Callable[[Any], bool]] = {
-    "Cameo.with_adult": lambda cameo: not (cameo.minor and cameo.with_adult),
-    "Cameo.guardians_allow_adults": lambda _: True,
-    "Grant.within_countries": lambda grant: bool(grant.within_countries),
-    "Grant.against_preferences": lambda grant: not grant.against_preferences,
-}
-"""Facts that schemas from before them do not know, and whether one is at rest: it says nothing against a request.
 
-Append only, and no fact is taken away: a set that ever decided is asked again in the words it had.
-"""
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A fact that schemas from before it do not know."""
+
+    before: Any
+    """What it was when nothing said it."""
+    at_rest: Callable[[Any], bool]
+    """Whether it says nothing against a request; of the facts, or the scores, that it is among."""
+
+
+def _none(name: str) -> Later:
+    return Later(0, lambda facts: getattr(facts, name) == 0)
+
+
+LATER: Mapping[str, Later] = {
+    "Cameo.with_adult": Later(False, lambda cameo: not (cameo.minor and cameo.with_adult)),
+    "Cameo.guardians_allow_adults": Later(False, lambda _: True),
+    "Grant.within_countries": Later(True, lambda grant: bool(grant.within_countries)),
+    "Grant.against_preferences": Later(False, lambda grant: not grant.against_preferences),
+    "Cameo.cooling_off": Later(False, lambda cameo: not cameo.cooling_off),
+    "Request.named_people": _none("named_people"),
+    "Request.known_bad_matches": _none("known_bad_matches"),
+    "Output.enrolled_faces": _none("enrolled_faces"),
+    "Output.ungranted_voices": _none("ungranted_voices"),
+    "Output.enrolled_voices": _none("enrolled_voices"),
+    "Output.known_bad_matches": _none("known_bad_matches"),
+    "Output.unchecked": Later(frozenset(), lambda output: output.closed_model or not output.unchecked),
+    "Output.closed_model": Later(False, lambda _: True),
+    "Output.reviewed": Later(False, lambda _: True),
+    "Scores.harassment": Later(0, lambda scores: scores["harassment"] < 500),
+    "Scores.impersonation": Later(0, lambda scores: scores["impersonation"] < 500),
+    "Scores.political": Later(0, lambda _: True),
+}
+"""By `Type.attribute`. Append only, and no fact is taken away: a set that ever decided is asked again in the words it had."""
 
 
 def attributes(facts: Facts) -> dict[str, object]:
@@ -273,19 +330,40 @@ def as_json(facts: Facts | None, *, unknown: frozenset[str] = frozenset()) -> di
     }
 
 
+def known(scores: Mapping[str, int], unknown: frozenset[str]) -> dict[str, int]:
+    """The scores that a schema knows."""
+    return {category: score for category, score in scores.items() if f"Scores.{category}" not in unknown}
+
+
+def filled(kind: type[Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """What was written, with what it is from before of. Scores, too."""
+    name = TYPES[kind]
+    values = {key.partition(".")[2]: one.before for key, one in LATER.items() if key.startswith(f"{name}.")}
+    plain = {field: _plain(value, frozenset()) for field, value in values.items()}
+    made = {**plain, **written}
+    if "scores" in made:
+        made["scores"] = filled_scores(made["scores"])
+    return made
+
+
+def filled_scores(scores: Mapping[Any, int]) -> dict[Category, int]:
+    """One score for each category, whenever they were written down."""
+    return {**{key.partition(".")[2]: 0 for key in LATER if key.startswith("Scores.")}, **scores}
+
+
 def _plain(value: Any, unknown: frozenset[str]) -> Any:
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, Mapping):
-        return dict(value)
+        return known(value, unknown)
     return as_json(value, unknown=unknown) if isinstance(value, GrantFacts) else value
 
 
 def from_json(kind: type[Any], written: Mapping[str, Any] | None) -> Any:
-    """The facts that :func:`as_json` wrote. What is wrong with them, if anything, :func:`flaws` says."""
+    """The facts that :func:`as_json` wrote, now or before some were added. What is wrong with them, if anything, :func:`flaws` says."""
     if written is None:
         return None
-    values = {name: frozenset(v) if isinstance(v, list) else v for name, v in written.items()}
+    values = {name: frozenset(v) if isinstance(v, list) else v for name, v in filled(kind, written).items()}
     if kind is CameoFacts:
         values["grant"] = from_json(GrantFacts, written["grant"])
     return kind(**values)

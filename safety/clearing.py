@@ -1,0 +1,121 @@
+"""Looking at a finished clip: everything that is in it, as the facts that the policies decide on.
+
+    frames ──► faces ──► of whom            ┐
+           ──► nudity, violence, minors     │
+           ──► writing ──► prompt screen    ├──► OutputFacts
+           ──► known prohibited pictures    │
+    sound  ──► voices ──► whose             │
+           ──► words ──► prompt screen      ┘
+
+Whatever stops one of these is a fact too: the clip was not looked at, or not for that, and the policies deny it.
+Nothing here decides, and nothing here raises.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ledger.ids import CameoId
+from ledger.provenance import media
+from safety import frames, voices, writing
+from safety.errors import InvalidInput
+from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
+from safety.policy.facts import Category, Check, OutputFacts
+from safety.prompt import CATEGORIES, screen
+from safety.voices import Heard, Voice
+
+FRAMES_EVERY_S = 0.4
+WRITING_EVERY = 5
+"""Of the sampled frames, how many to one that is read."""
+CHECKS: tuple[Check, ...] = ("nudity", "violence", "minors", "text", "speech", "voices", "known_bad")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Whom a clip may show and let be heard, and what it must not: as consent stands when it is looked at."""
+
+    faces: Mapping[CameoId, Likeness] = field(repr=False)
+    voices: Mapping[CameoId, Voice] = field(default_factory=dict, repr=False)
+    listed: Callable[[Face], bool] = field(default=lambda _: False, repr=False)
+    """Whether a face is on the do-not-generate register."""
+    enrolled: Callable[[Face], CameoId | None] = field(default=lambda _: None, repr=False)
+    """Whose a face is, of everyone enrolled here; asked of faces that are of nobody expected."""
+    other_voices: Collection[Voice] = field(default=(), repr=False)
+    known_bad: Callable[[Iterable[Picture]], int] = field(default=lambda _: 0, repr=False)
+    """How many pictures are on a list of known prohibited ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The facts, and whose faces were found who have not agreed: they are to be told."""
+
+    facts: OutputFacts
+    strangers: tuple[CameoId, ...] = ()
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """What was looked at, for the release entry."""
+        return ("faces", "prompt", *(check for check in CHECKS if check not in self.facts.unchecked))
+
+
+def look(
+    clip: Path,
+    expecting: Callable[[], Expected],
+    *,
+    prompt_scores: Mapping[Category, int],
+    closed_model: bool = False,
+    reviewed: bool = False,
+) -> Looked:
+    """Look at a clip, and listen to it.
+
+    `expecting`: reads whom it may show. `prompt_scores`: of the words it was made of; the clip's are never lower.
+    """
+    unchecked = set[Check]()
+    check = OutputCheck(0, 0, {}, (), (), ())
+    scores = {category: prompt_scores[category] for category in CATEGORIES}
+    looked, minors, known, heard = True, 0, 0, Heard()
+    try:
+        expected = expecting()
+        # Once: every check sees the same frames.
+        sampled = list(media.frames(clip, every_s=FRAMES_EVERY_S))
+        pictures = [picture for _, picture in sampled]
+        check = check_output(sampled, expected.faces, expected.listed)
+        shown = frames.look(pictures)
+        written = writing.read(pictures[::WRITING_EVERY])
+        heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
+        known = expected.known_bad(pictures)
+        minors = shown.apparent_minors
+        unchecked |= shown.unchecked | written.unchecked | heard.unchecked
+        for found in (shown.scores, *(_screened(text) for text in (*written.lines, heard.words))):
+            scores = {category: max(score, found.get(category, 0)) for category, score in scores.items()}
+    except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+        _log.exception("the clip could not be looked at")
+        looked = False
+    facts = OutputFacts(
+        unreadable=not looked,
+        faces_checked=looked,
+        classifiers_ok=looked,
+        granted_faces_seen=sum(1 for count in check.granted_seen.values() if count),
+        ungranted_faces=len(check.ungranted),
+        enrolled_faces=0,
+        ungranted_voices=heard.ungranted,
+        enrolled_voices=heard.enrolled,
+        apparent_minors=minors,
+        do_not_generate_matches=len(check.listed),
+        known_bad_matches=known,
+        unchecked=frozenset(unchecked),
+        closed_model=closed_model,
+        reviewed=reviewed,
+        scores=scores,
+    )
+    return Looked(facts)
+
+
+def _screened(text: str) -> Mapping[Category, int]:
+    """The scores of words found in a clip; of none, nothing."""
+    try:
+        return screen(text[:4000]).scores
+    except InvalidInput:
+        return {}
