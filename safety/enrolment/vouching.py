@@ -1,27 +1,21 @@
-"""Enrolling a likeness: what a person is asked to do on film, and the operator who saw them and signs that.
+"""The operator who saw a person, and signs that: the one way a likeness becomes active.
 
-A photograph proves nothing about who sends it, nor does a film that could have been made by a machine. So no remote
-path activates a likeness: what a person sends waits until an operator has seen them too. The operator's statement
-names the picture or film by hash, the account or device key and the date of birth (unknown is a minor), and is kept
-whole in the person's own list.
+Their statement names the picture or film by hash, the account or device key and the date of birth (unknown is a
+minor), and is kept whole in the person's own list. A face that is enrolled already gets no second account, unless the
+operator signs that they know of it.
 """
 
 import hashlib
 import io
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from pydantic import Field
-
-from ledger.canonical import sha256
-from ledger.consent.grant import CLOCK_SKEW, SIGNING_WINDOW, Moment, Strict
+from ledger.consent.grant import CLOCK_SKEW, SIGNING_WINDOW
 from ledger.consent.statement import (
     ENROLMENT_TAG,
     DeviceSignature,
@@ -50,45 +44,6 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 """What a picture may be. Other decoders are never reached; some of them start programs."""
 FRAMES = 12
 POSES = 5
-
-
-CHALLENGE_LIFE = timedelta(minutes=5)
-DIGITS, TURNS = 6, 3
-Turn = Literal["left", "right"]
-
-
-class Challenge(Strict):
-    """What to do in front of the camera, decided only now: a film made before can not show it."""
-
-    capture_id: str
-    digits: Annotated[str, Field(pattern=r"^[0-9]{6}$")]
-    """To be read aloud, in order."""
-    turns: tuple[Turn, ...]
-    """Which way to turn the head, in order; left and right are the person's own."""
-    person_id: str
-    """Whose account it is bound to."""
-    consent_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Of the text the person agreed to before filming."""
-    issued: Moment
-    expires: Moment
-
-
-def new_challenge(capture_id: str, person_id: PersonId, consent: str, *, at: datetime) -> Challenge:
-    """Random digits and head turns, with both directions among them."""
-    choices: tuple[Turn, Turn] = ("left", "right")
-    turns = [secrets.choice(choices) for _ in range(TURNS)]
-    if len(set(turns)) == 1:
-        place = secrets.randbelow(TURNS)
-        turns[place] = choices[turns[place] == "left"]
-    return Challenge(
-        capture_id=capture_id,
-        digits="".join(secrets.choice("0123456789") for _ in range(DIGITS)),
-        turns=tuple(turns),
-        person_id=person_id,
-        consent_sha256=sha256(consent.encode()).hex(),
-        issued=at.replace(microsecond=0),
-        expires=at.replace(microsecond=0) + CHALLENGE_LIFE,
-    )
 
 
 def enrol_vouched(
