@@ -10,24 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ledger.errors import MediaError
 from ledger.provenance import media
 from safety.faces import Box, find_faces, find_points
 
 Picture = NDArray[np.uint8]
 Numbers = NDArray[np.float64]
+Sound = NDArray[np.float32]
 
+MOST_S: Final = 60.0
 RATE: Final = 16_000
 """Samples a second of what is heard."""
 SAMPLED_S: Final = 1 / 15
 """Lips move four or five times a second: frames are looked at three times as often."""
-SOUGHT_EVERY: Final = 3
-RECOGNISED_S: Final = 1.0
+SOUGHT_EVERY: Final = 4
+RECOGNISED_S: Final = 1.5
 """How often the whole picture is searched for faces, and the one there is measured."""
 _THUMB: Final = 48
 _CROP: Final = 72
@@ -36,6 +36,7 @@ _SIDE: Final = 360
 _PATCH: Final = 256
 _AWAY: Final = 0.09
 _HELD: Final = 0.05
+LEAST_PX: Final = 80
 _POINTS: Final = 120
 _FEW: Final = 16
 
@@ -76,21 +77,17 @@ class Seen:
     """Of the face."""
 
 
-def sound(path: Path) -> NDArray[np.float32]:
-    """What is heard, mono, float32 -1 to 1 at `RATE`; nothing where there is no sound. Raises MediaError."""
-    pieces: list[NDArray[np.float32]] = []
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                return np.zeros(0, np.float32)
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-            for frame in container.decode(container.streams.audio[0]):
-                pieces += [one.to_ndarray()[0] for one in resampler.resample(frame)]
-            pieces += [one.to_ndarray()[0] for one in resampler.resample(None)]
-    except (av.error.FFmpegError, ValueError) as error:
-        raise MediaError("media.sound", "the film's sound can not be read", "film again") from error
-    whole = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-    return np.clip(np.nan_to_num(whole), -1, 1).astype(np.float32)
+def listen(path: Path) -> Sound:
+    """What is heard: mono, from the first picture on; nothing where there is no sound. Raises MediaError."""
+    heard = media.sound(path, rate_hz=RATE, max_seconds=MOST_S)
+    if heard is None:
+        return np.zeros(0, np.float32)
+    # What is heard before the first picture goes; a late beginning is silence.
+    start = round(heard.starts_s * RATE)
+    middle = np.nan_to_num(heard.samples[0]).astype(np.float32)
+    if start < 0:
+        return middle[-start:]
+    return np.concatenate([np.zeros(min(start, round(MOST_S * RATE)), np.float32), middle])
 
 
 def watch(path: Path) -> Seen:
@@ -332,8 +329,7 @@ def _again(thumbs: NDArray[np.float32], times_s: Numbers) -> float:
     longest, seconds = 0, float(times_s[-1]) / max(1, len(flat) - 1)
     for lag in range(max(2, round(1 / max(seconds, 1e-6))), len(flat)):
         same = np.abs(flat[lag:] - flat[:-lag]).mean(axis=1) < 0.45 * np.maximum(np.append(moving, 0)[lag:], 0.5)
-        moved = np.append(moving, 0)[lag:] > 0.6
-        longest = max(longest, _run(same & moved))
+        longest = max(longest, _run(same & (np.append(moving, 0)[lag:] > 0.25)))
     return longest * seconds
 
 
