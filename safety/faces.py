@@ -219,7 +219,9 @@ def find_points(
         shape = engine.landmarks(working, rect)
     points = np.array([(p.x, p.y) for p in shape.parts()], dtype=np.float64) / scale + (left, top)
     edges_px = (rect.top(), rect.right() + 1, rect.bottom() + 1, rect.left())
-    found = [round(edge / scale) + start for edge, start in zip(edges_px, (top, left, top, left), strict=True)]
+    found = [
+        round(edge / scale) + start for edge, start in zip(edges_px, (top, left, top, left), strict=True)
+    ]
     return (found[0], found[1], found[2], found[3]), points
 
 

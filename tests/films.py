@@ -83,7 +83,9 @@ def make(film: Film, picture: Picture, path: Path, *, second: Picture | None = N
     yaw = _yaw(film, seconds, turning)
     head, other = Head(picture), Head(second) if second is not None else None
     shown = [
-        _frame(film, (other if other and number > len(yaw) // 2 else head), number, turn, _opening(sound, number))
+        _frame(
+            film, (other if other and number > len(yaw) // 2 else head), number, turn, _opening(sound, number)
+        )
         for number, turn in enumerate(yaw)
     ]
     return encode(shown, None if film.quiet else sound, path)
@@ -112,9 +114,14 @@ def _frame(film: Film, head: "Head", number: int, yaw_deg: float, opening: float
     random = np.random.default_rng(number)
     still = head.turned(yaw_deg, film.relief, opening if film.lips else 0.0)
     # A hand sways: slowly, and never twice alike.
-    sway = film.shake * 3 * np.array([np.sin(number / 9.1), np.cos(number / 6.7)]) + random.normal(0, film.shake * 0.3, 2)
+    sway = film.shake * 3 * np.array([np.sin(number / 9.1), np.cos(number / 6.7)]) + random.normal(
+        0, film.shake * 0.3, 2
+    )
     moved = cv2.warpAffine(
-        still, np.float32([[1, 0, sway[0]], [0, 1, sway[1]]]), (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT  # type: ignore[arg-type]
+        still,
+        np.float32([[1, 0, sway[0]], [0, 1, sway[1]]]),
+        (SIDE, SIDE),
+        borderMode=cv2.BORDER_REFLECT,  # type: ignore[arg-type]
     )
     noisy = moved + random.normal(0, film.noise, moved.shape) if film.noise else moved
     return film.over(np.clip(noisy, 0, 255).astype(np.uint8), number)
@@ -128,9 +135,13 @@ class Head:
         top, right, bottom, left = face.box
         side, middle = (bottom - top) * 2.1, ((left + right) / 2, (top + bottom) / 2 + (bottom - top) * 0.05)
         scale = SIDE / side
-        move = np.float32([[scale, 0, SIDE / 2 - scale * middle[0]], [0, scale, SIDE / 2 - scale * middle[1]]])  # type: ignore[arg-type]
+        move = np.float32(
+            [[scale, 0, SIDE / 2 - scale * middle[0]], [0, scale, SIDE / 2 - scale * middle[1]]]
+        )  # type: ignore[arg-type]
         self.picture: Picture = np.asarray(
-            cv2.warpAffine(photograph, move, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT),  # type: ignore[call-overload]
+            cv2.warpAffine(
+                photograph, move, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+            ),  # type: ignore[call-overload]
             dtype=np.uint8,
         )
         self.face = SIDE / 2.1
@@ -165,7 +176,9 @@ class Head:
         rows = np.broadcast_to(np.arange(SIDE, dtype=np.float32)[:, None], (SIDE, SIDE)).copy()
         if opening:
             source, rows = self._jaw(source, rows, opening)
-        return np.asarray(cv2.remap(self.picture, source, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.uint8)
+        return np.asarray(
+            cv2.remap(self.picture, source, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.uint8
+        )
 
     def _jaw(
         self, source: NDArray[np.float32], rows: NDArray[np.float32], opening: float
@@ -176,15 +189,23 @@ class Head:
         return source, (rows - near * opening * 0.09 * self.face).astype(np.float32)
 
 
-def encode(frames: Sequence[Picture], sound: Samples | None, path: Path, *, bit_rate: int = 1_800_000) -> bytes:
+def encode(
+    frames: Sequence[Picture], sound: Samples | None, path: Path, *, bit_rate: int = 1_800_000
+) -> bytes:
     """A file as a browser's recorder makes it (webm), or a phone (mp4)."""
     webm = path.suffix == ".webm"
     height, width = (side & ~1 for side in frames[0].shape[:2])
     with av.open(str(path), "w") as container:
         options = {"deadline": "realtime", "cpu-used": "8"} if webm else {"preset": "ultrafast"}
-        video = cast("VideoStream", container.add_stream("libvpx" if webm else "libx264", rate=FPS, options=options))
+        video = cast(
+            "VideoStream", container.add_stream("libvpx" if webm else "libx264", rate=FPS, options=options)
+        )
         video.width, video.height, video.pix_fmt, video.bit_rate = width, height, "yuv420p", bit_rate
-        audio = container.add_stream("libopus" if webm else "aac", rate=48_000, layout="mono") if sound is not None else None
+        audio = (
+            container.add_stream("libopus" if webm else "aac", rate=48_000, layout="mono")
+            if sound is not None
+            else None
+        )
         for picture in frames:
             one = np.ascontiguousarray(picture[:height, :width])
             container.mux(video.encode(av.VideoFrame.from_ndarray(one, format="rgb24")))

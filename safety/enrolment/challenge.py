@@ -23,6 +23,8 @@ class Challenge(Strict):
     """To be read aloud, in order."""
     turns: tuple[Turn, ...]
     """Which way to turn the head, in order; left and right are the person's own."""
+    colours: tuple[str, ...] = ()
+    """What the page lights the face with at the end, one after another; none where it may not flash."""
     person_id: str
     """Whose account it is bound to."""
     consent_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -10,10 +10,10 @@ A head turned by a machine, from one photograph, passes what is measured here, a
 that is what the operator, the time before a likeness is used and the search for the face among others are for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,22 @@ from safety.enrolment import film
 from safety.enrolment.challenge import Turn
 from safety.enrolment.film import Numbers, Seen, Sound
 from safety.errors import CheckUnavailable, SafetyError
-from safety.faces import GRANT_DISTANCE, STRANGER_DISTANCE
+from safety.faces import GRANT_DISTANCE, MAX_POSES, STRANGER_DISTANCE
 from safety.voice.words import spoken_digits
 
 Check = Literal[
-    "face", "person", "turns", "digits", "lips", "camera", "screen", "depth", "pace", "colours", "signed"
+    "face",
+    "person",
+    "another",
+    "turns",
+    "digits",
+    "lips",
+    "camera",
+    "screen",
+    "depth",
+    "pace",
+    "colours",
+    "signed",
 ]
 DOUBTED: Final = 500
 CERTAIN: Final = 100
@@ -66,6 +77,11 @@ class Finding:
         return self.score <= CERTAIN
 
     @property
+    def misheard(self) -> bool:
+        """Somebody spoke, and was not understood."""
+        return self.check == "digits" and 0 < self.score <= CERTAIN
+
+    @property
     def doubted(self) -> bool:
         return self.score < DOUBTED
 
@@ -80,28 +96,26 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examined:
-    """findings: the worst first. template: float64 [128], whose film it is; sealed, and never shown."""
+    """findings: the worst first. templates: float64 [n, 128], of whom it shows; for one comparison, and never kept."""
 
     findings: tuple[Finding, ...]
-    template: NDArray[np.float64] | None = field(repr=False)
+    templates: NDArray[np.float64] = field(repr=False)
 
-    @property
-    def wrong(self) -> tuple[Finding, ...]:
-        return tuple(one for one in self.findings if one.certain)
+    def wrong(self, *, tried: int = 0) -> tuple[Finding, ...]:
+        """What it is refused for. `tried`: how often digits were not understood before; the second time a person
+        listens, who knows more voices and languages than a machine."""
+        return tuple(one for one in self.findings if one.certain and not (one.misheard and tried))
 
 
-def examine(
-    path: str, asked: Asked, before: NDArray[np.float64] | None = None, anchors_pem: bytes = b""
-) -> Examined:
+def examine(path: str, asked: Asked, anchors_pem: bytes = b"") -> Examined:
     """Look at a film and listen to it. Runs in a worker.
 
-    `before`: the template of an earlier film of the same account. `anchors_pem`: whose signatures of cameras are
-    trusted. Raises MediaError, CheckUnavailable.
+    `anchors_pem`: whose signatures of cameras are trusted. Raises MediaError, CheckUnavailable.
     """
     seen, heard = film.watch(Path(path)), film.listen(Path(path))
     findings = [
         face(seen),
-        person(seen, before),
+        person(seen),
         turns(seen, asked.turns),
         digits(heard, asked.digits),
         lips(seen, heard),
@@ -114,12 +128,16 @@ def examine(
         findings.append(colours(seen, asked.colours))
     if (signed := captured(Path(path), anchors_pem)) is not None:
         findings.append(signed)
-    template = np.median(seen.templates, axis=0) if len(seen.templates) else None
-    return Examined(tuple(sorted(findings, key=lambda one: one.score)), template)
+    return Examined(worst_first(findings), seen.templates[:MAX_POSES])
 
 
-def stored(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    return [{"check": one.check, "score": one.score, "sentence": one.sentence} for one in findings]
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda one: one.score))
+
+
+def alike() -> Finding:
+    """For the operator only: whoever sends films would else learn who is enrolled."""
+    return Finding("another", 200, "a face like this one is enrolled already, under another account")
 
 
 # Who ----------------------------------------------------------------------------------------------------
@@ -140,28 +158,33 @@ def face(seen: Seen) -> Finding:
             "face", 50, f"the face is `{seen.width_px}` pixels wide", "hold the camera closer to your face"
         )
     alone = float((seen.crowd == 1).mean()) if looks else 0.0
-    return Finding("face", _between(min(alone, with_face), 0.2, 0.8), "one face, and only one, is in the film")
+    return Finding(
+        "face", _between(min(alone, with_face), 0.2, 0.8), "one face, and only one, is in the film"
+    )
 
 
-def person(seen: Seen, before: NDArray[np.float64] | None) -> Finding:
-    """The same person from the first frame to the last, and the one of the film before."""
+def person(seen: Seen) -> Finding:
+    """The same person from the first frame to the last."""
     if len(seen.templates) < 2:
         return Finding(
-            "person", 0, "the face is never clearly seen from the front", "look into the camera while you read"
+            "person",
+            0,
+            "the face is never clearly seen from the front",
+            "look into the camera while you read",
         )
     apart = np.linalg.norm(seen.templates[:, None] - seen.templates[None, :], axis=2)
     # One frame out of line can be a blink or a hand; a person who was changed is in at least two.
     farthest = float(np.sort(apart.max(axis=1))[-2]) if len(apart) > 2 else float(apart.max())
-    sentence = "one and the same face throughout"
-    if before is not None:
-        then = float(np.median(np.linalg.norm(seen.templates - before, axis=1)))
-        farthest, sentence = max(farthest, then), "the same face throughout, and in the film before"
     if not farthest <= STRANGER_DISTANCE:
         return Finding(
-            "person", 0, "the film shows different people", "film yourself alone, without a cut, in even light"
+            "person",
+            0,
+            "the film shows different people",
+            "film yourself alone, without a cut, in even light",
         )
     score = 1000 - _between(farthest, GRANT_DISTANCE - 0.1, STRANGER_DISTANCE, most=800)
-    return Finding("person", score, sentence if score >= DOUBTED else "the face changes in the course of the film")
+    said = "is one and the same throughout" if score >= DOUBTED else "changes in the course of the film"
+    return Finding("person", score, f"the face {said}")
 
 
 # What was asked -----------------------------------------------------------------------------------------
@@ -305,7 +328,10 @@ def camera(seen: Seen) -> Finding:
     frozen = 1000 - _between(still, 0.4, 0.9, most=800)
     if again < frozen:
         return Finding(
-            "camera", again, f"the longest part of it that was shown twice is `{seen.again:.1f}` seconds", remedy
+            "camera",
+            again,
+            f"the longest part of it that was shown twice is `{seen.again:.1f}` seconds",
+            remedy,
         )
     return Finding("camera", frozen, f"`{still * 100:.0f}` % of its pictures repeat the one before")
 
@@ -320,7 +346,9 @@ def screen(seen: Seen) -> Finding:
     }
     found = [name for name, sign in signs.items() if sign >= 300]
     score = max(CERTAIN + 50, 1000 - max(signs.values()))
-    return Finding("screen", score, f"signs of a screen: {', '.join(found)}" if found else "no signs of a screen")
+    return Finding(
+        "screen", score, f"signs of a screen: {', '.join(found)}" if found else "no signs of a screen"
+    )
 
 
 def depth(seen: Seen) -> Finding:
@@ -328,7 +356,9 @@ def depth(seen: Seen) -> Finding:
     if not len(seen.depth):
         return Finding("depth", 400, "how deep the face is could not be followed")
     score = 150 + _between(float(np.median(seen.depth)), *FLAT, most=850)
-    return Finding("depth", score, "the face has depth" if score >= DOUBTED else "the face is as flat as a picture")
+    return Finding(
+        "depth", score, "the face has depth" if score >= DOUBTED else "the face is as flat as a picture"
+    )
 
 
 def colours(seen: Seen, asked: Sequence[str]) -> Finding:
@@ -339,7 +369,9 @@ def colours(seen: Seen, asked: Sequence[str]) -> Finding:
     if inside.sum() < 4 * len(asked):
         return Finding("colours", 300, "the colours on the face can not be told")
     skin = seen.skin[inside] / np.maximum(seen.skin[inside].sum(axis=1, keepdims=True), 1)
-    shown = np.array([SHOWN[asked[min(len(asked) - 1, int((at - start) / COLOUR_S))]] for at in seen.at_s[inside]])
+    shown = np.array(
+        [SHOWN[asked[min(len(asked) - 1, int((at - start) / COLOUR_S))]] for at in seen.at_s[inside]]
+    )
     flat = (skin - skin.mean(axis=0)).ravel(), (shown - shown.mean(axis=0)).ravel()
     spread = float(np.std(flat[0]) * np.std(flat[1]))
     agreement = float(np.mean(flat[0] * flat[1]) / spread) if spread > 1e-9 else 0.0

@@ -244,7 +244,8 @@ def _colour(picture: Picture, box: Box) -> tuple[float, float, float]:
     top, right, bottom, left = box
     height, width = bottom - top, right - left
     middle = picture[
-        max(0, top + height * 4 // 10) : bottom - height * 2 // 10, max(0, left + width // 4) : right - width // 4
+        max(0, top + height * 4 // 10) : bottom - height * 2 // 10,
+        max(0, left + width // 4) : right - width // 4,
     ]
     if not middle.size:
         return (np.nan,) * 3
@@ -328,7 +329,9 @@ def _again(thumbs: NDArray[np.float32], times_s: Numbers) -> float:
     moving = np.abs(np.diff(flat, axis=0)).mean(axis=1)
     longest, seconds = 0, float(times_s[-1]) / max(1, len(flat) - 1)
     for lag in range(max(2, round(1 / max(seconds, 1e-6))), len(flat)):
-        same = np.abs(flat[lag:] - flat[:-lag]).mean(axis=1) < 0.45 * np.maximum(np.append(moving, 0)[lag:], 0.5)
+        same = np.abs(flat[lag:] - flat[:-lag]).mean(axis=1) < 0.45 * np.maximum(
+            np.append(moving, 0)[lag:], 0.5
+        )
         longest = max(longest, _run(same & (np.append(moving, 0)[lag:] > 0.25)))
     return longest * seconds
 
