@@ -290,7 +290,8 @@ def _agreement(mouth: Numbers, voice: Numbers, steady: NDArray[np.bool_]) -> flo
     """The best correlation within a fifth of a second, against those at other shifts, in their deviations."""
     kernel = np.ones(3) / 3
     mouth, voice = np.convolve(mouth, kernel, "same"), np.convolve(voice, kernel, "same")
-    near, far = [], []
+    near: list[float] = []
+    far: list[float] = []
     for shift in range(-30, 31):
         rolled = np.roll(voice, shift)
         both = steady & np.isfinite(mouth)
@@ -298,7 +299,7 @@ def _agreement(mouth: Numbers, voice: Numbers, steady: NDArray[np.bool_]) -> flo
             return 0.0
         value = float(np.corrcoef(mouth[both], rolled[both])[0, 1])
         (near if abs(shift) <= 3 else far if abs(shift) >= 6 else []).append(value)
-    return (max(near) - float(np.mean(far))) / max(float(np.std(far)), 0.05)
+    return float(max(near) - np.mean(far)) / max(float(np.std(far)), 0.05)
 
 
 def pace(seen: Seen) -> Finding:

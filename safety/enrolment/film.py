@@ -5,10 +5,11 @@ in a worker process: the file is a stranger's. Nothing here says who anybody is 
 worker for the comparison with those enrolled, and are never written down.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -84,7 +85,7 @@ def listen(path: Path) -> Sound:
         return np.zeros(0, np.float32)
     # What is heard before the first picture goes; a late beginning is silence.
     start = round(heard.starts_s * RATE)
-    middle = np.nan_to_num(heard.samples[0]).astype(np.float32)
+    middle = np.asarray(np.nan_to_num(heard.samples[0]), np.float32)
     if start < 0:
         return middle[-start:]
     return np.concatenate([np.zeros(min(start, round(MOST_S * RATE)), np.float32), middle])
@@ -116,7 +117,7 @@ class _Eye:
         self._sampled_due = self._search_due = 0.0
 
     def take(self, at_s: float, picture: Picture) -> None:
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
         thumb = np.asarray(cv2.resize(grey, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA), np.float32)
         self._light.append(float(thumb.mean()))
         if self._thumbs:
@@ -263,7 +264,7 @@ _MODEL: Final = np.array([[52.0, 24.0], [20.0, 24.0], [36.0, 42.0]])
 
 def _straight(grey: Picture, points: Numbers) -> NDArray[np.float32]:
     marks = np.stack([points[0:2].mean(axis=0), points[2:4].mean(axis=0), points[4]])
-    move, _ = cv2.estimateAffinePartial2D(marks, _MODEL, method=cv2.LMEDS)
+    move: Any = cv2.estimateAffinePartial2D(marks, _MODEL, method=cv2.LMEDS)[0]
     if move is None:
         return np.zeros((_CROP, _CROP), np.float32)
     crop = cv2.warpAffine(grey, move, (_CROP, _CROP), borderMode=cv2.BORDER_REPLICATE)
@@ -292,12 +293,12 @@ def _followed(greys: list[Picture], points: Numbers) -> float | None:
     if found is None or len(found) < _FEW:
         return None
     start = there = found.reshape(-1, 1, 2).astype(np.float32)
-    for before, after in zip(greys, greys[1:], strict=False):
+    for before, after in itertools.pairwise(greys):
         there, kept = _step(before, after, there)
         start, there = start[kept], there[kept]
         if len(there) < _FEW:
             return None
-    flat, _ = cv2.findHomography(start, there, 0)
+    flat: Any = cv2.findHomography(start, there, 0)[0]
     if flat is None:
         return None
     left = cv2.perspectiveTransform(start, flat) - there
