@@ -40,6 +40,8 @@ APPARENT_MINOR: Final = 300
 """Any frame this much like one that shows a child shows one."""
 EVERY_OTHER: Final = 2
 """Of the sampled frames, how many to one that is compared with descriptions: that takes ten times as long."""
+LIKEN_TIMEOUT_S: Final = 180.0
+"""The first picture waits for open_clip and the model to load, too."""
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -97,7 +99,8 @@ def _likened(pictures: Sequence[Picture], added: Folder | None) -> list[zeroshot
     model: Added | None = added.chosen() if added is not None else None
     if model is None:
         return []
-    return workers.shared().map(zeroshot.liken, ((model, picture) for picture in pictures))
+    asked = ((model, picture) for picture in pictures)
+    return workers.shared().map(zeroshot.liken, asked, timeout_s=LIKEN_TIMEOUT_S)
 
 
 # ── in a worker ───────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,9 @@ the model's own, at the temperature it was trained with, and not calibrated to a
 to deny: a score from here is taken where it is higher than another, and where the model is missing the check is too.
 """
 
+import logging
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -167,16 +169,27 @@ def _loaded(model: Added) -> _Loaded:
 def network(architecture: str, path: str) -> tuple[Any, Any]:
     """open_clip's model with exactly the tensors of the file, and how it wants its pictures."""
     open_clip = _open_clip()
-    net = open_clip.create_model(architecture, pretrained=None, load_weights=False)
+    net = _unlearnt(open_clip, architecture)
     if _scripted(path):
-        net.load_state_dict(_unscripted(path), strict=True)
+        state = _unscripted(path)
+        # Beside tensors it names sizes, and masks that are computed; what the model has, it has to hold.
+        net.load_state_dict({name: state[name].float() for name in net.state_dict()}, strict=True)
     else:
         open_clip.load_checkpoint(net, path, strict=True, weights_only=True)
     net.eval()
-    prepare = open_clip.image_transform_v2(
+    prepare = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(size=net.visual.image_size), is_train=False
     )
     return net, prepare
+
+
+def _unlearnt(open_clip: Any, architecture: str) -> Any:
+    """The architecture, by name. Those of the catalogue are built of what is in open_clip itself."""
+    logging.disable(logging.WARNING)  # it warns that there are no weights yet
+    try:
+        return open_clip.create_model(architecture, pretrained=None, load_weights=False)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _open_clip() -> Any:
@@ -210,12 +223,9 @@ def _unscripted(path: str) -> dict[str, Any]:
     import torch  # noqa: PLC0415
 
     # TorchScript is code, for an interpreter of its own; this is run only for the file whose hash was checked.
-    state = torch.jit.load(path, map_location="cpu").state_dict()
-    return {
-        name: tensor.float()
-        for name, tensor in state.items()
-        if name not in {"input_resolution", "context_length", "vocab_size"}
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return dict(torch.jit.load(path, map_location="cpu").state_dict())
 
 
 def _with_texts(net: Any, prepare: Any, architecture: str) -> _Loaded:
