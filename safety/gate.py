@@ -14,19 +14,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.canonical import sha256
 from ledger.consent.fold import Standing
-from ledger.consent.grant import Action, Audience, Modality, Purpose
+from ledger.consent.grant import Action, Audience, Context, Grant, Modality, Purpose
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
-from safety import faces
+from safety import faces, preferences
 from safety.afterwards import (
     DRAFT_LIFE,
     NO_PARENT,
@@ -343,8 +344,23 @@ class Gate(Afterwards):
 
     def _expected(self, permit: Permit) -> Expected:
         """Whom the clip may show. Where that cannot be read it may show nobody, and nothing passes."""
+        minors, contexts, grants = set[CameoId](), frozenset[Context](get_args(Context)), list[Grant]()
+        with self.ledger.reading() as tx:
+            for person_id, cameo_id, grant_id in (use.ids for use in permit.uses):
+                standing = tx.standing(person_id)
+                held = standing.grants.get(grant_id)
+                contexts &= _agreed(held.grant) if held is not None else frozenset()
+                grants += [held.grant] if held is not None else []
+                # As it was when it was asked for: who has come of age since is a minor in this clip still.
+                if standing.minor(permit.issued):
+                    minors.add(cameo_id)
         return Expected(
             faces=self._templates(use.ids[1] for use in permit.uses),
+            minors=frozenset(minors),
+            contexts=contexts,
+            disliked=lambda words: any(
+                preferences.against(words, grant.preferences, grant.language) for grant in grants
+            ),
             listed=self._listed(),
         )
 
@@ -416,6 +432,10 @@ def _people(tx: Transaction, named: Iterable[CameoId]) -> list[Named]:
         standing = tx.standing(owner) if owner is not None else Standing()
         people.append(Named(cameo_id, None if standing.erased else owner, standing))
     return people
+
+
+def _agreed(grant: Grant) -> frozenset[Context]:
+    return frozenset(grant.allowed_contexts) - frozenset(grant.forbidden_contexts)
 
 
 def _audience(tx: Transaction, video: Video) -> str | None:
