@@ -60,6 +60,8 @@ class Looked:
 
     facts: OutputFacts
     strangers: tuple[CameoId, ...] = ()
+    overheard: tuple[CameoId, ...] = ()
+    """Whose voices."""
 
     @property
     def checks(self) -> tuple[str, ...]:
