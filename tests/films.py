@@ -13,12 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 import av
 import cv2
 import numpy as np
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from safety.faces import find_faces
@@ -135,7 +133,9 @@ class Head:
         top, right, bottom, left = face.box
         side, middle = (bottom - top) * 2.1, ((left + right) / 2, (top + bottom) / 2 + (bottom - top) * 0.05)
         scale = SIDE / side
-        move = np.array([[scale, 0, SIDE / 2 - scale * middle[0]], [0, scale, SIDE / 2 - scale * middle[1]]], np.float32)
+        move = np.array(
+            [[scale, 0, SIDE / 2 - scale * middle[0]], [0, scale, SIDE / 2 - scale * middle[1]]], np.float32
+        )
         self.picture: Picture = np.asarray(
             cv2.warpAffine(
                 photograph, move, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT

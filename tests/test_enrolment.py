@@ -166,7 +166,9 @@ def test_an_operator_accepts_a_film_with_their_own_key_beside_the_service(
     made = countersign(home, "keys", "new", key)
     public = made.text.split()[-1]
     assert countersign(home, "keys", "create", "operator", "fred", "--public-key", public).status == 0
-    said = countersign(home, "enrolments", "accept", capture_id, "--key", key, "--alike", "--born-on", "1956-11-19")
+    said = countersign(
+        home, "enrolments", "accept", capture_id, "--key", key, "--alike", "--born-on", "1956-11-19"
+    )
     assert said.status == 0, said.text
     assert account.status()["status"] == "active"
     cameo_id = account.web.get("/v1/me").json()["cameo_id"]
