@@ -19,6 +19,7 @@ from pathlib import Path
 from ledger.ids import CameoId
 from ledger.provenance import media
 from safety import frames, voices, writing
+from safety.chain import Place
 from safety.errors import InvalidInput
 from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
 from safety.policy.facts import Category, Check, OutputFacts
@@ -28,6 +29,7 @@ from safety.voices import Heard, Voice
 FRAMES_EVERY_S = 0.4
 WRITING_EVERY = 5
 """Of the sampled frames, how many to one that is read."""
+MOST_PLACES = 24
 CHECKS: tuple[Check, ...] = ("nudity", "violence", "minors", "text", "speech", "voices", "known_bad")
 _log = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ class Looked:
 
     facts: OutputFacts
     strangers: tuple[CameoId, ...] = ()
+    places: tuple[Place, ...] = ()
+    """Where faces of nobody expected were found, for people to look at."""
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -110,7 +114,8 @@ def look(
         reviewed=reviewed,
         scores=scores,
     )
-    return Looked(facts)
+    places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
+    return Looked(facts, places=places)
 
 
 def _screened(text: str) -> Mapping[Category, int]:

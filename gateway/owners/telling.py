@@ -33,6 +33,11 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "approval/yes": ("A video with you was approved", "{by}"),
         "approval/no": ("A video with you was turned down", "{by}"),
         "release": ("{app} published a video with you", "{prompt}"),
+        "review/held": ("People here look at a video with you first", "Nobody else sees it until they have"),
+        "review/looked": ("{operator} looked at a video with you", "To decide whether it may go on"),
+        "review/passed": ("{operator} let a video with you pass", "{note}"),
+        "review/refused": ("{operator} did not let a video with you pass", "{note}"),
+        "review/appealed": ("{app} asked for another look at a video with you", ""),
         "takedown": ("Somebody gave notice about a video with you", "{action}"),
         "audit": ("{auditor} looked at what is recorded about you", "Asked for: {asked}"),
         "account": ("Your account was opened", ""),
@@ -99,6 +104,17 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "approval/yes": ("Ein Video mit dir wurde freigegeben", "{by}"),
         "approval/no": ("Ein Video mit dir wurde abgelehnt", "{by}"),
         "release": ("{app} hat ein Video mit dir veröffentlicht", "{prompt}"),
+        "review/held": (
+            "Menschen bei uns sehen sich erst ein Video mit dir an",
+            "Bis dahin sieht es sonst niemand",
+        ),
+        "review/looked": (
+            "{operator} hat ein Video mit dir angesehen",
+            "Um zu entscheiden, ob es weiter darf",
+        ),
+        "review/passed": ("{operator} ließ ein Video mit dir weiter", "{note}"),
+        "review/refused": ("{operator} ließ ein Video mit dir nicht weiter", "{note}"),
+        "review/appealed": ("{app} bat um einen zweiten Blick auf ein Video mit dir", ""),
         "takedown": ("Jemand hat ein Video mit dir gemeldet", "{action}"),
         "audit": ("{auditor} hat angesehen, was über dich aufgezeichnet ist", "Gefragt: {asked}"),
         "account": ("Dein Konto wurde eröffnet", ""),
@@ -174,7 +190,7 @@ class Teller:
         }
         return title.format_map(known), detail.format_map(known)
 
-    def _key(self, entry: Opened) -> str:  # noqa: PLR0911 — one arm for each kind that says more than one thing
+    def _key(self, entry: Opened) -> str:  # noqa: C901, PLR0911 — one arm for each kind that says more than one thing
         body = entry.body
         match entry.kind:
             case "grant" if body["grant"].get("parent") is not None:
@@ -195,6 +211,8 @@ class Teller:
                 return _either("group", body["member"])
             case "block":
                 return _either("block", body["blocked"])
+            case "review":
+                return f"review/{body['action']}"
             case kind:
                 return kind
 
@@ -210,6 +228,10 @@ class Teller:
                 return {"until": self._day(str(body["until"]))}
             case "approval":
                 return {"by": self._text(f"by/{body.get('role', 'owner')}")}
+            case "review":
+                note = str(body.get("note", ""))
+                said = quoted(note, self.language) if note else ""
+                return {"operator": self._name(str(body.get("operator", ""))), "note": said}
             case "takedown":
                 return {"action": self._known("action", body["action"])}
             case "audit":

@@ -28,6 +28,7 @@ of the kind may be about. Statements of the service about itself are :mod:`ledge
 | `deletion`   | something kept about this person was destroyed when its time was over |
 | `announcement` | something kept about this person will be destroyed, unless they act before |
 | `register`   | a face was put on the do-not-generate register, or taken off it    |
+| `review`     | a clip was held for people to look at, or what they said of it     |
 """
 
 from collections.abc import Mapping
@@ -73,6 +74,7 @@ KINDS: tuple[EntryKind, ...] = (
     _kind("deletion", "owner", "rule what count sha256s"),
     _kind("announcement", "owner", "rule what until"),
     _kind("register", "notifier", "notice action"),
+    _kind("review", "depicted requester", "video_id grant_ids action sha256"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 

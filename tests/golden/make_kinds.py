@@ -76,6 +76,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "deletion": {"rule": "captures", "what": "films", "count": 1, "sha256s": ["f" * 64]},
     "announcement": {"rule": "likeness_of_age", "what": "likeness", "until": "2026-04-01T12:00:00Z"},
     "register": {"notice": "n", "action": "registered"},
+    "review": {"video_id": VIDEO, "grant_ids": [GRANT], "action": "held", "sha256": "f" * 64},
 }
 
 
