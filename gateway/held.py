@@ -95,7 +95,7 @@ def _shown(service: Service, tx: Transaction, held: HeldClip, operator: str) -> 
 def _policies(tx: Transaction, video: Video, case: Case) -> list[str]:
     """What the machine found, by the policies that held the clip."""
     found = next((one for one in reversed(case.words) if one.action == "held"), None)
-    entry = tx.entry_at(video.app_id, found.index) if found is not None else None
+    entry = tx.recorded(video.app_id, found.index) if found is not None else None
     return list(entry.body["policies"]) if entry is not None else []
 
 

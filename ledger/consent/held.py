@@ -97,7 +97,7 @@ def case_of(tx: Transaction, video_id: VideoId) -> Case:
     """What the log says about a held clip; nothing, of one that never was."""
     video, words = tx.video(video_id), list[Word]()
     while video is not None and (place := tx.find("review", f"{video_id}/{len(words)}")) is not None:
-        entry = tx.entry_at(video.app_id, place.index)
+        entry = tx.recorded(video.app_id, place.index)
         if entry is None:
             raise NotFound("review.unreadable", "what reviewers said can not be read", "restore the database")
         said = entry.body
