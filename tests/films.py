@@ -121,8 +121,14 @@ def _frame(film: Film, head: "Head", number: int, yaw_deg: float, opening: float
         (SIDE, SIDE),
         borderMode=cv2.BORDER_REFLECT,
     )
-    noisy = moved + random.normal(0, film.noise, moved.shape) if film.noise else moved
+    noisy = moved + film.noise * np.roll(_grain(number % 12), random.integers(0, SIDE, 2), (0, 1))
     return film.over(np.clip(noisy, 0, 255).astype(np.uint8), number)
+
+
+@lru_cache(maxsize=12)
+def _grain(number: int) -> NDArray[np.float32]:
+    """A sensor's noise; laid down elsewhere in every frame, it is never twice alike."""
+    return np.random.default_rng(number).normal(0, 1, (SIDE, SIDE, 3)).astype(np.float32)
 
 
 class Head:
@@ -169,8 +175,11 @@ class Head:
             moved = np.broadcast_to(there, (SIDE, SIDE)) + SIDE / 2
         else:
             moved = x[None, :] + (there - out) * self._mask
-        moved = np.maximum.accumulate(moved + np.arange(SIDE) * 1e-4, axis=1)
-        source = np.stack([np.interp(x, row, x) for row in moved]).astype(np.float32)
+        if abs(yaw_deg) < 0.05:
+            source = np.broadcast_to(x, (SIDE, SIDE)).copy()
+        else:
+            moved = np.maximum.accumulate(moved + np.arange(SIDE) * 1e-4, axis=1)
+            source = np.stack([np.interp(x, row, x) for row in moved]).astype(np.float32)
         rows = np.broadcast_to(np.arange(SIDE, dtype=np.float32)[:, None], (SIDE, SIDE)).copy()
         if opening:
             source, rows = self._jaw(source, rows, opening)
