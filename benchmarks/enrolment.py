@@ -33,10 +33,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
-from films import FPS, Film, Head, Picture, encode, make, spoken  # noqa: E402
-from live import collins_picture, hopper_picture, pixels  # noqa: E402
 
+from films import FPS, Film, Head, Picture, encode, make, spoken  # noqa: E402
 from ledger.provenance import media  # noqa: E402
+from live import collins_picture, hopper_picture, pixels  # noqa: E402
 from safety.enrolment.checks import Asked, Examined, examine  # noqa: E402
 from safety.faces import find_points  # noqa: E402
 
@@ -70,7 +70,11 @@ def _with(**changes: Any) -> Maker:
 def on_screen(picture: Picture, number: int) -> Picture:
     """Filmed from a screen: its lines beat with the sensor's, its light with the shutter, in its own tones."""
     y, x = np.mgrid[0 : picture.shape[0], 0 : picture.shape[1]]
-    lines = 1 + 0.05 * np.sin(2 * np.pi * (x * 0.231 + y * 0.043)) + 0.05 * np.sin(2 * np.pi * (x * 0.03 + y * 0.29))
+    lines = (
+        1
+        + 0.05 * np.sin(2 * np.pi * (x * 0.231 + y * 0.043))
+        + 0.05 * np.sin(2 * np.pi * (x * 0.03 + y * 0.29))
+    )
     light = 1 + 0.02 * np.sin(2 * np.pi * number * 0.23)
     shown = 255 * (picture / 255) ** 1.15 * lines[..., None] * light
     return np.clip(shown, 0, 255).astype(np.uint8)
@@ -155,7 +159,11 @@ def _shifted(voice: Any) -> Any:
 
 def reordered(film: Film, who: Picture, _other: Picture, path: Path) -> None:
     other = {"left": "right", "right": "left"}
-    turns = film.turns[1:] + film.turns[:1] if film.turns[0] != film.turns[-1] else (film.turns[0],) * 2 + (other[film.turns[0]],)
+    turns = (
+        film.turns[1:] + film.turns[:1]
+        if film.turns[0] != film.turns[-1]
+        else (film.turns[0],) * 2 + (other[film.turns[0]],)
+    )
     make(replace(film, turns=turns), who, path)
 
 
@@ -226,7 +234,9 @@ def judged(case: Case) -> tuple[Case, Examined, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer films: under a minute on two cores")
     parser.add_argument("--films", type=Path, help="real films to measure on, beside those that are drawn")
     chosen = parser.parse_args()

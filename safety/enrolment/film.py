@@ -387,7 +387,7 @@ def _bezel(picture: NDArray[np.float32]) -> bool:
     if ends >= len(dark) - 1:
         return False
     below = picture[ends + 2 : ends + 8].mean(axis=0) - picture[max(0, ends - 4) : ends].mean(axis=0)
-    return bool(np.mean(below > 15) > 0.6)
+    return bool(np.mean(below > 6) > 0.6)
 
 
 def _at_most(picture: Picture, short_px: int) -> Picture:
