@@ -21,13 +21,14 @@ from ledger.provenance import media
 from safety import frames, voices, writing
 from safety.errors import InvalidInput
 from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
+from safety.models import Folder
 from safety.policy.facts import Category, Check, OutputFacts
-from safety.prompt import CATEGORIES, screen
+from safety.prompt import CATEGORIES, MAX_CHARS, screen
 from safety.voices import Heard, Voice
 
 FRAMES_EVERY_S = 0.4
-WRITING_EVERY = 5
-"""Of the sampled frames, how many to one that is read."""
+OVERLAP_CHARS = 400
+"""What two parts of a long text share, so that no sentence is cut for both."""
 CHECKS: tuple[Check, ...] = ("nudity", "violence", "minors", "text", "speech", "voices", "known_bad")
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Expected:
     enrolled: Callable[[Face], CameoId | None] = field(default=lambda _: None, repr=False)
     """Whose a face is, of everyone enrolled here; asked of faces that are of nobody expected."""
     other_voices: Collection[Voice] = field(default=(), repr=False)
+    models: Folder | None = None
+    """Where models lie that an operator added."""
     known_bad: Callable[[Iterable[Picture]], int] = field(default=lambda _: 0, repr=False)
     """How many pictures are on a list of known prohibited ones."""
 
@@ -58,6 +61,28 @@ class Looked:
     def checks(self) -> tuple[str, ...]:
         """What was looked at, for the release entry."""
         return ("faces", "prompt", *(check for check in CHECKS if check not in self.facts.unchecked))
+
+
+def told(checks: Collection[str]) -> str:
+    """The checks of a release entry in words: those that were made, and those that were not."""
+    every = ("faces", "prompt", *CHECKS)
+    made = ", ".join(WORDS[check] for check in every if check in checks) or "nothing"
+    not_made = ", ".join(WORDS[check] for check in every if check not in checks)
+    return f"looked at for {made}" + (f"; not looked at for {not_made}" if not_made else "")
+
+
+WORDS: Mapping[str, str] = {
+    "faces": "faces",
+    "prompt": "what it was asked for with",
+    "nudity": "nudity",
+    "violence": "violence",
+    "minors": "apparent minors",
+    "text": "words in the picture",
+    "speech": "words spoken",
+    "voices": "voices",
+    "known_bad": "known prohibited pictures",
+}
+"""A check, as people who are told of it read it."""
 
 
 def look(
@@ -82,13 +107,14 @@ def look(
         sampled = list(media.frames(clip, every_s=FRAMES_EVERY_S))
         pictures = [picture for _, picture in sampled]
         check = check_output(sampled, expected.faces, expected.listed)
-        shown = frames.look(pictures)
-        written = writing.read(pictures[::WRITING_EVERY])
+        shown = frames.look(pictures, expected.models)
+        written = writing.read(pictures)
         heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
         known = expected.known_bad(pictures)
         minors = shown.apparent_minors
         unchecked |= shown.unchecked | written.unchecked | heard.unchecked
-        for found in (shown.scores, *(_screened(text) for text in (*written.lines, heard.words))):
+        words = (part for text in (*written.lines, heard.words) for part in _parts(text))
+        for found in (shown.scores, *map(_screened, words)):
             scores = {category: max(score, found.get(category, 0)) for category, score in scores.items()}
     except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
         _log.exception("the clip could not be looked at")
@@ -116,6 +142,12 @@ def look(
 def _screened(text: str) -> Mapping[Category, int]:
     """The scores of words found in a clip; of none, nothing."""
     try:
-        return screen(text[:4000]).scores
+        return screen(text).scores
     except InvalidInput:
         return {}
+
+
+def _parts(text: str) -> list[str]:
+    """A text as the screen takes it: of a long one every part, each beginning with the end of the one before."""
+    step = MAX_CHARS - OVERLAP_CHARS
+    return [text[at : at + MAX_CHARS] for at in range(0, max(1, len(text) - OVERLAP_CHARS), step)]

@@ -58,6 +58,7 @@ from safety.decision import (
 )
 from safety.errors import InvalidInput
 from safety.likeness import likeness_of
+from safety.models import Folder
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
     JobFacts,
@@ -109,8 +110,9 @@ class WouldAllow:
 class Gate(Afterwards):
     """Thread-safe. One per service."""
 
-    def __init__(self, ledger: Ledger, sets: Sets, sealer: Sealer) -> None:
+    def __init__(self, ledger: Ledger, sets: Sets, sealer: Sealer, models: Folder | None = None) -> None:
         super().__init__(sets)
+        self.models = models
         self.ledger = ledger
         self.sealer = sealer
         self.register = Register()
@@ -346,6 +348,7 @@ class Gate(Afterwards):
         return Expected(
             faces=self._templates(use.ids[1] for use in permit.uses),
             listed=self._listed(),
+            models=self.models,
         )
 
 
