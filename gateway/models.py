@@ -1,9 +1,8 @@
 """`countersign models`: what each check runs on, and bringing the weights that no package carries.
 
-models list     every check: whether it runs, on what, what is missing, and whose clips are refused for it
-models add      weights from a file, if they have the SHA-256 they should have
-models fetch    the same from their publisher's address; the only command that asks the network for anything
-models verify   hash every file once more
+`list` says of every check whether it runs, on what, what is missing, and whose clips are refused for it. `add` takes
+weights from a file, if they have the SHA-256 they should have; `fetch` gets that file from its publisher's address
+first, and is the only command that asks the network for anything. `verify` hashes every file once more.
 """
 
 import json
@@ -25,7 +24,7 @@ from safety import clearing, models
 from safety.errors import CheckUnavailable, InvalidInput
 from safety.models import CATALOGUE, PACKAGED, Folder
 from safety.policy.engine import Engine
-from safety.policy.facts import Category, Check, JobFacts, OutputFacts, RequestFacts
+from safety.policy.facts import FIELDS, LATER, Category, Check, JobFacts, OutputFacts, RequestFacts, from_json
 
 EVERY: tuple[str, ...] = ("faces", "prompt", *clearing.CHECKS)
 TIMEOUT_S = 60.0
@@ -106,41 +105,38 @@ def standings(service: Service) -> Iterator[Standing]:
 
 def _refuses(engine: Engine, check: str, closed: bool) -> bool:
     """Whether the policies refuse a clip, in which nothing is wrong, for want of this check alone."""
+    return not _passes(engine, closed, lacking=check) and _passes(engine, closed)
+
+
+def _passes(engine: Engine, closed: bool, *, lacking: str = "") -> bool:
     nothing = dict.fromkeys(get_args(Category), 0)
+    unchecked = sorted({lacking} & set(get_args(Check)))
+    seen = {name: 0 for name in FIELDS[OutputFacts]} | {
+        "unreadable": False,
+        "faces_checked": lacking != "faces",
+        "classifiers_ok": lacking != "prompt",
+        "unchecked": unchecked,
+        "closed_model": closed,
+        "scores": nothing,
+    }
+    asked = {name: 0 for name in FIELDS[RequestFacts]} | {
+        "action": "generate",
+        "purpose": "dpv:NonCommercialPurpose",
+        "audience": "requester",
+        "modalities": ["face"],
+        "contexts": [],
+        "classifiers_ok": True,
+        "ledger_ok": True,
+        "scores": nothing,
+    }
+    # What the facts have come to say since is as it was before they said it.
+    older = {name.partition(".")[2] for name in LATER} - {"unchecked", "closed_model"}
+    output, request = (
+        from_json(kind, {name: said for name, said in written.items() if name not in older})
+        for kind, written in ((OutputFacts, seen), (RequestFacts, asked))
+    )
     job = JobFacts(VideoId("video_asked"), consenting=0, recorded=False)
-    request = RequestFacts(
-        action="generate",
-        purpose="personal",
-        audience="owner",
-        modalities=frozenset({"face"}),
-        contexts=frozenset(),
-        scores=nothing,
-        classifiers_ok=check != "prompt",
-        depicted=0,
-        unknown_faces=0,
-        do_not_generate_matches=0,
-        named_people=0,
-        known_bad_matches=0,
-        ledger_ok=True,
-    )
-    output = OutputFacts(
-        unreadable=False,
-        faces_checked=check != "faces",
-        classifiers_ok=check != "prompt",
-        granted_faces_seen=0,
-        ungranted_faces=0,
-        enrolled_faces=0,
-        ungranted_voices=0,
-        enrolled_voices=0,
-        apparent_minors=0,
-        do_not_generate_matches=0,
-        known_bad_matches=0,
-        unchecked=frozenset({check} & set(get_args(Check))),  # type: ignore[arg-type]  # a subset of its words
-        closed_model=closed,
-        reviewed=False,
-        scores=nothing,
-    )
-    return not engine.rule("clear", job=job, request=request, output=output).allowed
+    return engine.rule("clear", job=job, request=request, output=output).allowed
 
 
 def _told(one: Standing) -> Iterator[str]:

@@ -10,7 +10,7 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from safety import models, writing
+from safety import models, workers, writing
 from safety.errors import CheckUnavailable
 from safety.faces import Picture
 from safety.writing import Line
@@ -155,7 +155,7 @@ def test_a_clip_that_could_not_be_read_says_so(reason: str, monkeypatch: pytest.
                 return [seen()]
             raise CheckUnavailable(reason, "a check crashed", "try again")
 
-    monkeypatch.setattr(writing.workers, "shared", Lost)
+    monkeypatch.setattr(workers, "shared", Lost)
     assert writing.read([photograph()]) == writing.Written(unchecked=frozenset({"text"}))
 
 
