@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 import click
 import httpx
@@ -24,7 +24,17 @@ from safety import clearing, models
 from safety.errors import CheckUnavailable, InvalidInput
 from safety.models import CATALOGUE, PACKAGED, Folder
 from safety.policy.engine import Engine
-from safety.policy.facts import FIELDS, LATER, Category, Check, JobFacts, OutputFacts, RequestFacts, from_json
+from safety.policy.facts import (
+    FIELDS,
+    LATER,
+    TYPES,
+    Category,
+    Check,
+    JobFacts,
+    OutputFacts,
+    RequestFacts,
+    from_json,
+)
 
 EVERY: tuple[str, ...] = ("faces", "prompt", *clearing.CHECKS)
 TIMEOUT_S = 60.0
@@ -35,7 +45,10 @@ SHA256 = click.option(
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a check stands. refused: the models, of those this service has, no clip of which is let through."""
+    """How a check stands. refused: the models, of those this service has, no clip of which is let through.
+
+    `open_refused`: whether those of a model that draws of its own would be refused, too.
+    """
 
     check: str
     runs: bool
@@ -43,6 +56,7 @@ class Standing:
     missing: str
     remedy: str
     refused: tuple[str, ...]
+    open_refused: bool
 
 
 @click.group("models")
@@ -53,7 +67,10 @@ def model_files() -> None:
 @model_files.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print everything.")
 def print_checks(as_json: bool) -> None:
-    """List every check: whether it runs, on what, and what it costs where it does not."""
+    """List every check: whether it runs, on what, and what it costs where it does not.
+
+    Exit status 1 where clips of a model that this service has are refused for want of one.
+    """
     with open_service(Settings()) as service:
         found = list(standings(service))
         added = Folder(service.settings.models).added()
@@ -67,7 +84,7 @@ def print_checks(as_json: bool) -> None:
             click.echo(
                 "How well added models find what they look for is not measured: nothing here vouches for it."
             )
-    sys.exit(0 if all(one.runs or not one.refused for one in found) else 1)
+    sys.exit(1 if any(one.refused for one in found) else 0)
 
 
 def standings(service: Service) -> Iterator[Standing]:
@@ -98,9 +115,15 @@ def standings(service: Service) -> Iterator[Standing]:
             for name, draws_nothing in closed.items()
             if missing and _refuses(engine, check, draws_nothing)
         )
-        if missing and _refuses(engine, check, closed=False):
-            refused += ("every model that draws of its own",)
-        yield Standing(check, not missing, tuple(on), missing, remedy, refused)
+        yield Standing(
+            check,
+            not missing,
+            tuple(on),
+            missing,
+            remedy,
+            refused,
+            open_refused=bool(missing) and _refuses(engine, check, closed=False),
+        )
 
 
 def _refuses(engine: Engine, check: str, closed: bool) -> bool:
@@ -111,7 +134,7 @@ def _refuses(engine: Engine, check: str, closed: bool) -> bool:
 def _passes(engine: Engine, closed: bool, *, lacking: str = "") -> bool:
     nothing = dict.fromkeys(get_args(Category), 0)
     unchecked = sorted({lacking} & set(get_args(Check)))
-    seen = {name: 0 for name in FIELDS[OutputFacts]} | {
+    seen = dict.fromkeys(FIELDS[OutputFacts], 0) | {
         "unreadable": False,
         "faces_checked": lacking != "faces",
         "classifiers_ok": lacking != "prompt",
@@ -119,7 +142,7 @@ def _passes(engine: Engine, closed: bool, *, lacking: str = "") -> bool:
         "closed_model": closed,
         "scores": nothing,
     }
-    asked = {name: 0 for name in FIELDS[RequestFacts]} | {
+    asked = dict.fromkeys(FIELDS[RequestFacts], 0) | {
         "action": "generate",
         "purpose": "dpv:NonCommercialPurpose",
         "audience": "requester",
@@ -129,14 +152,15 @@ def _passes(engine: Engine, closed: bool, *, lacking: str = "") -> bool:
         "ledger_ok": True,
         "scores": nothing,
     }
-    # What the facts have come to say since is as it was before they said it.
-    older = {name.partition(".")[2] for name in LATER} - {"unchecked", "closed_model"}
-    output, request = (
-        from_json(kind, {name: said for name, said in written.items() if name not in older})
-        for kind, written in ((OutputFacts, seen), (RequestFacts, asked))
-    )
+    output, request = _facts(OutputFacts, seen), _facts(RequestFacts, asked)
     job = JobFacts(VideoId("video_asked"), consenting=0, recorded=False)
     return engine.rule("clear", job=job, request=request, output=output).allowed
+
+
+def _facts(kind: type[Any], said: Mapping[str, object]) -> Any:
+    """Facts of a kind. What they have come to say lately is as it was before they said it."""
+    lately = {name for name in said if f"{TYPES[kind]}.{name}" in LATER and not said[name]}
+    return from_json(kind, {name: value for name, value in said.items() if name not in lately})
 
 
 def _told(one: Standing) -> Iterator[str]:
@@ -145,11 +169,8 @@ def _told(one: Standing) -> Iterator[str]:
         yield f"runs     {what:28} {', '.join(one.on) or 'lists of hashes; no weights'}"
         return
     yield f"missing  {what:28} {one.missing}"
-    cost = (
-        f"refused for it: clips of {' and '.join(one.refused)}"
-        if one.refused
-        else "no clip is refused for it"
-    )
+    whose = (*one.refused, *(["every model that draws of its own"] if one.open_refused else []))
+    cost = f"refused for it: clips of {' and '.join(whose)}" if whose else "no clip is refused for it"
     yield f"         {'':28} {cost}"
     yield f"         {'':28} {one.remedy}"
 
