@@ -12,7 +12,7 @@ Nothing here decides, and nothing here raises.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +52,8 @@ class Expected:
     """Whether a face is on the do-not-generate register."""
     enrolled: Callable[[Face], CameoId | None] = field(default=lambda _: None, repr=False)
     """Whose a face is, of everyone enrolled here; asked of faces that are of nobody expected."""
-    other_voices: Collection[Voice] = field(default=(), repr=False)
+    other_voices: Mapping[CameoId, Voice] = field(default_factory=dict, repr=False)
+    """Of everyone enrolled here."""
     models: Folder | None = None
     """Where models lie that an operator added."""
     known_bad: Callable[[Iterable[Picture]], int] = field(default=lambda _: 0, repr=False)
@@ -123,7 +124,7 @@ def look(
         check = check_output(sampled, expected.faces, expected.listed)
         shown = frames.look(pictures, expected.models)
         written = writing.read(pictures)
-        heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
+        heard = voices.listen(clip, expected.voices, expected.other_voices)
         known = expected.known_bad(pictures)
         unchecked |= shown.unchecked | written.unchecked | heard.unchecked
         texts = [*written.lines, heard.words]
@@ -157,7 +158,7 @@ def look(
         scores=scores,
     )
     places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
-    return Looked(facts, places=places)
+    return Looked(facts, overheard=heard.whose, places=places)
 
 
 def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected) -> int:
