@@ -9,7 +9,8 @@ clocks*: what matters about a revocation is its place. Rules, each a :class:`Vio
 3. A grant is recorded once, is about this likeness, and exactly its bytes were signed with a key that then signed for
    its owner; a minor's by a guardian too. One that was passed on was signed with the key its owner named, and only
    narrows.
-4. An allowed decision names grants that were live at its place and moment, given to the app that asked or the person
+4. An allowed decision comes when a likeness that came in by a film has been here for a day, and names grants that
+   were live at its place and moment, given to the app that asked or the person
    it asked for, neither of them blocked, with a use left; and what was asked for lies within each: purpose, action,
    and, as far as the record says, modalities, contexts, audience and countries.
 5. A clip is released once, after the decision that allowed it, under the same grants while they are live, to nobody
@@ -165,6 +166,10 @@ class _Telling:
             raise broken("use", f"`{video}` was allowed twice, or without naming a grant")
         if not before.in_use(at):
             raise broken("inactive", f"`{video}` was allowed while this likeness was not in use")
+        if before.cooling_off(at):
+            raise broken(
+                "cooling_off", f"`{video}` was allowed less than a day after this likeness was filmed"
+            )
         asking = (body["app_id"], body.get("requested_by"))
         if any(one in before.blocked for one in asking):
             raise broken("blocked", f"`{video}` was allowed to who had been blocked")

@@ -83,6 +83,17 @@ BODIES: dict[str, dict[str, Any]] = {
         "where": "pictures",
         "outcome": "refused",
     },
+    "hash_list": {
+        "list": "partners",
+        "version": 1,
+        "action": "imported",
+        "category": "ncii",
+        "source": "an exchange",
+        "count": 2,
+        "sha256": "f" * 64,
+        "operator": "the office",
+    },
+    "review": {"video_id": VIDEO, "grant_ids": [GRANT], "action": "held", "sha256": "f" * 64},
 }
 
 
