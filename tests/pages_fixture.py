@@ -136,6 +136,7 @@ def me(**changes: Any) -> dict[str, Any]:
         "language": "en",
         "cameo_id": f"cameo_{'c' * 26}",
         "likeness": "active",
+        "usable_from": None,
         "minor": False,
         "age_known": True,
         "guardians": [],
@@ -193,6 +194,7 @@ def enrolment(language: Language, status: str) -> dict[str, Any]:
         "consent": {"text": text[language], "sha256": "0" * 64},
         "capture": capture if status == "challenge" else None,
         "reason": "the face could not be seen" if status == "refused" else None,
+        "usable_from": None,
     }
 
 
