@@ -12,7 +12,7 @@ Nothing here decides, and nothing here raises.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,14 +23,15 @@ from safety import frames, voices, writing
 from safety.chain import Place
 from safety.errors import InvalidInput
 from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
+from safety.models import Folder
 from safety.policy.facts import Category, Check, OutputFacts
-from safety.prompt import CATEGORIES, Screening, screen
+from safety.prompt import CATEGORIES, MAX_CHARS, Screening, screen
 from safety.voices import Heard, Voice
 
 FRAMES_EVERY_S = 0.4
-WRITING_EVERY = 5
-"""Of the sampled frames, how many to one that is read."""
 MOST_PLACES = 24
+OVERLAP_CHARS = 400
+"""What two parts of a long text share, so that no sentence is cut for both."""
 CHECKS: tuple[Check, ...] = ("nudity", "violence", "minors", "text", "speech", "voices", "known_bad")
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,10 @@ class Expected:
     """Whether a face is on the do-not-generate register."""
     enrolled: Callable[[Face], CameoId | None] = field(default=lambda _: None, repr=False)
     """Whose a face is, of everyone enrolled here; asked of faces that are of nobody expected."""
-    other_voices: Collection[Voice] = field(default=(), repr=False)
+    other_voices: Mapping[CameoId, Voice] = field(default_factory=dict, repr=False)
+    """Of everyone enrolled here."""
+    models: Folder | None = None
+    """Where models lie that an operator added."""
     known_bad: Callable[[Iterable[Picture]], int] = field(default=lambda _: 0, repr=False)
     """How many pictures are on a list of known prohibited ones."""
 
@@ -71,6 +75,28 @@ class Looked:
     def checks(self) -> tuple[str, ...]:
         """What was looked at, for the release entry."""
         return ("faces", "prompt", *(check for check in CHECKS if check not in self.facts.unchecked))
+
+
+def told(checks: Collection[str]) -> str:
+    """The checks of a release entry in words: those that were made, and those that were not."""
+    every = ("faces", "prompt", *CHECKS)
+    made = ", ".join(WORDS[check] for check in every if check in checks) or "nothing"
+    not_made = ", ".join(WORDS[check] for check in every if check not in checks)
+    return f"looked at for {made}" + (f"; not looked at for {not_made}" if not_made else "")
+
+
+WORDS: Mapping[str, str] = {
+    "faces": "faces",
+    "prompt": "what it was asked for with",
+    "nudity": "nudity",
+    "violence": "violence",
+    "minors": "apparent minors",
+    "text": "words in the picture",
+    "speech": "words spoken",
+    "voices": "voices",
+    "known_bad": "known prohibited pictures",
+}
+"""A check, as people who are told of it read it."""
 
 
 def look(
@@ -96,14 +122,14 @@ def look(
         sampled = list(media.frames(clip, every_s=FRAMES_EVERY_S))
         pictures = [picture for _, picture in sampled]
         check = check_output(sampled, expected.faces, expected.listed)
-        shown = frames.look(pictures)
-        written = writing.read(pictures[::WRITING_EVERY])
-        heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
+        shown = frames.look(pictures, expected.models)
+        written = writing.read(pictures)
+        heard = voices.listen(clip, expected.voices, expected.other_voices)
         known = expected.known_bad(pictures)
         unchecked |= shown.unchecked | written.unchecked | heard.unchecked
         texts = [*written.lines, heard.words]
         disliked = expected.disliked("\n".join(texts))
-        said = [_screened(text) for text in texts]
+        said = [_screened(part) for text in texts for part in _parts(text)]
         contexts = {context for one in said if one is not None for context in one.contexts}
         for found in (shown.scores, *(one.scores for one in said if one is not None)):
             scores = {category: max(score, found.get(category, 0)) for category, score in scores.items()}
@@ -132,7 +158,7 @@ def look(
         scores=scores,
     )
     places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
-    return Looked(facts, places=places)
+    return Looked(facts, overheard=heard.whose, places=places)
 
 
 def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected) -> int:
@@ -150,6 +176,12 @@ def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected
 def _screened(text: str) -> Screening | None:
     """What words found in a clip read as; None where there are none."""
     try:
-        return screen(text[:4000])
+        return screen(text)
     except InvalidInput:
         return None
+
+
+def _parts(text: str) -> list[str]:
+    """A text as the screen takes it: of a long one every part, each beginning with the end of the one before."""
+    step = MAX_CHARS - OVERLAP_CHARS
+    return [text[at : at + MAX_CHARS] for at in range(0, max(1, len(text) - OVERLAP_CHARS), step)]

@@ -59,7 +59,9 @@ def look(pictures: Sequence[Picture], added: Folder | None = None) -> Shown:
     """Look at sampled frames, each uint8 [h, w, 3] RGB, in their order. `added`: where an operator's models lie."""
     scores: dict[Category, int] = {}
     unchecked = set[Check]()
-    bare = _answered(lambda: workers.shared().map(nudity, ((picture,) for picture in pictures)), "nudity")
+    bare = _answered(
+        lambda: list(workers.shared().map(nudity, ((picture,) for picture in pictures))), "nudity"
+    )
     if bare:
         scores["sexual"] = agreed(bare)
     else:
@@ -80,10 +82,10 @@ def look(pictures: Sequence[Picture], added: Folder | None = None) -> Shown:
 def agreed(scores: Sequence[int]) -> int:
     """The highest score of a clip's frames that one frame gives clearly, or two neighbours both reach.
 
-    A clip of one frame has that frame's.
+    The first and the last count alone: on their other side is what nobody looked at.
     """
-    both = [min(pair) for pair in pairwise(scores)] or list(scores)
-    return max(*both, *(score for score in scores if score >= CLEAR), 0)
+    both = (min(pair) for pair in pairwise(scores))
+    return max(scores[0], scores[-1], *both, *(score for score in scores if score >= CLEAR))
 
 
 def _answered(ask: Callable[[], list[T]], what: str) -> list[T]:
@@ -100,7 +102,7 @@ def _likened(pictures: Sequence[Picture], added: Folder | None) -> list[zeroshot
     if model is None:
         return []
     asked = ((model, picture) for picture in pictures)
-    return workers.shared().map(zeroshot.liken, asked, timeout_s=LIKEN_TIMEOUT_S)
+    return list(workers.shared().map(zeroshot.liken, asked, timeout_s=LIKEN_TIMEOUT_S))
 
 
 # ── in a worker ───────────────────────────────────────────────────────────────────────────────────────────

@@ -61,7 +61,8 @@ from safety.decision import (
     grantees_of,
 )
 from safety.errors import InvalidInput
-from safety.likeness import likeness_of
+from safety.likeness import EnrolledVoices, likeness_of
+from safety.models import Folder
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
     JobFacts,
@@ -113,11 +114,13 @@ class WouldAllow:
 class Gate(Afterwards):
     """Thread-safe. One per service."""
 
-    def __init__(self, ledger: Ledger, sets: Sets, sealer: Sealer) -> None:
+    def __init__(self, ledger: Ledger, sets: Sets, sealer: Sealer, models: Folder | None = None) -> None:
         super().__init__(sets)
+        self.models = models
         self.ledger = ledger
         self.sealer = sealer
         self.register = Register()
+        self.voices = EnrolledVoices()
 
     # -- before the model -------------------------------------------------------------------------------
 
@@ -430,6 +433,7 @@ class Gate(Afterwards):
 
     def _expected(self, permit: Permit) -> Expected:
         """Whom the clip may show. Where that cannot be read it may show nobody, and nothing passes."""
+        heard = set[CameoId]()
         minors, contexts, grants = set[CameoId](), frozenset[Context](get_args(Context)), list[Grant]()
         with self.ledger.reading() as tx:
             for person_id, cameo_id, grant_id in (use.ids for use in permit.uses):
@@ -440,14 +444,20 @@ class Gate(Afterwards):
                 # As it was when it was asked for: who has come of age since is a minor in this clip still.
                 if standing.minor(permit.issued):
                     minors.add(cameo_id)
+                elif "voice" in permit.modalities and held is not None and "voice" in held.grant.modalities:
+                    heard.add(cameo_id)
+            spoken = self.voices.read(tx)
         return Expected(
             faces=self._templates(use.ids[1] for use in permit.uses),
+            voices={who: voice for who, voice in spoken.items() if who in heard},
+            other_voices=spoken,
             minors=frozenset(minors),
             contexts=contexts,
             disliked=lambda words: any(
                 preferences.against(words, grant.preferences, grant.language) for grant in grants
             ),
             listed=self._listed(),
+            models=self.models,
         )
 
 

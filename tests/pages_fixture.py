@@ -90,11 +90,20 @@ def events(language: Language) -> list[dict[str, Any]]:
         "kind": "release",
         "detail": "",
         "reasons": [],
+        "why": "",
     }
     shown = {"video_id": VIDEO, "thumbnail": THUMBNAIL, "prompt": "a portrait in golden light"}
     return [
         {**base, **shown, "index": 9, "title": words[0], "status": "released", "downloads": 12},
-        {**base, "index": 8, "title": words[1], "status": "refused", "prompt": NASTY, "video_id": VIDEO},
+        {
+            **base,
+            "index": 8,
+            "title": words[1],
+            "status": "refused",
+            "prompt": NASTY,
+            "video_id": VIDEO,
+            "why": NASTY,
+        },
         {**base, "index": 7, "title": words[2], "detail": SAYS[language]},
     ]
 

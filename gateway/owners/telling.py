@@ -4,11 +4,13 @@ Everything said is in the entry, but the names of those it names by id. Names th
 are shown as :mod:`ledger.consent.words` lets them stand in our sentences.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gateway.owners.reasons import told
+from gateway.site.words import spoken
 from ledger.consent.grant import parse_grant
 from ledger.consent.words import date_of, language_of, name_of, quoted, sentence
 from ledger.store.journal import Opened
@@ -251,7 +253,7 @@ class Teller:
             case "grant":
                 return {"sentence": self._sentence(body["grant"])}
             case "returned":
-                return {"reason": "; ".join(str(reason["reason"]) for reason in body["reasons"])}
+                return {"reason": self._reasons(body["reasons"])}
             case "sighting":
                 return {"outcome": self._known("outcome", body["outcome"])}
             case "draft":
@@ -290,6 +292,9 @@ class Teller:
                 return {"what": self._what(body), "until": self._day(str(body["until"]))}
             case _:
                 return {}
+
+    def _reasons(self, reasons: Iterable[Mapping[str, str]]) -> str:
+        return " ".join(spoken(one["reason"]) for one in told(reasons, self.language))
 
     def _sentence(self, value: Mapping[str, Any]) -> str:
         grant = parse_grant(value)

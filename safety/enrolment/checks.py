@@ -25,7 +25,7 @@ from safety.enrolment.challenge import Turn
 from safety.enrolment.film import Numbers, Seen, Sound
 from safety.errors import CheckUnavailable, InvalidInput, SafetyError
 from safety.faces import GRANT_DISTANCE, MAX_POSES, STRANGER_DISTANCE
-from safety.voice.words import spoken_digits
+from safety.voice.digits import spoken_digits
 
 Check = Literal[
     "face",
