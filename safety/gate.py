@@ -268,7 +268,8 @@ class Gate(Afterwards):
             return _FacesSent(0, 0)
         try:
             known = tuple(self._templates(self._granting(request, at)).values())
-            found = [face for face in faces.find_faces(request.reference) if face.recognisable]
+            (seen,) = faces.search([request.reference])
+            found = [face for face in seen if face.recognisable]
             return _FacesSent(
                 strangers=sum(faces.match(face, known) is None for face in found),
                 listed=sum(map(self._listed(), found)),

@@ -112,8 +112,14 @@ class Workers:
 
     def map(
         self, function: Callable[..., T], each: Iterable[tuple[Any, ...]], *, timeout_s: float = TIMEOUT_S
+    ) -> list[T]:
+        """The answers in order, asked side by side. Raises what the first of them raised."""
+        return list(self.flow(function, each, timeout_s=timeout_s))
+
+    def flow(
+        self, function: Callable[..., T], each: Iterable[tuple[Any, ...]], *, timeout_s: float = TIMEOUT_S
     ) -> Iterator[T]:
-        """The answers in order, asked side by side. Takes no more of `each` than are under way, and one.
+        """As :meth:`map`, one after the other. Takes no more of `each` than are under way, and one.
 
         Raises what the first of them raised; those after it are not asked.
         """

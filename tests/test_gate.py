@@ -445,7 +445,7 @@ def test_a_face_check_that_does_not_work_refuses(
 ) -> None:
     app, ada = world.app(), world.enrol()
     world.grant(ada, app)
-    monkeypatch.setattr("safety.faces.find_faces", breaking(fault))
+    monkeypatch.setattr("safety.faces.search", breaking(fault))
     picture = np.zeros((64, 64, 3), np.uint8)
     assert refused(world, world.request(app, ada, reference=picture)) == {"standing.classifiers"}
     # The check is not needed where there is no picture.
