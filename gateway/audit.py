@@ -29,7 +29,17 @@ from safety.policy.facts import ListFacts, ReaderFacts
 from safety.replay import Lost, Redecided, found, redecide
 
 MAX_BUNDLE_BYTES = 1 << 30
-USES = ("decision", "draft", "approval", "returned", "release", "revocation", "takedown")
+USES = (
+    "decision",
+    "draft",
+    "approval",
+    "returned",
+    "release",
+    "revocation",
+    "takedown",
+    "sighting",
+    "review",
+)
 
 
 @get("/v1/audit/uses", sync_to_thread=True)
@@ -240,7 +250,7 @@ def lines_of(
     ]
 
 
-def describe(body: Mapping[str, Any]) -> str:  # noqa: C901, PLR0911 — one arm for each kind
+def describe(body: Mapping[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 — one arm for each kind
     match body["kind"]:
         case "enrolment":
             return f"enrolled  {body['cameo_id']}"
@@ -264,9 +274,14 @@ def describe(body: Mapping[str, Any]) -> str:  # noqa: C901, PLR0911 — one arm
         case "approval":
             said = "approved" if body["approved"] else "declined"
             return f"{said}  {body['video_id']} by the {body.get('role', 'owner')}"
+        case "review":
+            by = f" by {body['operator']}" if "operator" in body else ""
+            return f"review    {body['video_id']}: {body['action']}{by}"
         case "takedown":
             return f"notice    {body['video_id']}: {body['action']}"
         case "revocation":
             return f"revoked   {body['grant_id']} ({body['effect']})"
+        case "sighting":
+            return f"seen      {body['video_id']} for {body['app_id']}: in the {body['where']}, {body['outcome']}"
         case other:
             return str(other)

@@ -10,23 +10,27 @@ denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.canonical import sha256
 from ledger.consent.fold import Standing
-from ledger.consent.grant import Action, Audience, Modality, Purpose
+from ledger.consent.grant import Action, Audience, Context, Grant, Modality, Purpose
+from ledger.consent.held import case_of
+from ledger.consent.sighting import Outcome, Where, tell_seen
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
+from ledger.reasons import Reason
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
-from safety import faces
+from safety import faces, preferences
 from safety.afterwards import (
     DRAFT_LIFE,
     NO_PARENT,
@@ -57,6 +61,7 @@ from safety.decision import (
     grantees_of,
 )
 from safety.errors import InvalidInput
+from safety.gallery import Gallery
 from safety.likeness import likeness_of
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
@@ -114,6 +119,7 @@ class Gate(Afterwards):
         self.ledger = ledger
         self.sealer = sealer
         self.register = Register()
+        self.gallery = Gallery()
 
     # -- before the model -------------------------------------------------------------------------------
 
@@ -152,6 +158,21 @@ class Gate(Afterwards):
             at=at,
         )
         self.sets.watch(tx, decision, people, at=at)
+        if gathered.faces is not None:
+            tell_seen(
+                tx,
+                gathered.faces.enrolled,
+                video_id=request.video_id,
+                app_id=request.app_id,
+                where="pictures",
+                outcome="used" if decision.allowed else "refused",
+                asked={
+                    "action": request.action,
+                    "purpose": request.purpose,
+                    "audience": request.audience,
+                },
+                at=at,
+            )
         if not decision.allowed:
             return Denied(decision.reasons(), decision.kind)
         facts = asked.request
@@ -187,6 +208,27 @@ class Gate(Afterwards):
         sealed = self.sealer.grant(permit)
         _open_job(tx, request, sealed, permit.uses, at)
         return self.sealer.open(sealed, Allowed, at=at)
+
+    def decide_anew(self, tx: Transaction, video: Video, permit: Permit, *, at: datetime) -> Denied | None:
+        """Decide once more on a request whose clip was refused by a reviewer, and is let pass on appeal.
+
+        Its uses were given back, so each is asked for again, at this place in the log; the words are screened anew.
+        None when it is allowed, under the very grants that the clip was made under.
+        """
+        at = tx.dated(at).replace(microsecond=0)
+        request = _asked_before(video, permit)
+        parent = self._parent(tx, request, at)
+        if isinstance(parent, Denied):
+            return parent
+        # What the pictures sent showed was found out before the first decision, which allowed it.
+        asked = _asked(tx, request, _Gathered(_screened(video.prompt), _FacesSent(0, 0)))
+        decision = decide(self.sets.engine(tx, request.app_id), asked, _people(tx, asked.named), at=at)
+        about = [About(*part) for part in decision.parts(self.ledger.keyring.facts_key)]
+        same = {use.grant_id for use in permit.uses} == {one.grant_id for one in decision.consents}
+        if decision.allowed and not same:
+            return Denied((_CHANGED,), "consent")
+        tx.append("decision", f"{video.id}/again", about, at=at)
+        return None if decision.allowed else Denied(decision.reasons(), decision.kind)
 
     def precheck(self, request: GenerationRequest, *, at: datetime) -> WouldAllow | Denied:
         """What :meth:`decide` would answer now. Nothing is recorded but that the app asked once more.
@@ -267,12 +309,16 @@ class Gate(Afterwards):
         if request.reference is None:
             return _FacesSent(0, 0)
         try:
-            known = tuple(self._templates(self._granting(request, at)).values())
+            granted = self._templates(self._granting(request, at))
+            known = tuple(granted.values())
             (seen,) = faces.search([request.reference])
             found = [face for face in seen if face.recognisable]
+            strangers = [face for face in found if faces.match(face, known) is None]
+            enrolled = [*map(self._enrolled(granted), strangers)]
             return _FacesSent(
-                strangers=sum(faces.match(face, known) is None for face in found),
+                strangers=len(strangers),
                 listed=sum(map(self._listed(), found)),
+                enrolled=tuple(dict.fromkeys(one for one in enrolled if one is not None)),
             )
         except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the reference picture could not be looked at")
@@ -282,6 +328,11 @@ class Gate(Afterwards):
         """Whether a face is on the do-not-generate register, as it is now."""
         with self.ledger.reading() as tx:
             return self.register.listed(tx)
+
+    def _enrolled(self, but: Collection[CameoId]) -> Callable[[faces.Face], CameoId | None]:
+        """Whose a face is, of everyone enrolled now but these."""
+        with self.ledger.reading() as tx:
+            return self.gallery.whose(tx, but=frozenset(but))
 
     def _granting(self, request: GenerationRequest, at: datetime) -> list[CameoId]:
         """Those named who have a live grant out to this app."""
@@ -306,48 +357,142 @@ class Gate(Afterwards):
 
     # -- after the model --------------------------------------------------------------------------------
 
-    def clear(self, raw: RawClip) -> Cleared | Denied:
-        """Look at the frames: only people who agreed, nothing the policies forbid."""
+    def clear(self, raw: RawClip, *, at: datetime | None = None) -> Cleared | Denied:
+        """Look at the frames: only people who agreed, nothing the policies forbid.
+
+        What only people can judge goes on, and says so: it is marked and signed, and then held for them. Who is in it
+        and has not agreed is told, at once. `at`: if it is not given, what is told bears the time of the permit.
+        """
         newest = self._newest_listed()
-        looked, ruling = self._looked_at(raw.permit, raw.path, closed_model=raw.closed)
-        if not ruling.allowed:
+        looked, ruling = self._looked_at(raw.permit, raw.path, closed_model=raw.closed, at=at)
+        if not (ruling.allowed or ruling.reviewable):
             return Denied(ruling.reasons(), "output")
-        return cleared(raw, checks=looked.checks, register=newest)
+        return cleared(
+            raw, checks=looked.checks, register=newest, review=_to_judge(ruling), places=looked.places
+        )
 
     def outdated(self, tx: Transaction, clip: Stamped) -> bool:
         """Whether somebody's face was registered, as not to be generated, since the clip was looked at."""
         return tx.register_state().last > clip.register
 
-    def clear_again(self, clip: Stamped) -> Stamped | Denied:
-        """Look at the finished clip as :meth:`clear` looked at the raw one, with the register as it is now."""
+    def clear_again(self, clip: Stamped, *, at: datetime | None = None) -> Stamped | Denied:
+        """Look at the finished clip as :meth:`clear` looked at the raw one, with the register as it is now.
+
+        What reviewers let pass is asked about as such: the policies still have the last word.
+        """
         newest = self._newest_listed()
-        _, ruling = self._looked_at(clip.permit, clip.path, closed_model=clip.closed)
-        return cleared_again(clip, register=newest) if ruling.allowed else Denied(ruling.reasons(), "output")
+        with self.ledger.reading() as tx:
+            reviewed = case_of(tx, clip.permit.video).passed(clip.sha256)
+        looked, ruling = self._looked_at(
+            clip.permit, clip.path, closed_model=clip.closed, reviewed=reviewed, at=at
+        )
+        if not (ruling.allowed or ruling.reviewable):
+            return Denied(ruling.reasons(), "output")
+        return cleared_again(clip, register=newest, review=_to_judge(ruling), places=looked.places)
+
+    def must_be_seen(self, tx: Transaction, clip: Stamped) -> bool:
+        """Whether a finished clip waits for reviewers, who have not let this very file pass."""
+        return bool(clip.review) and not case_of(tx, clip.permit.video).passed(clip.sha256)
 
     def _newest_listed(self) -> int:
         # Read before anything is looked at: what is registered meanwhile is looked for once more.
         with self.ledger.reading() as tx:
             return tx.register_state().last
 
-    def _looked_at(self, permit: Permit, path: Path, *, closed_model: bool) -> tuple[Looked, Ruling]:
+    def _looked_at(
+        self, permit: Permit, path: Path, *, closed_model: bool, at: datetime | None, reviewed: bool = False
+    ) -> tuple[Looked, Ruling]:
         looked = look(
             path,
             lambda: self._expected(permit),
             prompt_scores=filled_scores(permit.scores),
             closed_model=closed_model,
+            reviewed=reviewed,
         )
         with self.ledger.reading() as tx:
             engine = self.sets.engine(tx, AppId(permit.app_id))
         job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False)
         ruling = engine.rule("clear", job=job, request=permit_facts(permit), output=looked.facts)
+        self._tell(permit, looked, ruling, at or permit.issued)
         return looked, ruling
+
+    def _tell(self, permit: Permit, looked: Looked, ruling: Ruling, at: datetime) -> None:
+        """Tell those who were found in a clip and have not agreed to it. Before it ends: a crash leaves nobody untold."""
+        found: tuple[tuple[Where, tuple[CameoId, ...]], ...]
+        found = ("clip", looked.strangers), ("voices", looked.overheard)
+        if not any(people for _, people in found):
+            return
+        outcome: Outcome = "used" if ruling.allowed else "refused"
+        asked = {"action": permit.action, "purpose": permit.purpose, "audience": permit.audience}
+
+        def operation(tx: Transaction) -> None:
+            for where, people in found:
+                tell_seen(
+                    tx,
+                    people,
+                    video_id=permit.video,
+                    app_id=AppId(permit.app_id),
+                    where=where,
+                    outcome=outcome,
+                    asked=asked,
+                    at=at,
+                )
+
+        self.ledger.transact(operation)
 
     def _expected(self, permit: Permit) -> Expected:
         """Whom the clip may show. Where that cannot be read it may show nobody, and nothing passes."""
+        minors, contexts, grants = set[CameoId](), frozenset[Context](get_args(Context)), list[Grant]()
+        with self.ledger.reading() as tx:
+            for person_id, cameo_id, grant_id in (use.ids for use in permit.uses):
+                standing = tx.standing(person_id)
+                held = standing.grants.get(grant_id)
+                contexts &= _agreed(held.grant) if held is not None else frozenset()
+                grants += [held.grant] if held is not None else []
+                # As it was when it was asked for: who has come of age since is a minor in this clip still.
+                if standing.minor(permit.issued):
+                    minors.add(cameo_id)
+        granted = self._templates(use.ids[1] for use in permit.uses)
         return Expected(
-            faces=self._templates(use.ids[1] for use in permit.uses),
+            faces=granted,
+            minors=frozenset(minors),
+            contexts=contexts,
+            disliked=lambda words: any(
+                preferences.against(words, grant.preferences, grant.language) for grant in grants
+            ),
             listed=self._listed(),
+            enrolled=self._enrolled(granted),
         )
+
+
+def _to_judge(ruling: Ruling) -> tuple[str, ...]:
+    """What people have to look at before a clip goes on."""
+    return () if ruling.allowed else ruling.policy_ids
+
+
+_CHANGED = Reason(
+    "review.changed", "what this clip was made under does not stand any more", "ask for a new video"
+)
+
+
+def _asked_before(video: Video, permit: Permit) -> GenerationRequest:
+    """The request that a permit was given for."""
+    return GenerationRequest(
+        video_id=video.id,
+        app_id=video.app_id,
+        model=video.model,
+        prompt=video.prompt,
+        seconds=video.seconds,
+        size=video.size,
+        purpose=permit.purpose,
+        audience=permit.audience,
+        modalities=frozenset(permit.modalities),
+        cameo_ids=tuple(use.ids[1] for use in permit.uses),
+        person=permit.person,
+        countries=permit.countries,
+        action=permit.action,
+        parent=video.parent_id,
+    )
 
 
 # Facts ------------------------------------------------------------------------------------------------
@@ -378,6 +523,8 @@ class _FacesSent:
 
     strangers: int
     listed: int
+    enrolled: tuple[CameoId, ...] = ()
+    """Of the strangers, whose face it is where they are enrolled: they are told, and the app is not."""
 
 
 def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> Asked:
@@ -417,6 +564,10 @@ def _people(tx: Transaction, named: Iterable[CameoId]) -> list[Named]:
         standing = tx.standing(owner) if owner is not None else Standing()
         people.append(Named(cameo_id, None if standing.erased else owner, standing))
     return people
+
+
+def _agreed(grant: Grant) -> frozenset[Context]:
+    return frozenset(grant.allowed_contexts) - frozenset(grant.forbidden_contexts)
 
 
 def _audience(tx: Transaction, video: Video) -> str | None:

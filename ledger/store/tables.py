@@ -147,7 +147,7 @@ class Review(SQLModel, table=True):
 
 
 class Draft(SQLModel, table=True):
-    """A finished clip that waits for the word of those it shows. Gone once it is released or refused."""
+    """A finished clip that waits for somebody's word. Gone once it is released, or refused for good."""
 
     video_id: str = Field(primary_key=True, max_length=64, foreign_key="video.id")
     stamped: str = Field(sa_type=Text)
@@ -155,6 +155,8 @@ class Draft(SQLModel, table=True):
     object_key: str = Field(max_length=128)
     asked_at: int = Field(sa_type=BigInteger)
     expires_at: int = Field(sa_type=BigInteger)
+    waits_for: str = Field(default="approval", max_length=16, sa_column_kwargs={"server_default": "approval"})
+    """approval, review, or appeal: refused by a reviewer, and kept while the app may ask for another look."""
 
 
 class Cameo(SQLModel, table=True):
@@ -164,6 +166,15 @@ class Cameo(SQLModel, table=True):
     """Face templates, sealed under the person's key."""
     portrait: bytes = Field(sa_type=LargeBinary)
     """The enrolled picture and the place of the face in it, sealed under the person's key."""
+
+
+class CameoChange(SQLModel, table=True):
+    """A likeness that came or went. Whoever holds them all in memory reads on from the last change they know."""
+
+    __tablename__ = "cameo_change"
+
+    seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    cameo_id: str = Field(max_length=64)
 
 
 class Operator(SQLModel, table=True):
@@ -379,6 +390,30 @@ class DoNotGenerate(SQLModel, table=True):
     sealed: bytes = Field(sa_type=LargeBinary)
     since: int | None = Field(default=None, sa_type=BigInteger, unique=True)
     """The place in the log that put it in force. Places only ascend, so nothing is added unnoticed."""
+
+
+class HashList(SQLModel, table=True):
+    """Known prohibited pictures that everything is compared with. Which lists there should be, the log says.
+
+    `sealed`: the hashes, under the lists' own key; a list is secret.
+    """
+
+    __tablename__ = "hash_list"
+
+    name: str = Field(primary_key=True, max_length=64)
+    version: int
+    category: str = Field(max_length=16)
+    source: str = Field(max_length=200)
+    format: str = Field(max_length=16)
+    count: int = Field(sa_type=BigInteger)
+    bits: int
+    """How far a picture may differ and still be on it."""
+    sha256: str = Field(max_length=64)
+    imported_by: str = Field(max_length=80)
+    imported_at: int = Field(sa_type=BigInteger)
+    place: int = Field(sa_type=BigInteger, unique=True)
+    """Of its entry in the log. Places only ascend, so nothing is exchanged unnoticed."""
+    sealed: bytes = Field(sa_type=LargeBinary)
 
 
 class Mail(SQLModel, table=True):
