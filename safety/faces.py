@@ -612,7 +612,8 @@ def _whose(track: _Track, likenesses: Sequence[Likeness]) -> list[int | None]:
 
 
 def _mean(sightings: Sequence[_Sighting]) -> Template:
-    return np.mean([one.face.template for one in sightings], axis=0, dtype=np.float64)
+    mean: Template = np.mean([one.face.template for one in sightings], axis=0)
+    return mean
 
 
 def _apart(one: _Sighting, other: _Sighting) -> float:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import av
 import numpy as np
@@ -338,8 +338,8 @@ def _grey(frame: VideoFrame) -> NDArray[np.uint8]:
         )
         return grey.to_ndarray().astype(np.uint8, copy=False)
     plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-    return rows[: frame.height : step, : frame.width : step].copy()
+    data: NDArray[np.uint8] = np.frombuffer(cast("bytes", plane), np.uint8)  # it lends its bytes, as they do
+    return data.reshape(-1, plane.line_size)[: frame.height : step, : frame.width : step].copy()
 
 
 def thumbnail(path: Path, *, longest: int = 480) -> bytes:
