@@ -34,7 +34,6 @@ from ledger.store.transaction import Transaction
 from safety import workers
 from safety.enrolment import Challenge, enrol_vouched, new_challenge
 from safety.enrolment.checks import DOUBTED, Asked, Examined, Finding, alike, examine, worst_first
-from safety.enrolment.vouching import resembling
 from safety.faces import Likeness
 
 Ask = Request[Any, Any, Any]
@@ -214,7 +213,7 @@ def _examined(service: Service, challenge: Challenge, path: Path, at: datetime) 
             403, *(Reason(f"{FILM_REFUSED}.{one.check}", one.sentence, one.remedy) for one in wrong)
         )
     with service.ledger.reading() as tx:
-        known = resembling(tx, Likeness(film.templates), but=person_id)
+        known = service.gate.gallery.near(tx, Likeness(film.templates)) is not None
     return worst_first((*film.findings, *([alike()] if known else [])))
 
 
@@ -371,6 +370,7 @@ def _enrol(
         person_id, cameo_id = enrol_vouched(
             service.ledger,
             service.gate.register,
+            service.gate.gallery,
             _json(statement, "statement"),
             _evidence(evidence),
             path,
