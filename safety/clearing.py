@@ -21,7 +21,7 @@ from ledger.provenance import media
 from safety import frames, voices, writing
 from safety.errors import InvalidInput
 from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
-from safety.policy.facts import Category, Check, OutputFacts
+from safety.policy.facts import Category, Check, OutputFacts, highest
 from safety.prompt import CATEGORIES, screen
 from safety.voices import Heard, Voice
 
@@ -43,8 +43,8 @@ class Expected:
     enrolled: Callable[[Face], CameoId | None] = field(default=lambda _: None, repr=False)
     """Whose a face is, of everyone enrolled here; asked of faces that are of nobody expected."""
     other_voices: Collection[Voice] = field(default=(), repr=False)
-    known_bad: Callable[[Iterable[Picture]], int] = field(default=lambda _: 0, repr=False)
-    """How many pictures are on a list of known prohibited ones."""
+    known_bad: Callable[[Iterable[Picture]], int | None] = field(default=lambda _: None, repr=False)
+    """How many pictures are on a list of known prohibited ones; None: there are no lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,14 @@ class Looked:
 
     facts: OutputFacts
     strangers: tuple[CameoId, ...] = ()
+    compared: bool = True
+    """There are lists of known prohibited pictures, and the clip was compared with them."""
 
     @property
     def checks(self) -> tuple[str, ...]:
         """What was looked at, for the release entry."""
-        return ("faces", "prompt", *(check for check in CHECKS if check not in self.facts.unchecked))
+        left_out = self.facts.unchecked if self.compared else self.facts.unchecked | {"known_bad"}
+        return ("faces", "prompt", *(check for check in CHECKS if check not in left_out))
 
 
 def look(
@@ -75,7 +78,8 @@ def look(
     unchecked = set[Check]()
     check = OutputCheck(0, 0, {}, (), (), ())
     scores = {category: prompt_scores[category] for category in CATEGORIES}
-    looked, minors, known, heard = True, 0, 0, Heard()
+    looked, minors, heard = True, 0, Heard()
+    known: int | None = None
     try:
         expected = expecting()
         # Once: every check sees the same frames.
@@ -88,9 +92,9 @@ def look(
         known = expected.known_bad(pictures)
         minors = shown.apparent_minors
         unchecked |= shown.unchecked | written.unchecked | heard.unchecked
-        for found in (shown.scores, *(_screened(text) for text in (*written.lines, heard.words))):
-            scores = {category: max(score, found.get(category, 0)) for category, score in scores.items()}
-    except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+        read = (_screened(text) for text in (*written.lines, heard.words))
+        scores = highest((scores, shown.scores, *read))
+    except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
         _log.exception("the clip could not be looked at")
         looked = False
     facts = OutputFacts(
@@ -104,13 +108,13 @@ def look(
         enrolled_voices=heard.enrolled,
         apparent_minors=minors,
         do_not_generate_matches=len(check.listed),
-        known_bad_matches=known,
+        known_bad_matches=known or 0,
         unchecked=frozenset(unchecked),
         closed_model=closed_model,
         reviewed=reviewed,
         scores=scores,
     )
-    return Looked(facts)
+    return Looked(facts, compared=known is not None)
 
 
 def _screened(text: str) -> Mapping[Category, int]:

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from ledger.canonical import sha256
 from ledger.consent.fold import Standing
-from ledger.consent.grant import Action, Audience, Modality, Purpose
+from ledger.consent.grant import Action, Audience, Context, Modality, Purpose
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
-from safety import faces
+from safety import faces, known_bad, sent
 from safety.afterwards import (
     DRAFT_LIFE,
     NO_PARENT,
@@ -57,6 +57,7 @@ from safety.decision import (
     grantees_of,
 )
 from safety.errors import InvalidInput
+from safety.known_bad import Lists
 from safety.likeness import likeness_of
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
@@ -67,6 +68,7 @@ from safety.policy.facts import (
 )
 from safety.prompt import CATEGORIES, Screening, screen
 from safety.register import Register
+from safety.sent import Sent
 
 __all__ = ["DRAFT_LIFE", "MOST_PEOPLE", "Denied", "Gate", "GenerationRequest", "Sets", "WouldAllow"]
 
@@ -114,6 +116,7 @@ class Gate(Afterwards):
         self.ledger = ledger
         self.sealer = sealer
         self.register = Register()
+        self.lists = Lists()
 
     # -- before the model -------------------------------------------------------------------------------
 
@@ -256,26 +259,34 @@ class Gate(Afterwards):
         return Denied(ruling.reasons(), "traffic" if named.issuperset(ruling.policy_ids) else "consent")
 
     def _gathered(self, request: GenerationRequest, at: datetime) -> "_Gathered":
-        return _Gathered(_screened(request.prompt), self._faces_sent(request, at))
+        return _Gathered(_screened(request.prompt), self._sent(request, at))
 
-    def _faces_sent(self, request: GenerationRequest, at: datetime) -> "_FacesSent | None":
-        """The recognisable faces in the reference picture. None: could not look, or not read who is registered.
+    def _sent(self, request: GenerationRequest, at: datetime) -> Sent | None:
+        """What is in the reference picture. None: it could not be looked at, or not for all that matters.
 
         Only people whose live grant the app holds are compared with: otherwise an app could find out whose face
         a picture shows by naming them.
         """
         if request.reference is None:
-            return _FacesSent(0, 0)
+            return Sent()
         try:
             known = tuple(self._templates(self._granting(request, at)).values())
-            found = [face for face in faces.find_faces(request.reference) if face.recognisable]
-            return _FacesSent(
-                strangers=sum(faces.match(face, known) is None for face in found),
-                listed=sum(map(self._listed(), found)),
-            )
-        except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+            return sent.look(request.reference, known, self._listed(), self._known_bad_picture)
+        except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the reference picture could not be looked at")
             return None
+
+    def _known_bad_picture(self, pictures: Iterable[faces.Picture]) -> int:
+        return self._known_bad(pictures, clip=False) or 0
+
+    def _known_bad(self, pictures: Iterable[faces.Picture], *, clip: bool = True) -> int | None:
+        """How many of these are on a list of known prohibited ones, as the lists are now; None: there are no lists."""
+        with self.ledger.reading() as tx:
+            if not self.lists.any(tx):
+                return None
+        hashed = known_bad.hashed(list(pictures), clip=clip)
+        with self.ledger.reading() as tx:
+            return len(self.lists.found(tx, hashed).pictures)
 
     def _listed(self) -> Callable[[faces.Face], bool]:
         """Whether a face is on the do-not-generate register, as it is now."""
@@ -346,6 +357,7 @@ class Gate(Afterwards):
         return Expected(
             faces=self._templates(use.ids[1] for use in permit.uses),
             listed=self._listed(),
+            known_bad=self._known_bad,
         )
 
 
@@ -358,7 +370,7 @@ def _screened(prompt: str) -> Screening | None:
         return screen(prompt)
     except InvalidInput:
         raise
-    except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+    except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
         _log.exception("the prompt could not be screened")
         return None
 
@@ -368,19 +380,14 @@ class _Gathered:
     """What was found out about a request before its place in the log: it takes time, and reads no consent."""
 
     screening: Screening | None
-    faces: "_FacesSent | None"
-
-
-@dataclass(frozen=True, slots=True)
-class _FacesSent:
-    """Recognisable faces in the pictures sent: of nobody whom the request names; on the do-not-generate register."""
-
-    strangers: int
-    listed: int
+    sent: Sent | None
 
 
 def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> Asked:
-    screening, sent = gathered.screening, gathered.faces
+    screening, seen = gathered.screening, gathered.sent
+    pictured = seen.pictured if seen else None
+    scores = dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0)
+    contexts = screening.contexts if screening else frozenset[Context]()
     return Asked(
         video_id=request.video_id,
         prompt=request.prompt,
@@ -391,20 +398,21 @@ def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> 
             purpose=request.purpose,
             audience=request.audience,
             modalities=request.modalities,
-            contexts=screening.contexts if screening else frozenset(),
-            scores=dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0),
-            classifiers_ok=screening is not None and sent is not None,
+            contexts=pictured.contexts_beside(contexts) if pictured else contexts,
+            scores=pictured.scores_beside(scores) if pictured else scores,
+            classifiers_ok=screening is not None and seen is not None,
             depicted=len(request.cameo_ids),
-            unknown_faces=sent.strangers if sent else 0,
-            do_not_generate_matches=sent.listed if sent else 0,
+            unknown_faces=seen.strangers if seen else 0,
+            do_not_generate_matches=seen.listed if seen else 0,
             named_people=0,
-            known_bad_matches=0,
+            known_bad_matches=seen.known_bad if seen else 0,
             ledger_ok=True,
         ),
         named=request.cameo_ids,
         person=request.person,
         countries=request.countries,
         parent=request.parent,
+        pictured=pictured,
     )
 
 

@@ -1,0 +1,83 @@
+"""Looking at a picture that is sent with a request: everything that is in it, before any model sees it.
+
+    faces     of nobody whom the request names; on the do-not-generate register
+    lists     whether it is a known prohibited picture
+    content   nudity, violence, a child: scores as a prompt's, and the higher of both is decided on
+    writing   screened as a prompt is
+
+Nothing here decides. Whatever stops one of these raises, and the gate then denies: a picture is looked at whole, or
+the request is refused. What no model here can look for at all (violence, apparent minors) is looked for in the
+finished clip, which is not released without it unless its model draws nothing of its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.consent.grant import Context
+from safety import faces, frames, writing
+from safety.decision import Pictured
+from safety.errors import CheckUnavailable, InvalidInput
+from safety.faces import Face, Likeness, Picture
+from safety.policy.facts import Category, Check, highest
+from safety.prompt import MAX_CHARS, SEXUAL_CONTEXT, VIOLENT_CONTEXT, screen
+
+NEEDED: Final[frozenset[Check]] = frozenset({"nudity", "text"})
+"""What every picture sent has to be looked at for."""
+CHILD: Final = 1000
+"""The score of `minors` for a picture that shows somebody who may be one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was found. strangers, listed: recognisable faces. known_bad: pictures on a list. pictured: None without one."""
+
+    strangers: int = 0
+    listed: int = 0
+    known_bad: int = 0
+    pictured: Pictured | None = None
+
+
+def look(
+    picture: Picture,
+    known: Sequence[Likeness],
+    listed: Callable[[Face], bool],
+    known_bad: Callable[[Sequence[Picture]], int],
+) -> Sent:
+    """Look at one picture, uint8 [h, w, 3] RGB. Raises whatever stopped it."""
+    found = [face for face in faces.find_faces(picture) if face.recognisable]
+    return Sent(
+        strangers=sum(faces.match(face, known) is None for face in found),
+        listed=sum(map(listed, found)),
+        known_bad=known_bad([picture]),
+        pictured=_pictured(picture),
+    )
+
+
+def _pictured(picture: Picture) -> Pictured:
+    shown, written = frames.look([picture]), writing.read([picture])
+    lacking = NEEDED & (shown.unchecked | written.unchecked)
+    if lacking:
+        raise CheckUnavailable(
+            "pictures.unchecked",
+            f"a picture cannot be looked at here for: {', '.join(f'`{one}`' for one in sorted(lacking))}",
+            "send no picture; the operator has to repair or install what looks: `countersign models list`",
+        )
+    readings: list[Mapping[Category, int]] = [shown.scores]
+    contexts = set[Context]()
+    for line in written.lines:
+        for at in range(0, len(line), MAX_CHARS):
+            try:
+                screening = screen(line[at : at + MAX_CHARS])
+            except InvalidInput:
+                continue  # nothing but spaces
+            readings.append(screening.scores)
+            contexts |= screening.contexts
+    if shown.apparent_minors:
+        readings.append({"minors": CHILD})
+    scores = highest(readings)
+    if scores["sexual"] >= SEXUAL_CONTEXT:
+        contexts.add("sexual")
+    if scores["violence"] >= VIOLENT_CONTEXT:
+        contexts.add("violent")
+    return Pictured(scores, frozenset(contexts))
