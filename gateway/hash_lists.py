@@ -5,6 +5,7 @@ so that whoever audits the service sees which lists were in force when. What is 
 """
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -159,7 +160,7 @@ def check_file(file: Path) -> None:
     if not hashed.seen:
         click.echo("there is too little in it to tell")
     click.echo(f"on: {', '.join(found.lists)}" if found.lists else "on no list")
-    raise click.exceptions.Exit(1 if found.lists else 0)
+    sys.exit(1 if found.lists else 0)
 
 
 def _operator(tx: Transaction, key: Ed25519PrivateKey) -> str:

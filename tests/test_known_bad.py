@@ -1,5 +1,6 @@
 """Known prohibited pictures: found however they were changed, missed by no search, dropped by nobody unnoticed."""
 
+import contextlib
 import io
 import json
 from base64 import b64encode
@@ -483,10 +484,8 @@ def test_a_file_that_is_not_as_it_should_be_says_where(name: str) -> None:
 @given(st.binary(max_size=300), st.sampled_from(hash_lists.FORMATS))
 def test_no_file_breaks_the_reader(junk: bytes, chosen: hash_lists.Format) -> None:
     for content in (junk, GOOD[next(n for n in GOOD if GOOD[n][0] == chosen)][1].encode()[:150] + junk):
-        try:
+        with contextlib.suppress(InvalidInput):
             hash_lists.read(content, category="own", format=chosen)
-        except InvalidInput:
-            pass
 
 
 # ── the command ───────────────────────────────────────────────────────────────────────────────────────────
