@@ -29,7 +29,7 @@ from safety.policy.facts import ListFacts, ReaderFacts
 from safety.replay import Lost, Redecided, found, redecide
 
 MAX_BUNDLE_BYTES = 1 << 30
-USES = ("decision", "draft", "approval", "returned", "release", "revocation", "takedown")
+USES = ("decision", "draft", "approval", "returned", "release", "revocation", "takedown", "sighting")
 
 
 @get("/v1/audit/uses", sync_to_thread=True)
@@ -240,7 +240,7 @@ def lines_of(
     ]
 
 
-def describe(body: Mapping[str, Any]) -> str:  # noqa: C901, PLR0911 — one arm for each kind
+def describe(body: Mapping[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 — one arm for each kind
     match body["kind"]:
         case "enrolment":
             return f"enrolled  {body['cameo_id']}"
@@ -268,5 +268,7 @@ def describe(body: Mapping[str, Any]) -> str:  # noqa: C901, PLR0911 — one arm
             return f"notice    {body['video_id']}: {body['action']}"
         case "revocation":
             return f"revoked   {body['grant_id']} ({body['effect']})"
+        case "sighting":
+            return f"seen      {body['video_id']} for {body['app_id']}: in the {body['where']}, {body['outcome']}"
         case other:
             return str(other)

@@ -14,19 +14,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.canonical import sha256
 from ledger.consent.fold import Standing
-from ledger.consent.grant import Action, Audience, Context, Modality, Purpose
+from ledger.consent.grant import Action, Audience, Context, Grant, Modality, Purpose
+from ledger.consent.sighting import Outcome, Where, tell_seen
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
-from safety import faces, known_bad, sent
+from safety import faces, known_bad, preferences, sent
 from safety.afterwards import (
     DRAFT_LIFE,
     NO_PARENT,
@@ -155,6 +157,21 @@ class Gate(Afterwards):
             at=at,
         )
         self.sets.watch(tx, decision, people, at=at)
+        if gathered.sent is not None:
+            tell_seen(
+                tx,
+                gathered.sent.enrolled,
+                video_id=request.video_id,
+                app_id=request.app_id,
+                where="pictures",
+                outcome="used" if decision.allowed else "refused",
+                asked={
+                    "action": request.action,
+                    "purpose": request.purpose,
+                    "audience": request.audience,
+                },
+                at=at,
+            )
         if not decision.allowed:
             return Denied(decision.reasons(), decision.kind)
         facts = asked.request
@@ -316,10 +333,14 @@ class Gate(Afterwards):
 
     # -- after the model --------------------------------------------------------------------------------
 
-    def clear(self, raw: RawClip) -> Cleared | Denied:
-        """Look at the frames: only people who agreed, nothing the policies forbid."""
+    def clear(self, raw: RawClip, *, at: datetime | None = None) -> Cleared | Denied:
+        """Look at the frames: only people who agreed, nothing the policies forbid.
+
+        Who is in it all the same is told, at once: whatever becomes of the job then, it makes nothing. `at`: if it is
+        not given, what is told bears the time of the log's last entry.
+        """
         newest = self._newest_listed()
-        looked, ruling = self._looked_at(raw.permit, raw.path, closed_model=raw.closed)
+        looked, ruling = self._looked_at(raw.permit, raw.path, closed_model=raw.closed, at=at)
         if not ruling.allowed:
             return Denied(ruling.reasons(), "output")
         return cleared(raw, checks=looked.checks, register=newest)
@@ -328,10 +349,10 @@ class Gate(Afterwards):
         """Whether somebody's face was registered, as not to be generated, since the clip was looked at."""
         return tx.register_state().last > clip.register
 
-    def clear_again(self, clip: Stamped) -> Stamped | Denied:
+    def clear_again(self, clip: Stamped, *, at: datetime | None = None) -> Stamped | Denied:
         """Look at the finished clip as :meth:`clear` looked at the raw one, with the register as it is now."""
         newest = self._newest_listed()
-        _, ruling = self._looked_at(clip.permit, clip.path, closed_model=clip.closed)
+        _, ruling = self._looked_at(clip.permit, clip.path, closed_model=clip.closed, at=at)
         return cleared_again(clip, register=newest) if ruling.allowed else Denied(ruling.reasons(), "output")
 
     def _newest_listed(self) -> int:
@@ -339,7 +360,9 @@ class Gate(Afterwards):
         with self.ledger.reading() as tx:
             return tx.register_state().last
 
-    def _looked_at(self, permit: Permit, path: Path, *, closed_model: bool) -> tuple[Looked, Ruling]:
+    def _looked_at(
+        self, permit: Permit, path: Path, *, closed_model: bool, at: datetime | None
+    ) -> tuple[Looked, Ruling]:
         looked = look(
             path,
             lambda: self._expected(permit),
@@ -350,12 +373,52 @@ class Gate(Afterwards):
             engine = self.sets.engine(tx, AppId(permit.app_id))
         job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False)
         ruling = engine.rule("clear", job=job, request=permit_facts(permit), output=looked.facts)
+        self._tell(permit, looked, ruling, at or permit.issued)
         return looked, ruling
+
+    def _tell(self, permit: Permit, looked: Looked, ruling: Ruling, at: datetime) -> None:
+        """Tell those who were found in a clip and have not agreed to it. Before it ends: a crash leaves nobody untold."""
+        found: tuple[tuple[Where, tuple[CameoId, ...]], ...]
+        found = ("clip", looked.strangers), ("voices", looked.overheard)
+        if not any(people for _, people in found):
+            return
+        outcome: Outcome = "used" if ruling.allowed else "refused"
+        asked = {"action": permit.action, "purpose": permit.purpose, "audience": permit.audience}
+
+        def operation(tx: Transaction) -> None:
+            for where, people in found:
+                tell_seen(
+                    tx,
+                    people,
+                    video_id=permit.video,
+                    app_id=AppId(permit.app_id),
+                    where=where,
+                    outcome=outcome,
+                    asked=asked,
+                    at=at,
+                )
+
+        self.ledger.transact(operation)
 
     def _expected(self, permit: Permit) -> Expected:
         """Whom the clip may show. Where that cannot be read it may show nobody, and nothing passes."""
+        minors, contexts, grants = set[CameoId](), frozenset[Context](get_args(Context)), list[Grant]()
+        with self.ledger.reading() as tx:
+            for person_id, cameo_id, grant_id in (use.ids for use in permit.uses):
+                standing = tx.standing(person_id)
+                held = standing.grants.get(grant_id)
+                contexts &= _agreed(held.grant) if held is not None else frozenset()
+                grants += [held.grant] if held is not None else []
+                # As it was when it was asked for: who has come of age since is a minor in this clip still.
+                if standing.minor(permit.issued):
+                    minors.add(cameo_id)
         return Expected(
             faces=self._templates(use.ids[1] for use in permit.uses),
+            minors=frozenset(minors),
+            contexts=contexts,
+            disliked=lambda words: any(
+                preferences.against(words, grant.preferences, grant.language) for grant in grants
+            ),
             listed=self._listed(),
             known_bad=self._known_bad,
         )
@@ -424,6 +487,10 @@ def _people(tx: Transaction, named: Iterable[CameoId]) -> list[Named]:
         standing = tx.standing(owner) if owner is not None else Standing()
         people.append(Named(cameo_id, None if standing.erased else owner, standing))
     return people
+
+
+def _agreed(grant: Grant) -> frozenset[Context]:
+    return frozenset(grant.allowed_contexts) - frozenset(grant.forbidden_contexts)
 
 
 def _audience(tx: Transaction, video: Video) -> str | None:

@@ -3,24 +3,36 @@
 Guarantees
 
 - Weights are loaded only once their SHA-256 was found to be the one expected. Those that come inside a package are
-  listed in :data:`PACKAGED`; those that an operator added are listed by the manifests beside them (:class:`Folder`).
-- Nothing here downloads but :func:`fetch`, which an operator starts by hand, and which takes only what
-  :data:`CATALOGUE` has a hash for, or the operator gave one for.
-- What is missing or altered raises :class:`CheckUnavailable`: the check that needs it does not run, and says so.
+  listed in :data:`PACKAGED`; those that an operator added, by the manifests beside them (:class:`Folder`).
+- What is missing, altered or gives no numbers raises :class:`CheckUnavailable`: the check that needs it does not
+  run, and says so.
+- Nothing here downloads. Weights that no package carries (:data:`CATALOGUE`) are brought by an operator.
 
-    packaged("open-nsfw")            the verified file; of several files, their folder
-    Folder(home / "models").added()  what an operator added, by name
+    packaged("open-nsfw")              the verified file; of several files, their folder
+    Folder(home / "models").chosen()   what the operator added for looking at pictures, or None
+
+    models/clip-vit-b-32.json          {"name": …, "sha256": …, "suffix": …, "bytes": …, "architecture": …}
+    models/40d365….safetensors         the weights, named by their own hash
+
+A file lies there whole, under its hash, before the manifest that names it; a crash leaves the old model in use.
 """
 
 import hashlib
 import importlib.util
+import json
+import os
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from tempfile import NamedTemporaryFile
+from typing import Any, Final
 
-from safety.errors import CheckUnavailable
+import numpy as np
+from numpy.typing import NDArray
+
+from safety.errors import CheckUnavailable, InvalidInput
 
 CHUNK: Final = 1 << 20
 
@@ -168,3 +180,224 @@ def _unavailable(what: str, sentence: str) -> CheckUnavailable:
     return CheckUnavailable(
         f"models.{what}", sentence, "see `countersign models verify`, and install what it names again"
     )
+
+
+# ── running one ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Session:
+    """An ONNX model on one thread of the processor. Its answers are numbers, or there is none."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime  # noqa: PLC0415 — only a worker loads it
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says of itself."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def __call__(self, given: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first output. Raises CheckUnavailable where any of it is not a number."""
+        (answer, *_) = self._session.run(None, {self._input: given})
+        return finite(np.asarray(answer, dtype=np.float32))
+
+
+def finite(answer: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a model answered, if all of it is numbers."""
+    if not np.isfinite(answer).all():
+        raise CheckUnavailable(
+            "models.no_number",
+            "a model answered something that is no number",
+            "see `countersign models verify`",
+        )
+    return answer
+
+
+# ── what an operator adds ─────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Weights that no package carries. sha256: hex; empty where we have seen no statement of it that we can trust.
+
+    `architecture` is open_clip's name for what the weights are of. `url` is where `countersign models fetch` asks.
+    """
+
+    does: str
+    checks: tuple[str, ...]
+    architecture: str
+    licence: str
+    origin: str
+    url: str
+    sha256: str = ""
+    most_bytes: int = 800_000_000
+
+
+CATALOGUE: Final[Mapping[str, Known]] = {
+    "clip-vit-b-32": Known(
+        "compares pictures with descriptions",
+        ("violence", "minors"),
+        "ViT-B-32-quickgelu",
+        "MIT",
+        "OpenAI CLIP ViT-B/32; its own address states its hash",
+        "https://openaipublic.azureedge.net/clip/models/"
+        "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
+        "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+    ),
+    "laion-clip-vit-b-32": Known(
+        "compares pictures with descriptions",
+        ("violence", "minors"),
+        "ViT-B-32",
+        "MIT",
+        "LAION CLIP ViT-B/32, laion2b_s34b_b79k",
+        "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/open_clip_model.safetensors",
+    ),
+}
+"""In the order they are chosen where several were added. How well they do here is not measured: we had no weights."""
+SUFFIXES: Final = (".safetensors", ".pt", ".bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A model that an operator added, as its manifest says."""
+
+    name: str
+    sha256: str
+    suffix: str
+    bytes: int
+    architecture: str
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        return self.folder / f"{self.sha256}{self.suffix}"
+
+    def verified(self) -> Path:
+        """Raises CheckUnavailable where the file is not there, or is not the one that was added."""
+        verify(self.file, self.sha256, self.name)
+        return self.file
+
+
+class Folder:
+    """Where an installation's added models lie."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def added(self) -> tuple[Added, ...]:
+        """Every model added. Their files are not looked at: :meth:`Added.verified` does that."""
+        return tuple(found for name in CATALOGUE if (found := self._manifest(name)) is not None)
+
+    def chosen(self) -> Added | None:
+        """The model that pictures are compared with descriptions by."""
+        return next(iter(self.added()), None)
+
+    def add(self, name: str, source: Path, *, sha256: str = "") -> Added:
+        """Copy weights in, if they are those of the catalogue, or those whose SHA-256 (hex) the operator names.
+
+        Raises InvalidInput for a name, hash or file that is not acceptable; then nothing has changed.
+        """
+        known, expected = expected_of(name, sha256)
+        if source.suffix not in SUFFIXES:
+            raise InvalidInput(
+                "models.form",
+                f"weights are a file ending in {', '.join(f'`{suffix}`' for suffix in SUFFIXES)}",
+                "give the file as it was published",
+            )
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with NamedTemporaryFile(dir=self.path, prefix=".new-", suffix=source.suffix, delete=False) as copy:
+            draft = Path(copy.name)
+        try:
+            shutil.copyfile(source, draft)
+            # Of the copy: what was checked is what stays.
+            found = sha256_of(draft)
+            if found != expected:
+                raise InvalidInput(
+                    "models.hash",
+                    f"the file has the SHA-256 `{found}`, and `{expected}` was expected",
+                    "fetch it again; do not use this one",
+                )
+            return self._keep(name, known, draft, found)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _keep(self, name: str, known: Known, draft: Path, sha256: str) -> Added:
+        before = self._manifest(name)
+        made = Added(name, sha256, draft.suffix, draft.stat().st_size, known.architecture, self.path)
+        draft.chmod(0o400)
+        _durable(draft)
+        draft.replace(made.file)
+        manifest = self.path / f".new-{name}.json"
+        written = {field: value for field, value in asdict(made).items() if field != "folder"}
+        manifest.write_text(
+            json.dumps(written | {"licence": known.licence, "origin": known.origin}, indent=1)
+        )
+        _durable(manifest)
+        # From here on it is in use.
+        manifest.replace(self._manifest_path(name))
+        _durable(self.path)
+        if before is not None and before.file != made.file:
+            before.file.unlink(missing_ok=True)
+        return made
+
+    def _manifest_path(self, name: str) -> Path:
+        return self.path / f"{name}.json"
+
+    def _manifest(self, name: str) -> Added | None:
+        try:
+            written: dict[str, Any] = json.loads(self._manifest_path(name).read_text())
+            found = Added(
+                **{f.name: written[f.name] for f in fields(Added) if f.name != "folder"}, folder=self.path
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unavailable("manifest", f"the manifest of the model `{name}` cannot be read") from error
+        if not is_sha256(found.sha256) or found.suffix not in SUFFIXES or found.name != name:
+            raise _unavailable("manifest", f"the manifest of the model `{name}` is not one we wrote")
+        return found
+
+
+def expected_of(name: str, sha256: str = "") -> tuple[Known, str]:
+    """What the catalogue knows of a model, and the SHA-256 to expect. Raises InvalidInput where nobody stated one."""
+    known = CATALOGUE.get(name)
+    if known is None:
+        raise InvalidInput(
+            "models.unknown",
+            f"no check here uses a model called `{name[:60]}`",
+            f"the models that can be added are {', '.join(f'`{one}`' for one in CATALOGUE)}",
+        )
+    given = sha256.strip().lower()
+    if given and not is_sha256(given):
+        raise InvalidInput("models.hash", "a SHA-256 has 64 hexadecimal digits", "give it whole")
+    if known.sha256 and given and given != known.sha256:
+        raise InvalidInput(
+            "models.hash",
+            f"the SHA-256 of `{name}` is `{known.sha256}`, and not the one given",
+            "leave `--sha256` out",
+        )
+    if not (known.sha256 or given):
+        raise InvalidInput(
+            "models.unpinned",
+            f"we know no SHA-256 of `{name}`, and use no weights without one",
+            "give the one that its publisher states, with `--sha256`",
+        )
+    return known, known.sha256 or given
+
+
+def is_sha256(text: object) -> bool:
+    return isinstance(text, str) and len(text) == 64 and not set(text) - set("0123456789abcdef")
+
+
+def _durable(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

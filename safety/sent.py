@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.consent.grant import Context
+from ledger.ids import CameoId
 from safety import faces, frames, writing
 from safety.decision import Pictured
 from safety.errors import CheckUnavailable, InvalidInput
@@ -30,12 +31,16 @@ CHILD: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What was found. strangers, listed: recognisable faces. known_bad: pictures on a list. pictured: None without one."""
+    """What was found. strangers, listed: recognisable faces. known_bad: pictures on a list. pictured: None without one.
+
+    enrolled: of the strangers, whose face it is where they are enrolled. They are told, and the app is not.
+    """
 
     strangers: int = 0
     listed: int = 0
     known_bad: int = 0
     pictured: Pictured | None = None
+    enrolled: tuple[CameoId, ...] = ()
 
 
 def look(

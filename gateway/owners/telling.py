@@ -33,6 +33,9 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "approval/yes": ("A video with you was approved", "{by}"),
         "approval/no": ("A video with you was turned down", "{by}"),
         "release": ("{app} published a video with you", "{prompt}"),
+        "sighting/pictures": ("{app} sent a picture that shows you", "{outcome}"),
+        "sighting/clip": ("A video that {app} asked for showed you", "{outcome}"),
+        "sighting/voices": ("A video that {app} asked for had your voice", "{outcome}"),
         "takedown": ("Somebody gave notice about a video with you", "{action}"),
         "audit": ("{auditor} looked at what is recorded about you", "Asked for: {asked}"),
         "account": ("Your account was opened", ""),
@@ -75,6 +78,11 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "action/withdrawn": ("the notice was taken back", ""),
         "action/appealed_by_app": ("the app asked for another decision", ""),
         "action/appealed_by_notifier": ("whoever gave notice asked for another decision", ""),
+        "outcome/refused": (
+            "You had not agreed to that, so it was refused. Nobody told the app who you are",
+            "",
+        ),
+        "outcome/used": ("You had not agreed to that, and it was not refused: ask us why", ""),
         "what/film": ("The film of an enrolment", ""),
         "what/draft": ("A draft that was not released", ""),
         "what/prompt": ("The words of a request that made nothing", ""),
@@ -99,6 +107,9 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "approval/yes": ("Ein Video mit dir wurde freigegeben", "{by}"),
         "approval/no": ("Ein Video mit dir wurde abgelehnt", "{by}"),
         "release": ("{app} hat ein Video mit dir veröffentlicht", "{prompt}"),
+        "sighting/pictures": ("{app} hat ein Bild geschickt, das dich zeigt", "{outcome}"),
+        "sighting/clip": ("Ein Video, um das {app} gebeten hat, zeigte dich", "{outcome}"),
+        "sighting/voices": ("In einem Video, um das {app} gebeten hat, war deine Stimme", "{outcome}"),
         "takedown": ("Jemand hat ein Video mit dir gemeldet", "{action}"),
         "audit": ("{auditor} hat angesehen, was über dich aufgezeichnet ist", "Gefragt: {asked}"),
         "account": ("Dein Konto wurde eröffnet", ""),
@@ -147,6 +158,11 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "action/withdrawn": ("die Meldung wurde zurückgenommen", ""),
         "action/appealed_by_app": ("die App hat um eine weitere Entscheidung gebeten", ""),
         "action/appealed_by_notifier": ("wer es gemeldet hat, hat um eine weitere Entscheidung gebeten", ""),
+        "outcome/refused": (
+            "Das hattest du nicht erlaubt, also wurde es verweigert. Wer du bist, hat der App niemand gesagt",
+            "",
+        ),
+        "outcome/used": ("Das hattest du nicht erlaubt, und verweigert wurde es nicht: frag uns, warum", ""),
         "what/film": ("Der Film einer Aufnahme", ""),
         "what/draft": ("Ein Entwurf, der nicht erschienen ist", ""),
         "what/prompt": ("Die Worte einer Anfrage, aus der nichts wurde", ""),
@@ -174,7 +190,7 @@ class Teller:
         }
         return title.format_map(known), detail.format_map(known)
 
-    def _key(self, entry: Opened) -> str:  # noqa: PLR0911 — one arm for each kind that says more than one thing
+    def _key(self, entry: Opened) -> str:  # noqa: C901, PLR0911 — one arm for each kind that says more than one thing
         body = entry.body
         match entry.kind:
             case "grant" if body["grant"].get("parent") is not None:
@@ -185,6 +201,8 @@ class Teller:
                 return "decision/allowed" if body["allowed"] else "decision/refused"
             case "approval":
                 return _either("approval", body["approved"])
+            case "sighting":
+                return f"sighting/{body['where']}"
             case "device":
                 return f"device/{body['change']}"
             case "guardian":
@@ -206,6 +224,8 @@ class Teller:
                 return {"sentence": self._sentence(body["grant"])}
             case "returned":
                 return {"reason": "; ".join(str(reason["reason"]) for reason in body["reasons"])}
+            case "sighting":
+                return {"outcome": self._known("outcome", body["outcome"])}
             case "draft":
                 return {"until": self._day(str(body["until"]))}
             case "approval":

@@ -374,12 +374,12 @@ def sound(path: Path, *, rate_hz: int = 16_000, max_seconds: float = 120.0) -> S
                 parts.append(np.zeros((1 if layout == "mono" else 2, pause), np.float32))
                 count += pause
             for out in _resampled(resampler, frame):
-                parts.append(out.to_ndarray())
+                parts.append(out.to_ndarray().astype(np.float32))
                 count += out.samples
                 _check_sound(count, most, rate_hz)
         if first_s is None:
             return None
-        parts += [out.to_ndarray() for out in resampler.resample(None)]
+        parts += [out.to_ndarray().astype(np.float32) for out in resampler.resample(None)]
     ears = np.concatenate(parts, axis=1)
     return Sound(_middle_and_side(ears[0], ears[-1]), rate_hz, first_s - _starts_s(picture))
 
