@@ -29,7 +29,17 @@ from safety.policy.facts import ListFacts, ReaderFacts
 from safety.replay import Lost, Redecided, found, redecide
 
 MAX_BUNDLE_BYTES = 1 << 30
-USES = ("decision", "draft", "approval", "returned", "release", "revocation", "takedown", "sighting")
+USES = (
+    "decision",
+    "draft",
+    "approval",
+    "returned",
+    "release",
+    "revocation",
+    "takedown",
+    "sighting",
+    "review",
+)
 
 
 @get("/v1/audit/uses", sync_to_thread=True)
@@ -264,6 +274,9 @@ def describe(body: Mapping[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 â€
         case "approval":
             said = "approved" if body["approved"] else "declined"
             return f"{said}  {body['video_id']} by the {body.get('role', 'owner')}"
+        case "review":
+            by = f" by {body['operator']}" if "operator" in body else ""
+            return f"review    {body['video_id']}: {body['action']}{by}"
         case "takedown":
             return f"notice    {body['video_id']}: {body['action']}"
         case "revocation":

@@ -1,4 +1,4 @@
-"""`countersign`: serve, verify, audit, consent, enrolments, policy, apps, takedowns, lists, keys, export, witness, demo.
+"""`countersign`: serve, verify, audit, consent, enrolments, policy, apps, takedowns, lists, reviews, keys, export, witness, demo.
 
 Commands work on the installation in `COUNTERSIGN_HOME` (default `var/countersign`), beside a running service or
 without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right, 3 a second operator has to sign.
@@ -34,6 +34,7 @@ from gateway.notices.deciding import takedowns
 from gateway.orders import new_operator_key
 from gateway.policy import apps, policy
 from gateway.problems import Problem
+from gateway.reviewing import reviews
 from gateway.service import open_service
 from gateway.settings import Settings
 from generator.errors import GeneratorError
@@ -342,6 +343,7 @@ cli.add_command(consent)
 cli.add_command(enrolments)
 cli.add_command(takedowns)
 cli.add_command(lists)
+cli.add_command(reviews)
 
 
 @cli.command("export")

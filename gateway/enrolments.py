@@ -88,7 +88,7 @@ def accept(capture: str, key_file: Path, born_on: datetime | None, *, alike: boo
     """Vouch that CAPTURE shows whose account it is. You have looked at it, and know who they are."""
     with open_service(Settings()) as service:
         key = operator_key(key_file)
-        operator = _operator(service, key)
+        operator = operator_of(service, key)
         film = _waiting(service, capture)
         statement = {
             "schema": "countersign/enrolment/v1",
@@ -118,7 +118,7 @@ def refuse(capture: str, key_file: Path, reason: str) -> None:
     except ValidationError as error:
         raise click.BadParameter("say why in 3 to 300 characters", param_hint="--reason") from error
     with open_service(Settings()) as service:
-        refuse_film(service, _operator(service, operator_key(key_file)), capture, why)
+        refuse_film(service, operator_of(service, operator_key(key_file)), capture, why)
     click.echo(f"{capture} is turned down, and destroyed")
 
 
@@ -133,7 +133,7 @@ def _waiting(service: Service, capture: str) -> dict[str, Any]:
     return film
 
 
-def _operator(service: Service, key: Ed25519PrivateKey) -> str:
+def operator_of(service: Service, key: Ed25519PrivateKey) -> str:
     """Whose key this is. Raises Refused for one that is nobody's."""
     with service.ledger.reading() as tx:
         operator = tx.operator_by_key(encode_key(key.public_key()))

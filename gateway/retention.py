@@ -118,7 +118,10 @@ SCHEDULE = (
             "Entwürfe, die abgelehnt oder nicht beantwortet wurden",
         ),
         _said("they are not needed any more", "sie werden nicht mehr gebraucht"),
-        _said("not at all: they go at once", "gar nicht: sie gehen sofort"),
+        _said(
+            "not at all: they go at once; what our reviewers refused, 14 days, in which the app may ask for another look",
+            "gar nicht: sie gehen sofort; was unsere Prüfenden ablehnten, 14 Tage, in denen die App einen zweiten Blick verlangen kann",
+        ),
         0,
         _CONSENT,
         recorded=True,
@@ -245,7 +248,8 @@ def run(service: "Service") -> Report:
         lambda tx: keeping.captures_over(tx, before=at - CAPTURES_KEPT, at=at),
         keeping.forget_captures,
     )
-    _destroy(service, report, "drafts", "draft", keeping.drafts_over, keeping.forget_drafts)
+    over = partial(keeping.drafts_over, at=at)
+    _destroy(service, report, "drafts", "draft", over, keeping.forget_drafts)
     before = at - PROMPTS_KEPT
     _destroy(
         service,

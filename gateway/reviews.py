@@ -1,4 +1,5 @@
-"""What operators decide about people: who is believed to be a guardian, and who acts for somebody who has died.
+"""What operators decide about people: who is believed to be a guardian, who acts for somebody who has died, and
+whether a clip that was held goes out (:mod:`gateway.held`).
 
 An operator uses their API key. What they looked at, and who they are, stands in the entry on the person's own list.
 """
@@ -13,6 +14,7 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import UploadFile
 from pydantic import Field
 
+from gateway import held
 from gateway.access import JSON_BYTES, holder
 from gateway.problems import problem
 from gateway.service import Service
@@ -32,21 +34,33 @@ Note = Annotated[str, Field(min_length=3, max_length=300)]
 
 @get("/v1/reviews", sync_to_thread=True)
 def open_reviews(request: Ask, service: Service) -> dict[str, Any]:
-    """What waits for an operator's word: people who signed that they answer for a minor."""
-    holder(request, service, "operator")
+    """What waits for an operator's word: people who signed that they answer for a minor, and clips that were held."""
+    operator = holder(request, service, "operator")
     with service.ledger.reading() as tx:
-        return {"reviews": [_shown(tx, one) for one in tx.open_reviews(["guardian"])]}
+        guardians = [_shown(tx, one) for one in tx.open_reviews(["guardian"])]
+    return {"reviews": guardians, "clips": held.queue(service, operator)}
 
 
 class DecisionIn(Strict):
-    decision: Literal["accept", "refuse"]
+    """A guardian is accepted, a clip let pass; either is refused. `note`: why."""
+
+    decision: Literal["accept", "pass", "refuse"]
     note: Note
 
 
 @post("/v1/reviews/{review_id:str}", status_code=200, sync_to_thread=True, request_max_body_size=JSON_BYTES)
 def decide_review(request: Ask, service: Service, review_id: str, data: DecisionIn) -> dict[str, Any]:
-    """Accept or refuse a guardian. What the operator looked at is on the minor's list."""
+    """Accept or refuse a guardian, or let a held clip pass or not. What the operator looked at is in the entry.
+
+    Letting a clip pass takes two operators who have looked at it; the first is answered `waiting`.
+    """
     operator, at = holder(request, service, "operator"), service.clock()
+    if is_id(review_id, "video"):
+        if data.decision == "accept":
+            raise problem(400, "review.decision", "a clip is not accepted", "say `pass` or `refuse`")
+        return held.decide(service, operator, review_id, data.decision, data.note)
+    if data.decision == "pass":
+        raise problem(400, "review.decision", "only a clip is let pass", "say `accept` or `refuse`")
     said = {"operator": operator, "note": data.note}
 
     def operation(tx: Transaction) -> LeafIndex | None:
@@ -164,4 +178,4 @@ def _shown(tx: Transaction, review: Review) -> dict[str, Any]:
     }
 
 
-ROUTES = [open_reviews, decide_review, end_guardianship, open_an_estate, end_an_estate]
+ROUTES = [open_reviews, decide_review, end_guardianship, open_an_estate, end_an_estate, *held.ROUTES]

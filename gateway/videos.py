@@ -21,6 +21,7 @@ from litestar.enums import HttpMethod
 from pydantic import Field, ValidationError
 
 from gateway.access import app_of
+from gateway.held import waits
 from gateway.owners.tokens import speaks_for
 from gateway.problems import Problem, problem, refused
 from gateway.ranges import send, wanted_piece
@@ -187,7 +188,7 @@ def _decided(service: Service, request: GenerationRequest) -> Response[dict[str,
         raise refused(answer)
     service.pipeline.submit(request.video_id)
     return Response(
-        _video_object(_own(service, request.app_id, request.video_id)),
+        _video_object(service, _own(service, request.app_id, request.video_id)),
         headers={"openai-poll-after-ms": POLL_AFTER_MS},
     )
 
@@ -243,7 +244,7 @@ def list_videos(
     page = rows[:limit]
     return {
         "object": "list",
-        "data": [_video_object(row) for row in page],
+        "data": [_video_object(service, row) for row in page],
         "first_id": page[0].id if page else None,
         "last_id": page[-1].id if page else None,
         "has_more": len(rows) > limit,
@@ -255,7 +256,7 @@ def get_video(request: Ask, service: Service, video_id: str) -> Response[dict[st
     """One video's state."""
     video = _own(service, app_of(request, service), video_id)
     headers = {} if video.status in {"completed", "failed"} else {"openai-poll-after-ms": POLL_AFTER_MS}
-    return Response(_video_object(video), headers=headers)
+    return Response(_video_object(service, video), headers=headers)
 
 
 @delete("/v1/videos/{video_id:str}", status_code=200, sync_to_thread=True)
@@ -312,7 +313,10 @@ def _not_ready(video: Video) -> Problem:
     return problem(404, "video.not_ready", sentence, "wait until it is completed")
 
 
-def _video_object(video: Video) -> dict[str, Any]:
+def _video_object(service: Service, video: Video) -> dict[str, Any]:
+    """As the protocol has it, and `waits`, which is ours: for whose word a finished clip waits, and until when."""
+    with service.ledger.reading() as tx:
+        waiting = waits(service, tx, video)
     error = {"code": video.error_code, "message": video.error_message} if video.error_code else None
     return {
         "id": video.id,
@@ -328,6 +332,7 @@ def _video_object(video: Video) -> dict[str, Any]:
         "seconds": str(video.seconds),
         "remixed_from_video_id": video.parent_id if video.action == "remix" else None,
         "error": error,
+        "waits": waiting,
     }
 
 

@@ -1,6 +1,7 @@
-"""Finished clips that wait for somebody's word: released when the last has approved, destroyed when it is over.
+"""Finished clips that wait for somebody's word: released when the last has spoken for it, destroyed when it is over.
 
-What is to be done with a draft follows from the ledger alone: its row, its job, and the words on it. So
+First reviewers', where people have to judge what a machine found; then those it shows, where they asked for that. What
+a reviewer refused lies here while its app may appeal. What is to be done with a draft follows from the ledger alone: its row, its job, and the words on it. So
 :meth:`Drafts.settle` may be called at any time, any number of times, by whoever thinks that something has changed;
 a crash between an approval and the release is made good at the next start. The file lies in the object store and
 nowhere else; it is fetched back only to be released, and the sealed token still speaks for exactly its bytes.
@@ -15,18 +16,25 @@ from tempfile import TemporaryDirectory
 
 from generator.errors import GeneratorError
 from generator.stamp import Held, Released, release
+from ledger.consent.held import case_of
 from ledger.errors import LedgerError, LogError, Unavailable
 from ledger.ids import VideoId
 from ledger.reasons import Reason
 from ledger.store import keeping
 from ledger.store.objects import Objects
 from ledger.store.records import HeldClip
+from ledger.store.transaction import Transaction
 from safety.chain import Stamped
 from safety.errors import SafetyError
 from safety.gate import Denied, Gate
 
 LOOK_EVERY_S = 5.0
 _LAPSED = Reason("approval.lapsed", "nobody approved this clip in time", "ask for it again")
+_UNSEEN = Reason(
+    "review.lapsed",
+    "this clip had to be looked at by people here, and nobody did in time",
+    "ask for it again",
+)
 _log = logging.getLogger(__name__)
 
 
@@ -81,15 +89,23 @@ class Drafts:
         at, ledger = self._clock(), self._gate.ledger
         with ledger.reading() as tx:
             held, over = tx.held_clip(video_id), tx.has_ended(video_id)
-            waits = held is not None and bool(self._gate.awaited(tx, video_id, at=at))
+            waits = held is not None and self._waits(tx, held, at)
         if held is None:
             return
-        if not over and held.expires_at <= at.timestamp():
-            self._end(held, _LAPSED.as_json())
-        elif over:
+        lapsed = held.expires_at <= at.timestamp()
+        if over and held.waits_for == "appeal" and not lapsed:
+            return
+        if over:
             self._destroy(held)
+        elif lapsed:
+            self._end(held, (_UNSEEN if held.waits_for == "review" else _LAPSED).as_json())
         elif not waits:
             self._release(held, at)
+
+    def _waits(self, tx: Transaction, held: HeldClip, at: datetime) -> bool:
+        if held.waits_for == "approval":
+            return bool(self._gate.awaited(tx, held.video_id, at=at))
+        return not case_of(tx, held.video_id).passed(held.sha256)
 
     def _release(self, held: HeldClip, at: datetime) -> None:
         """The last step of the clip's life, taken where it was held up. Consent is folded once more."""
@@ -118,7 +134,8 @@ class Drafts:
 
     def _end(self, held: HeldClip, *reasons: dict[str, str]) -> None:
         at = self._clock()
-        self._gate.ledger.transact(lambda tx: tx.end_job(held.video_id, "approval", list(reasons), at=at))
+        stage = "approval" if held.waits_for == "approval" else "review"
+        self._gate.ledger.transact(lambda tx: tx.end_job(held.video_id, stage, list(reasons), at=at))
         self._destroy(held)
 
     def _destroy(self, held: HeldClip) -> None:

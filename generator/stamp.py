@@ -3,7 +3,8 @@
 `stamp` makes the canonical file, hides the clip's 64-bit number in its pixels, signs it under C2PA, and then
 reads manifest and mark back from the finished bytes. `release` folds consent once more at its own place in the
 log and publishes in the same transaction as the entry that says so; or, where only somebody's approval is missing,
-keeps the finished clip as a draft in the same transaction as the entry that says that.
+keeps the finished clip as a draft in the same transaction as the entry that says that. What reviewers have to judge
+is held for them first, in the same way; once they let it pass, the policies are asked again about the very same file.
 """
 
 import hmac
@@ -12,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from generator.errors import StampFailed
+from ledger.consent.held import APPEAL_LIFE, HEARING_LIFE, hold_for_review
 from ledger.errors import LedgerError, NotFound
 from ledger.ids import LeafIndex
 from ledger.provenance import media, watermark
@@ -19,8 +21,8 @@ from ledger.provenance.manifest import Claim, Signer, read
 from ledger.store.objects import Objects
 from ledger.store.records import HeldClip
 from ledger.store.transaction import Transaction
-from safety.chain import Cleared, Permit, Stamped, stamped
-from safety.gate import Denied, Gate
+from safety.chain import Cleared, Permit, Stamped, stamped, waiting
+from safety.gate import DRAFT_LIFE, Denied, Gate
 
 REFERENCE = "countersign-reference"
 CONSENT_SCHEMA = "countersign/consent/v1"
@@ -36,7 +38,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The clip waits for the word of those it shows. Nobody else can see it."""
+    """The clip waits: for reviewers, whom alone it is shown to, or for the word of those it shows."""
 
     object_key: str
 
@@ -126,7 +128,7 @@ def consent_assertion(permit: Permit, origin: str, base_url: str) -> dict[str, o
 
 
 def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Released | Held | Denied:
-    """Publish, if everyone shown still agrees; hold, if all that is missing is that someone approves.
+    """Publish, if everyone shown still agrees; hold, if all that is missing is somebody's word: reviewers', then theirs.
 
     What somebody registered since as not to be generated does not go out, however long ago the clip was made.
     Idempotent: a clip has one release entry and one draft, whatever crashes.
@@ -152,14 +154,16 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
 
 
 def _published(clip: Stamped, gate: Gate, key: str, at: datetime) -> Released | Held | Denied | None:
-    """None: the register has changed, and the clip has to be looked at again first."""
+    """None: the clip has to be looked at again first. The register has changed, or reviewers let it pass."""
     permit = clip.permit
 
     def operation(tx: Transaction) -> Released | Held | Denied | None:
         done = tx.find("release", permit.video_id)
         if done is not None:
             return Released(done.index, key)
-        if gate.outdated(tx, clip):
+        if gate.must_be_seen(tx, clip):
+            return _hold_for_review(tx, clip, gate, key, at)
+        if gate.outdated(tx, clip) or clip.review:
             return None
         denied = gate.may_release(tx, permit, at=at)
         if denied is not None:
@@ -178,12 +182,32 @@ def _published(clip: Stamped, gate: Gate, key: str, at: datetime) -> Released | 
 
 def _hold(tx: Transaction, clip: Stamped, gate: Gate, key: str, at: datetime) -> Held | None:
     """Keep the clip until those it shows have spoken; None when it waits for something else."""
-    until = gate.may_wait(tx, clip.permit, at=at)
+    reviewed = clip.until > clip.permit.expires.timestamp()
+    until = gate.may_wait(tx, clip.permit, at=at, by=at + DRAFT_LIFE if reviewed else None)
     if until is None:
         return None
-    if tx.held_clip(clip.permit.video) is None:
-        held = HeldClip(
-            clip.permit.video, gate.sealer.seal(clip), key, int(at.timestamp()), int(until.timestamp())
-        )
-        tx.hold_job(held, clip.sha256, at=at)
+    held = tx.held_clip(clip.permit.video)
+    if held is None or held.waits_for != "approval":
+        clip = waiting(clip, until=until) if reviewed else clip
+        tx.hold_job(_held(clip, gate, key, "approval", at, until), clip.sha256, at=at)
     return Held(key)
+
+
+def _hold_for_review(tx: Transaction, clip: Stamped, gate: Gate, key: str, at: datetime) -> Held | Denied:
+    """Keep the clip until reviewers have spoken. Nobody else sees it: neither those it shows nor its app."""
+    until = gate.may_be_reviewed(tx, clip.permit, at=at)
+    if isinstance(until, Denied):
+        return until
+    held = tx.held_clip(clip.permit.video)
+    if held is None or held.waits_for != "review":
+        tx.unended(clip.permit.video)
+        # Longer than it waits: for an appeal, and for those who have to approve it then.
+        clip = waiting(clip, until=until + APPEAL_LIFE + HEARING_LIFE)
+        held = _held(clip, gate, key, "review", at, until)
+        hold_for_review(tx, held, clip.sha256, clip.review, at=at)
+    return Held(key)
+
+
+def _held(clip: Stamped, gate: Gate, key: str, waits_for: str, at: datetime, until: datetime) -> HeldClip:
+    times = int(at.timestamp()), int(until.timestamp())
+    return HeldClip(clip.permit.video, gate.sealer.seal(clip), key, *times, waits_for)

@@ -116,8 +116,13 @@ class Afterwards:
             return Denied((NO_PARENT,), "consent")
         return self._may_see(tx, parent, AppId(permit.app_id), released=True, at=at)
 
-    def may_wait(self, tx: Transaction, permit: Permit, *, at: datetime) -> datetime | None:
-        """Until when the clip may wait for the word of those it shows, where nothing else is missing; None: not at all."""
+    def may_wait(
+        self, tx: Transaction, permit: Permit, *, at: datetime, by: datetime | None = None
+    ) -> datetime | None:
+        """Until when the clip may wait for the word of those it shows, where nothing else is missing; None: not at all.
+
+        `by`: how long it may wait at all; as long as the permit stands, if not said.
+        """
         at = tx.dated(at).replace(microsecond=0)
         awaited = self.awaited(tx, permit.video, at=at)
         if not awaited or any(tx.standing(use.person_id).refused(permit.video) for use in awaited):
@@ -125,7 +130,16 @@ class Afterwards:
         if self.may_release(tx, permit, at=at, supposing_approval=True) is not None:
             return None
         grants = [tx.standing(use.ids[0]).grants[use.ids[2]].grant for use in permit.uses]
-        return min(at + DRAFT_LIFE, permit.expires, *(grant.expires for grant in grants))
+        return min(at + DRAFT_LIFE, by or permit.expires, *(grant.expires for grant in grants))
+
+    def may_be_reviewed(self, tx: Transaction, permit: Permit, *, at: datetime) -> datetime | Denied:
+        """Until when a clip may wait for reviewers; denied, where it could not go out whatever they say."""
+        at = tx.dated(at).replace(microsecond=0)
+        denied = self.may_release(tx, permit, at=at, supposing_approval=True)
+        if denied is not None:
+            return denied
+        grants = [tx.standing(use.ids[0]).grants[use.ids[2]].grant for use in permit.uses]
+        return min([at + DRAFT_LIFE, *(grant.expires for grant in grants)])
 
     def awaited(self, tx: Transaction, video_id: VideoId, *, at: datetime) -> list[Depicted]:
         """Those in a clip whose grant asks for approval, and who have not approved it."""

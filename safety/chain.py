@@ -11,7 +11,7 @@ the signature, the kind, the expiry, and that the file on disk is still the one 
 import base64
 import hashlib
 from dataclasses import InitVar, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
 
@@ -26,6 +26,8 @@ from ledger.ids import CameoId, GrantId, PersonId, VideoId
 from safety.errors import Refused
 from safety.policy.facts import Category
 
+Place = tuple[int, int, int, int, int]
+"""Where in a clip something was found: milliseconds from its beginning; top, right, bottom, left in pixels."""
 _MINT: Final = object()
 _AGAIN: Final = "ask for the video again"
 
@@ -121,6 +123,10 @@ class Cleared(_Token):
     register: int = 0
     """The do-not-generate register it was compared with: the place in the log of its newest face then; 0: of none."""
     closed: bool = False
+    review: tuple[str, ...] = ()
+    """The policies that keep it until people have looked at it; none for a clip that may go on by itself."""
+    places: tuple[Place, ...] = ()
+    """The faces that those people are to look at."""
 
 
 @dataclass(frozen=True)
@@ -136,25 +142,44 @@ class Stamped(_Token):
     register: int = 0
     """As of :class:`Cleared`, or of the last time that the finished clip itself was looked at."""
     closed: bool = False
+    review: tuple[str, ...] = ()
+    """As of :class:`Cleared`; none any more once people let it pass and the policies were asked again."""
+    places: tuple[Place, ...] = ()
+    until: int = 0
+    """Unix seconds: how long it may wait for somebody's word, where that is longer than the permit stands."""
 
 
 def raw_clip(allowed: Allowed, path: Path, *, backend: str, version: str, closed: bool = False) -> RawClip:
     return RawClip(_MINT, allowed.permit, path, file_sha256(path), backend, version, closed)
 
 
-def cleared(raw: RawClip, *, checks: tuple[str, ...], register: int = 0) -> Cleared:
-    said = raw.backend, raw.backend_version, checks, register, raw.closed
+def cleared(
+    raw: RawClip,
+    *,
+    checks: tuple[str, ...],
+    register: int = 0,
+    review: tuple[str, ...] = (),
+    places: tuple[Place, ...] = (),
+) -> Cleared:
+    said = raw.backend, raw.backend_version, checks, register, raw.closed, review, places
     return Cleared(_MINT, raw.permit, raw.path, raw.sha256, *said)
 
 
 def stamped(clear: Cleared, path: Path, *, manifest_id: str, payload: str) -> Stamped:
     said = manifest_id, payload, clear.backend, clear.checks, clear.register, clear.closed
-    return Stamped(_MINT, clear.permit, path, file_sha256(path), *said)
+    return Stamped(_MINT, clear.permit, path, file_sha256(path), *said, clear.review, clear.places)
 
 
-def cleared_again(clip: Stamped, *, register: int) -> Stamped:
-    """A finished clip that was compared with a newer register."""
-    return replace(clip, mint=_MINT, register=register)
+def cleared_again(
+    clip: Stamped, *, register: int, review: tuple[str, ...] = (), places: tuple[Place, ...] = ()
+) -> Stamped:
+    """A finished clip that was compared with a newer register, or looked at once more by the word of reviewers."""
+    return replace(clip, mint=_MINT, register=register, review=review, places=places)
+
+
+def waiting(clip: Stamped, *, until: datetime) -> Stamped:
+    """A finished clip that may wait until then: the permit was to make it, and it is made."""
+    return replace(clip, mint=_MINT, until=int(until.timestamp()))
 
 
 def file_sha256(path: Path) -> str:
@@ -193,10 +218,15 @@ class Sealer:
             permit = Permit.model_validate(fields.pop("permit"))
         except ValidationError as error:
             raise Refused("permit.malformed", "the permit is not one this service issued", _AGAIN) from error
-        if permit.expires <= at:
+        # Sealed as well: nobody but who held the clip gave it longer.
+        waits = datetime.fromtimestamp(fields.get("until", 0), UTC)
+        if max(permit.expires, waits) <= at:
             raise Refused("permit.expired", "the permit expired before the clip was finished", _AGAIN)
-        if "checks" in fields:
-            fields["checks"] = tuple(fields["checks"])
+        for name in ("checks", "review"):
+            if name in fields:
+                fields[name] = tuple(fields[name])
+        if "places" in fields:
+            fields["places"] = tuple(tuple(place) for place in fields["places"])
         if "path" in fields:
             fields["path"] = moved_to or Path(fields["path"])
             # The bytes may have changed between processes; a token speaks only for the bytes it was made of.
@@ -205,6 +235,15 @@ class Sealer:
                     "permit.file_changed", "the clip on disk is not the one that was checked", _AGAIN
                 )
         return kind(_MINT, permit, **fields)
+
+    def permit(self, text: str) -> Permit:
+        """What a finished clip was made under. It opens nothing: for that the text itself is opened, with its file."""
+        return Permit.model_validate(self._verify("Stamped", text)["permit"])
+
+    def places(self, text: str) -> tuple[Place, ...]:
+        """Which faces in a finished clip people are to look at. Says nothing about the file."""
+        found = self._verify("Stamped", text).get("places", [])
+        return tuple((int(at), int(top), int(r), int(b), int(left)) for at, top, r, b, left in found)
 
     def _sign(self, kind: str, fields: dict[str, Any]) -> str:
         data = canonical({"kind": kind, **fields})

@@ -20,6 +20,7 @@ from ledger.consent.grant import Context
 from ledger.ids import CameoId
 from ledger.provenance import media
 from safety import frames, voices, writing
+from safety.chain import Place
 from safety.errors import InvalidInput
 from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
 from safety.policy.facts import Category, Check, OutputFacts, highest
@@ -29,6 +30,7 @@ from safety.voices import Heard, Voice
 FRAMES_EVERY_S = 0.4
 WRITING_EVERY = 5
 """Of the sampled frames, how many to one that is read."""
+MOST_PLACES = 24
 CHECKS: tuple[Check, ...] = ("nudity", "violence", "minors", "text", "speech", "voices", "known_bad")
 _log = logging.getLogger(__name__)
 
@@ -64,6 +66,8 @@ class Looked:
     """Whose voices."""
     compared: bool = True
     """There are lists of known prohibited pictures, and the clip was compared with them."""
+    places: tuple[Place, ...] = ()
+    """Where faces of nobody expected were found, for people to look at."""
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -130,7 +134,8 @@ def look(
         granted_minors=len(expected.minors),
         scores=scores,
     )
-    return Looked(facts, compared=known is not None)
+    places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
+    return Looked(facts, places=places, compared=known is not None)
 
 
 def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected) -> int:

@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from ledger.canonical import sha256
 from ledger.consent.fold import Standing
 from ledger.consent.grant import Action, Audience, Context, Grant, Modality, Purpose
+from ledger.consent.held import case_of
 from ledger.consent.sighting import Outcome, Where, tell_seen
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
+from ledger.reasons import Reason
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
@@ -208,6 +210,27 @@ class Gate(Afterwards):
         _open_job(tx, request, sealed, permit.uses, at)
         return self.sealer.open(sealed, Allowed, at=at)
 
+    def decide_anew(self, tx: Transaction, video: Video, permit: Permit, *, at: datetime) -> Denied | None:
+        """Decide once more on a request whose clip was refused by a reviewer, and is let pass on appeal.
+
+        Its uses were given back, so each is asked for again, at this place in the log; the words are screened anew.
+        None when it is allowed, under the very grants that the clip was made under.
+        """
+        at = tx.dated(at).replace(microsecond=0)
+        request = _asked_before(video, permit)
+        parent = self._parent(tx, request, at)
+        if isinstance(parent, Denied):
+            return parent
+        # What the pictures sent showed was found out before the first decision, which allowed it.
+        asked = _asked(tx, request, _Gathered(_screened(video.prompt), _FacesSent(0, 0)))
+        decision = decide(self.sets.engine(tx, request.app_id), asked, _people(tx, asked.named), at=at)
+        about = [About(*part) for part in decision.parts(self.ledger.keyring.facts_key)]
+        same = {use.grant_id for use in permit.uses} == {one.grant_id for one in decision.consents}
+        if decision.allowed and not same:
+            return Denied((_CHANGED,), "consent")
+        tx.append("decision", f"{video.id}/again", about, at=at)
+        return None if decision.allowed else Denied(decision.reasons(), decision.kind)
+
     def precheck(self, request: GenerationRequest, *, at: datetime) -> WouldAllow | Denied:
         """What :meth:`decide` would answer now. Nothing is recorded but that the app asked once more.
 
@@ -336,24 +359,39 @@ class Gate(Afterwards):
     def clear(self, raw: RawClip, *, at: datetime | None = None) -> Cleared | Denied:
         """Look at the frames: only people who agreed, nothing the policies forbid.
 
-        Who is in it all the same is told, at once: whatever becomes of the job then, it makes nothing. `at`: if it is
-        not given, what is told bears the time of the log's last entry.
+        What only people can judge goes on, and says so: it is marked and signed, and then held for them. Who is in it
+        and has not agreed is told, at once. `at`: if it is not given, what is told bears the time of the permit.
         """
         newest = self._newest_listed()
         looked, ruling = self._looked_at(raw.permit, raw.path, closed_model=raw.closed, at=at)
-        if not ruling.allowed:
+        if not (ruling.allowed or ruling.reviewable):
             return Denied(ruling.reasons(), "output")
-        return cleared(raw, checks=looked.checks, register=newest)
+        return cleared(
+            raw, checks=looked.checks, register=newest, review=_to_judge(ruling), places=looked.places
+        )
 
     def outdated(self, tx: Transaction, clip: Stamped) -> bool:
         """Whether somebody's face was registered, as not to be generated, since the clip was looked at."""
         return tx.register_state().last > clip.register
 
     def clear_again(self, clip: Stamped, *, at: datetime | None = None) -> Stamped | Denied:
-        """Look at the finished clip as :meth:`clear` looked at the raw one, with the register as it is now."""
+        """Look at the finished clip as :meth:`clear` looked at the raw one, with the register as it is now.
+
+        What reviewers let pass is asked about as such: the policies still have the last word.
+        """
         newest = self._newest_listed()
-        _, ruling = self._looked_at(clip.permit, clip.path, closed_model=clip.closed, at=at)
-        return cleared_again(clip, register=newest) if ruling.allowed else Denied(ruling.reasons(), "output")
+        with self.ledger.reading() as tx:
+            reviewed = case_of(tx, clip.permit.video).passed(clip.sha256)
+        looked, ruling = self._looked_at(
+            clip.permit, clip.path, closed_model=clip.closed, reviewed=reviewed, at=at
+        )
+        if not (ruling.allowed or ruling.reviewable):
+            return Denied(ruling.reasons(), "output")
+        return cleared_again(clip, register=newest, review=_to_judge(ruling), places=looked.places)
+
+    def must_be_seen(self, tx: Transaction, clip: Stamped) -> bool:
+        """Whether a finished clip waits for reviewers, who have not let this very file pass."""
+        return bool(clip.review) and not case_of(tx, clip.permit.video).passed(clip.sha256)
 
     def _newest_listed(self) -> int:
         # Read before anything is looked at: what is registered meanwhile is looked for once more.
@@ -361,13 +399,14 @@ class Gate(Afterwards):
             return tx.register_state().last
 
     def _looked_at(
-        self, permit: Permit, path: Path, *, closed_model: bool, at: datetime | None
+        self, permit: Permit, path: Path, *, closed_model: bool, at: datetime | None, reviewed: bool = False
     ) -> tuple[Looked, Ruling]:
         looked = look(
             path,
             lambda: self._expected(permit),
             prompt_scores=filled_scores(permit.scores),
             closed_model=closed_model,
+            reviewed=reviewed,
         )
         with self.ledger.reading() as tx:
             engine = self.sets.engine(tx, AppId(permit.app_id))
@@ -422,6 +461,36 @@ class Gate(Afterwards):
             listed=self._listed(),
             known_bad=self._known_bad,
         )
+
+
+def _to_judge(ruling: Ruling) -> tuple[str, ...]:
+    """What people have to look at before a clip goes on."""
+    return () if ruling.allowed else ruling.policy_ids
+
+
+_CHANGED = Reason(
+    "review.changed", "what this clip was made under does not stand any more", "ask for a new video"
+)
+
+
+def _asked_before(video: Video, permit: Permit) -> GenerationRequest:
+    """The request that a permit was given for."""
+    return GenerationRequest(
+        video_id=video.id,
+        app_id=video.app_id,
+        model=video.model,
+        prompt=video.prompt,
+        seconds=video.seconds,
+        size=video.size,
+        purpose=permit.purpose,
+        audience=permit.audience,
+        modalities=frozenset(permit.modalities),
+        cameo_ids=tuple(use.ids[1] for use in permit.uses),
+        person=permit.person,
+        countries=permit.countries,
+        action=permit.action,
+        parent=video.parent_id,
+    )
 
 
 # Facts ------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def watch(file: Path) -> None:
     """Die wherever `file` says. Points:
 
     `enqueue`, `render`, `clear`, `stamp`, `release`, `fail`, `tidy`, `put`, `settle` × `.before`, `.after`;
-    `decision`, `release`, `returned`, `draft`, `approval` × `.unsigned`: committed, and not yet under a signed checkpoint;
+    `decision`, `release`, `returned`, `draft`, `approval`, `review` × `.unsigned`: committed, and not yet under a signed checkpoint;
     `put.half`, `put.torn`: half of the clip is in the object store, under a temporary name or its own.
     """
 

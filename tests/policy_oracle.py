@@ -332,6 +332,8 @@ def _orders(action: str, operator: OperatorFacts, order: OrderFacts) -> Iterator
         yield "operator.unregistered"
     if action == "reinstate_app" and not order.seconded:
         yield "operator.reinstate_alone"
+    if action == "pass_clip" and not order.seconded:
+        yield "operator.pass_alone"
     if action == "activate_policies":
         if not order.checked:
             yield "operator.unchecked"

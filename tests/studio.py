@@ -31,14 +31,25 @@ class Studio:
         """Another process on the same home: it knows only what is durable."""
         self.drafts = Drafts(self.world.gate, self.objects, self.world.home / "work", lambda: self.world.at)
 
-    def make(self, app: AppId, *people: Someone, film: bytes | None = None, **changes: Any) -> Stamped:
-        """A clip that was allowed, made, looked at and stamped. `film`: its bytes; noise if they do not matter."""
+    def make(
+        self,
+        app: AppId,
+        *people: Someone,
+        film: bytes | None = None,
+        review: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> Stamped:
+        """A clip that was allowed, made, looked at and stamped. `film`: its bytes; noise if they do not matter.
+
+        `review`: what people have to judge before it goes on.
+        """
         allowed = self.world.allow(app, *people, **changes)
         self.world.ledger.transact(lambda tx: tx.take_job(allowed.permit.video))
         path = self.world.home / f"{allowed.permit.video}.mp4"
         path.write_bytes(film or secrets.token_bytes(3_000_000))
         raw = raw_clip(allowed, path, backend="countersign-reference", version="1", closed=True)
-        clear = cleared(raw, checks=("faces", "prompt"))
+        places = ((400, 10, 60, 60, 10),) if review else ()
+        clear = cleared(raw, checks=("faces", "prompt"), review=review, places=places)
         return stamped(
             clear, path, manifest_id=f"urn:c2pa:{allowed.permit.video}", payload=secrets.token_hex(8)
         )

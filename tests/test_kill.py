@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from ledger.log.note import Checkpoint
-from live import BROKEN, PROMPT, STRANGER, UNHURRIED, Launcher, Owner, Site, collins_picture, ended, wanted
+from live import BROKEN, PROMPT, UNHURRIED, Launcher, Owner, Site, collins_picture, ended, wanted
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -38,8 +38,8 @@ POINTS = [
     "tidy.after",
 ]
 FAILING = {
-    "fail.before": f"{PROMPT}, {STRANGER}",
-    "returned.unsigned": f"{PROMPT}, {STRANGER}",
+    "fail.before": f"{PROMPT}, {BROKEN}",
+    "returned.unsigned": f"{PROMPT}, {BROKEN}",
     "fail.after": f"{PROMPT}, {BROKEN}",
 }
 

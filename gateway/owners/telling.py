@@ -36,6 +36,11 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "sighting/pictures": ("{app} sent a picture that shows you", "{outcome}"),
         "sighting/clip": ("A video that {app} asked for showed you", "{outcome}"),
         "sighting/voices": ("A video that {app} asked for had your voice", "{outcome}"),
+        "review/held": ("People here look at a video with you first", "Nobody else sees it until they have"),
+        "review/looked": ("{operator} looked at a video with you", "To decide whether it may go on"),
+        "review/passed": ("{operator} let a video with you pass", "{note}"),
+        "review/refused": ("{operator} did not let a video with you pass", "{note}"),
+        "review/appealed": ("{app} asked for another look at a video with you", ""),
         "takedown": ("Somebody gave notice about a video with you", "{action}"),
         "audit": ("{auditor} looked at what is recorded about you", "Asked for: {asked}"),
         "account": ("Your account was opened", ""),
@@ -110,6 +115,17 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "sighting/pictures": ("{app} hat ein Bild geschickt, das dich zeigt", "{outcome}"),
         "sighting/clip": ("Ein Video, um das {app} gebeten hat, zeigte dich", "{outcome}"),
         "sighting/voices": ("In einem Video, um das {app} gebeten hat, war deine Stimme", "{outcome}"),
+        "review/held": (
+            "Menschen bei uns sehen sich erst ein Video mit dir an",
+            "Bis dahin sieht es sonst niemand",
+        ),
+        "review/looked": (
+            "{operator} hat ein Video mit dir angesehen",
+            "Um zu entscheiden, ob es weiter darf",
+        ),
+        "review/passed": ("{operator} ließ ein Video mit dir weiter", "{note}"),
+        "review/refused": ("{operator} ließ ein Video mit dir nicht weiter", "{note}"),
+        "review/appealed": ("{app} bat um einen zweiten Blick auf ein Video mit dir", ""),
         "takedown": ("Jemand hat ein Video mit dir gemeldet", "{action}"),
         "audit": ("{auditor} hat angesehen, was über dich aufgezeichnet ist", "Gefragt: {asked}"),
         "account": ("Dein Konto wurde eröffnet", ""),
@@ -213,6 +229,8 @@ class Teller:
                 return _either("group", body["member"])
             case "block":
                 return _either("block", body["blocked"])
+            case "review":
+                return f"review/{body['action']}"
             case kind:
                 return kind
 
@@ -230,6 +248,10 @@ class Teller:
                 return {"until": self._day(str(body["until"]))}
             case "approval":
                 return {"by": self._text(f"by/{body.get('role', 'owner')}")}
+            case "review":
+                note = str(body.get("note", ""))
+                said = quoted(note, self.language) if note else ""
+                return {"operator": self._name(str(body.get("operator", ""))), "note": said}
             case "takedown":
                 return {"action": self._known("action", body["action"])}
             case "audit":

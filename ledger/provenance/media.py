@@ -20,7 +20,7 @@ dropped.
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -37,7 +37,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ledger.errors import MediaError
 
@@ -48,6 +48,8 @@ VIDEO_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "vp8", "mpeg4", "
 
 _LOOKED_AT: Final = 72
 """Frames a picture of a clip is looked for in: three seconds at 24 a second."""
+_DOTS: Final = 24
+"""On the longer side of a blurred picture."""
 _EVEN: Final = 8.0
 """A frame whose brightness (0-255) varies less than this shows nothing."""
 _MATROSKA: Final = b"\x1aE\xdf\xa3"
@@ -302,6 +304,30 @@ def thumbnail(path: Path, *, longest: int = 480) -> bytes:
     """
     picture, out = Image.fromarray(_telling(path)), io.BytesIO()
     picture.thumbnail((longest, longest))
+    picture.save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+
+def marked_frame(
+    path: Path, at_s: float, boxes: Sequence[tuple[int, int, int, int]], *, blurred: bool, longest: int = 640
+) -> bytes:
+    """The frame shown at a moment as a JPEG, with a frame around each box (top, right, bottom, left in its pixels).
+
+    `blurred`: so that nobody can be recognised in it, nor what is done; where something is can still be seen.
+    """
+    shown = next((frame for seconds, frame in frames(path) if seconds + 1e-3 >= at_s), None)
+    picture, out = Image.fromarray(_first(path) if shown is None else shown), io.BytesIO()
+    scale = longest / max(picture.size)
+    if blurred:
+        # Down to a few dots and up again: no sharpening brings back what is not there.
+        few = picture.resize([max(1, side * _DOTS // max(picture.size)) for side in picture.size])
+        picture = few.resize(picture.size, Image.Resampling.BICUBIC)
+    picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
+    pen = ImageDraw.Draw(picture)
+    for top, right, bottom, left in boxes:
+        corners = [round(side * scale) for side in (left, top, right, bottom)]
+        pen.rectangle(corners, outline=(0, 0, 0), width=5)
+        pen.rectangle(corners, outline=(255, 204, 0), width=3)
     picture.save(out, "JPEG", quality=85)
     return out.getvalue()
 

@@ -113,7 +113,9 @@ class Jobs(Outbox):
             # Two people or more: why one of them is not in a clip is not for the others to read.
             shared = [reason for reason in reasons if not reason["id"].startswith(_PERSONAL)]
             about[1:] = [replace(one, body={**one.body, "reasons": shared}) for one in about[1:]]
-        self.append("returned", video_id, about, at=at)
+        # A job that was reopened on appeal may end once more.
+        again = "/again" if self.find("returned", video_id) is not None else ""
+        self.append("returned", f"{video_id}{again}", about, at=at)
         video.status, video.error_code = "failed", reasons[0]["id"]
         video.error_message = "; ".join(f"{reason['reason']} ({reason['remedy']})" for reason in reasons)
         self.session.add(video)
@@ -126,6 +128,7 @@ class Jobs(Outbox):
             "job.cancelled", "the app deleted this video before it was finished", "ask for a new one"
         )
         self.end_job(video_id, "cancel", [cancelled.as_json()], at=at)
+        self.forgo_appeals([video_id])
         video = self.session.get_one(tables.Video, video_id)
         key, video.object_key, video.deleted_at = video.object_key, None, int(at.timestamp())
         self.session.add(video)
@@ -138,7 +141,7 @@ class Jobs(Outbox):
 
         A draft of it waits no longer: its file is the clip's from now on.
         """
-        video = self._unended(video_id)
+        video = self.unended(video_id)
         if video.parent_id is not None:
             clip = {**clip, "parent_id": video.parent_id}
         index = self.append("release", video_id, self._about_video(video, clip), at=at)
@@ -150,11 +153,15 @@ class Jobs(Outbox):
         self.event(video.app_id, "video.completed", {"video_id": video_id}, at=at)
         return index
 
-    def _unended(self, video_id: VideoId) -> tables.Video:
+    def unended(self, video_id: VideoId) -> tables.Video:
         video = self.session.get_one(tables.Video, video_id)
         if video.status in ENDED:
             raise NotFound("job.ended", "this job ended before the clip was finished", "ask for a new video")
         return video
+
+    def about_video(self, video_id: VideoId, record: Mapping[str, Any]) -> list[About]:
+        """The requester and everyone a clip shows, each told of their own grants only."""
+        return self._about_video(self.session.get_one(tables.Video, video_id), record)
 
     def _about_video(self, video: tables.Video, record: Mapping[str, Any]) -> list[About]:
         """The requester and everyone shown, each told of their own grants only."""
@@ -203,18 +210,36 @@ class Jobs(Outbox):
 
     def hold_job(self, clip: HeldClip, sha256: str, *, at: datetime) -> LeafIndex:
         """Keep a finished clip until those it shows have spoken. Raises NotFound for a job that has ended."""
-        video = self._unended(clip.video_id)
+        video = self.unended(clip.video_id)
         until = datetime.fromtimestamp(clip.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         about = self._about_video(video, {"sha256": sha256, "until": until})
-        index = self.append("draft", clip.video_id, about, at=at)
-        # To the app it is in the queue again: the protocol has no word for waiting.
-        video.status = "queued"
-        self.session.add(video)
-        self.session.add(tables.Draft(**asdict(clip)))
-        self.session.flush()
+        before = self.find("draft", clip.video_id)
+        # Held twice where reviewers had to look at it once more in between: that is one draft.
+        index = before.index if before is not None else self.append("draft", clip.video_id, about, at=at)
+        self.keep_clip(clip)
         told = {"video_id": clip.video_id, "until": until}
         self.event(video.app_id, "video.awaiting_approval", told, at=at)
         return index
+
+    def keep_clip(self, clip: HeldClip) -> None:
+        """Keep a finished clip, or say what one that is kept waits for now. Its job is in the queue again, if it goes on."""
+        video = self.session.get_one(tables.Video, clip.video_id)
+        if video.status not in ENDED:
+            # To the app it is in the queue: the protocol has no word for waiting.
+            video.status = "queued"
+            self.session.add(video)
+        self.session.merge(tables.Draft(**asdict(clip)))
+        self.session.flush()
+
+    def reopen_job(self, video_id: VideoId) -> None:
+        """A job that ended without a clip goes on: what it made was kept, and it was decided anew."""
+        video = self.session.get_one(tables.Video, video_id)
+        if video.status != "failed" or self.held_clip(video_id) is None:
+            raise NotFound("job.ended", "nothing is kept of this job", "ask for a new video")
+        video.status = "queued"
+        video.error_code = video.error_message = None
+        self.session.add(video)
+        self.session.flush()
 
     def held_clip(self, video_id: VideoId) -> HeldClip | None:
         return copied(HeldClip, self.session.get(tables.Draft, video_id))
@@ -229,17 +254,27 @@ class Jobs(Outbox):
         """The drafts that wait for nothing any more: of jobs that have ended, and those whose time is up."""
         row, video = tables.Draft, tables.Video
         query = select(row).join(video, col(video.id) == col(row.video_id))
-        over = col(video.status).in_(ENDED) | (col(row.expires_at) <= int(at.timestamp()))
+        ended = col(video.status).in_(ENDED) & (col(row.waits_for) != "appeal")
+        over = ended | (col(row.expires_at) <= int(at.timestamp()))
         return [copied(HeldClip, found) for found in self.session.exec(query.where(over))]
 
+    def clips_for_review(self, *, at: datetime) -> list[HeldClip]:
+        """What waits for reviewers, or was refused by one and may be appealed; the next to lapse first."""
+        row, video = tables.Draft, tables.Video
+        query = select(row).join(video, col(video.id) == col(row.video_id))
+        waits = (col(row.waits_for) == "review") & col(video.status).in_(RUNNING)
+        waits = (waits | (col(row.waits_for) == "appeal")) & (col(row.expires_at) > int(at.timestamp()))
+        found = self.session.exec(query.where(waits).order_by(col(row.expires_at), row.video_id))
+        return [copied(HeldClip, one) for one in found]
+
     def held_clips_of(self, person_id: PersonId) -> list[tuple[HeldClip, Video, Depicted]]:
-        """The drafts that show somebody and still wait, oldest first."""
+        """The drafts that show somebody and wait for their word, oldest first."""
         row, video, use = tables.Draft, tables.Video, tables.VideoGrant
         query = (
             select(row, video, use)
             .join(video, col(video.id) == col(row.video_id))
             .join(use, col(use.video_id) == col(row.video_id))
-            .where(use.person_id == person_id, col(video.status).in_(RUNNING))
+            .where(use.person_id == person_id, col(video.status).in_(RUNNING), row.waits_for == "approval")
             .order_by(col(row.asked_at), row.video_id)
         )
         return [
@@ -250,6 +285,13 @@ class Jobs(Outbox):
     def drop_draft(self, video_id: VideoId) -> None:
         """Forget a draft whose file is gone, or has become the clip's."""
         self.session.execute(delete(tables.Draft).where(col(tables.Draft.video_id) == video_id))
+
+    def forgo_appeals(self, videos: Iterable[VideoId]) -> None:
+        """Nobody can appeal any more against what reviewers said of these clips: they are destroyed at the next look."""
+        row = tables.Draft
+        for part in _parts(list(videos)):
+            kept = update(row).where(col(row.video_id).in_(part), col(row.waits_for) == "appeal")
+            self.session.execute(kept.values(waits_for="approval"))
 
     # -- what was made from what ------------------------------------------------------------------------
 
@@ -302,6 +344,7 @@ class Jobs(Outbox):
         """
         under = self.made_under(grants)
         self._end_all(under, _REVOKED, at)
+        self.forgo_appeals([video.id for video in under])
         if withdraw:
             below = self.descendants([video.id for video in under])
             self._end_all(below, _WITHDRAWN_ABOVE, at)
@@ -314,6 +357,7 @@ class Jobs(Outbox):
         query = select(row).where(col(row.id).in_(shown)).order_by(col(row.created_at), row.id)
         videos = [copied(Video, found) for found in self.session.exec(query)]
         self._end_all(videos, _ERASED, at)
+        self.forgo_appeals([video.id for video in videos])
         self._tell_withdrawn(videos, at)
         drafts = select(tables.Draft.object_key).where(col(tables.Draft.video_id).in_(shown))
         return list(self.session.exec(drafts))

@@ -88,14 +88,20 @@ def forget_captures(tx: Transaction, refs: Iterable[str]) -> None:
         tx.session.exec(delete(tables.Capture).where(col(tables.Capture.id).in_(part)))
 
 
-def drafts_over(tx: Transaction) -> list[Doomed]:
-    """Drafts of jobs that ended without a clip: one for each person they show."""
+def drafts_over(tx: Transaction, *, at: datetime) -> list[Doomed]:
+    """Drafts of jobs that ended without a clip: one for each person they show.
+
+    What a reviewer refused is kept while its app may ask for another look.
+    """
     row, video, use = tables.Draft, tables.Video, tables.VideoGrant
     query = (
         select(row, use.person_id)
         .join(video, col(video.id) == col(row.video_id))
         .join(use, col(use.video_id) == col(row.video_id))
-        .where(col(video.status) == "failed")
+        .where(
+            col(video.status) == "failed",
+            (col(row.waits_for) != "appeal") | (col(row.expires_at) <= int(at.timestamp())),
+        )
         .order_by(col(row.asked_at), row.video_id)
     )
     return [
@@ -177,12 +183,13 @@ def forget_likeness(tx: Transaction, person_id: PersonId) -> list[str]:
 
 
 def clip_object(tx: Transaction, video_id: VideoId) -> str | None:
-    """Where a clip's file lies: of a released one, or of a draft that still waits. None when there is none."""
+    """Where a clip's file lies: of a released one, or of a draft that waits for those it shows. None when there is none."""
     row = tx.session.get(tables.Video, video_id)
     if row is None or row.object_key is not None:
         return row.object_key if row is not None else None
     draft = tx.session.get(tables.Draft, video_id)
-    return draft.object_key if draft is not None and row.status in RUNNING else None
+    waits = draft is not None and row.status in RUNNING and draft.waits_for == "approval"
+    return draft.object_key if draft is not None and waits else None
 
 
 def clips_of(tx: Transaction, person_id: PersonId) -> list[tuple[VideoId, str]]:

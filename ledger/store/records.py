@@ -159,9 +159,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class HeldClip:
-    """A finished clip that waits for the word of those it shows.
+    """A finished clip that waits for somebody's word.
 
     `stamped`: the sealed token that says it was checked, marked and signed. `object_key`: where its bytes lie.
+    `waits_for`: `approval` by those it shows, `review`, or an `appeal` against what reviewers said.
     """
 
     video_id: VideoId
@@ -169,6 +170,12 @@ class HeldClip:
     object_key: str
     asked_at: int
     expires_at: int
+    waits_for: str = "approval"
+
+    @property
+    def sha256(self) -> str:
+        """Of its bytes: an object's key ends in it."""
+        return self.object_key.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ class Review(SQLModel, table=True):
 
 
 class Draft(SQLModel, table=True):
-    """A finished clip that waits for the word of those it shows. Gone once it is released or refused."""
+    """A finished clip that waits for somebody's word. Gone once it is released, or refused for good."""
 
     video_id: str = Field(primary_key=True, max_length=64, foreign_key="video.id")
     stamped: str = Field(sa_type=Text)
@@ -155,6 +155,8 @@ class Draft(SQLModel, table=True):
     object_key: str = Field(max_length=128)
     asked_at: int = Field(sa_type=BigInteger)
     expires_at: int = Field(sa_type=BigInteger)
+    waits_for: str = Field(default="approval", max_length=16, sa_column_kwargs={"server_default": "approval"})
+    """approval, review, or appeal: refused by a reviewer, and kept while the app may ask for another look."""
 
 
 class Cameo(SQLModel, table=True):

@@ -103,7 +103,8 @@ class Examined:
 
     def wrong(self, *, tried: int = 0) -> tuple[Finding, ...]:
         """What it is refused for. `tried`: how often digits were not understood before; the second time a person
-        listens, who knows more voices and languages than a machine."""
+        listens, who knows more voices and languages than a machine.
+        """
         return tuple(one for one in self.findings if one.certain and not (one.misheard and tried))
 
 

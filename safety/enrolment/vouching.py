@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
 from ledger.consent.grant import CLOCK_SKEW, SIGNING_WINDOW
 from ledger.consent.statement import (
     ENROLMENT_TAG,

@@ -260,6 +260,8 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "suspend_app": ("operator", "order"),
     "reinstate_app": ("operator", "order"),
     "activate_policies": ("operator", "order"),
+    "pass_clip": ("operator", "order"),
+    "refuse_clip": ("operator", "order"),
 }
 """For each action, the facts it is decided on."""
 

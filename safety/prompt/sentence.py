@@ -143,7 +143,9 @@ class Network:
     @torch.inference_mode()
     def embed(self, windows: Pieces) -> NDArray[np.float64]:
         """The meanings of windows of the same length: [b, n] → [b, 384], each of length 1."""
-        framed = torch.from_numpy(np.pad(windows, ((0, 0), (1, 1)), constant_values=((_START, _END), (_START, _END))))
+        framed = torch.from_numpy(
+            np.pad(windows, ((0, 0), (1, 1)), constant_values=((_START, _END), (_START, _END)))
+        )
         rows = self._first((self._words[framed] + self._places[: framed.shape[1]]).flatten(0, 1))
         for layer in self._layers:
             rows = layer(rows, len(framed))

@@ -93,6 +93,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "sha256": "f" * 64,
         "operator": "the office",
     },
+    "review": {"video_id": VIDEO, "grant_ids": [GRANT], "action": "held", "sha256": "f" * 64},
 }
 
 

@@ -86,6 +86,65 @@ function capture(one) {
   return card;
 }
 
+/** A clip that was held. Its pictures come blurred from the server; a sharp one, or the clip, is asked for, and recorded. */
+function clip(one) {
+  const card = make("article", { className: "card held" }, make("h3", { textContent: words["clip.by"].replace("{app}", one.app_name) }));
+  card.append(make("p", { className: "small", textContent: one.policies.map((id) => words[`clip.${id}`] ?? id).join(" · ") }));
+  const said = one.appeal ? words["clip.appeal"] : one.passed_by_me ? words["clip.mine"] : one.passed_by_others ? words["clip.second"] : "";
+  if (said) card.append(make("p", { className: "pill wait", textContent: said }));
+  if (one.appeal) card.append(make("blockquote", { className: "quote", textContent: one.appeal }));
+  for (const note of one.notes) card.append(make("blockquote", { className: "quote", textContent: note }));
+  const frames = make("div", { className: "frames" });
+  one.pictures.forEach((picture, n) => frames.append(frame(picture, n, one.pictures.length)));
+  card.append(frames, film(one.clip));
+  const told = { prompt: one.prompt, agreed: one.people_who_agreed, until: new Date(one.until).toLocaleString(document.documentElement.lang), id: one.video_id };
+  const list = make("dl", { className: "facts" });
+  for (const [name, value] of Object.entries(told)) list.append(make("dt", { textContent: words[`clip.fact.${name}`] }), make("dd", { textContent: String(value) }));
+  card.append(list);
+  if (one.refused_by_me) return card;
+  const choices = one.passed_by_me ? [["refuse", words["clip.refuse"]]] : [["pass", words["clip.pass"]], ["refuse", words["clip.refuse"]]];
+  card.append(decisions(choices, (decision, note) => post(`/v1/reviews/${one.video_id}`, { decision, note })));
+  return card;
+}
+
+const source = async (path) => URL.createObjectURL(await (await ask(path)).blob());
+
+function frame(picture, n, count) {
+  const name = words["clip.picture"].replace("{n}", n + 1).replace("{count}", count);
+  const image = make("img", { alt: `${name}, ${words["clip.hidden"]}`, width: 320 });
+  const button = make("button", { type: "button", className: "btn slim plain", textContent: words.look, ariaLabel: `${words.look}: ${name}` });
+  button.setAttribute("aria-pressed", "false");
+  const show = async (sharp) => {
+    try {
+      const before = image.src;
+      image.src = await source(sharp ? picture.sharp : picture.blurred);
+      if (before) URL.revokeObjectURL(before);
+      image.alt = sharp ? name : `${name}, ${words["clip.hidden"]}`;
+      button.textContent = sharp ? words["clip.hide"] : words.look;
+      button.ariaLabel = `${button.textContent}: ${name}`;
+      button.setAttribute("aria-pressed", String(sharp));
+    } catch (error) { complain(error.message); }
+  };
+  button.addEventListener("click", () => show(button.getAttribute("aria-pressed") === "false"));
+  show(false);
+  return make("figure", {}, image, button);
+}
+
+/** The clip is not even asked for before somebody wants to see it; then it is small, silent, and stands still. */
+function film(path) {
+  const place = make("p", {});
+  const button = make("button", { type: "button", className: "quiet", textContent: words["clip.play"] });
+  button.addEventListener("click", async () => {
+    try {
+      const player = make("video", { src: await source(path), controls: true, muted: true, playsInline: true, ariaLabel: words["clip.film"] });
+      place.replaceWith(player);
+      player.focus();
+    } catch (error) { complain(error.message); }
+  });
+  place.append(button);
+  return place;
+}
+
 function review(one) {
   const { relation, max_uses, with_adults } = one.guardianship;
   const card = make("article", { className: "card" }, make("h3", { textContent: `${one.guardian.name} → ${one.ward.name}` }));
@@ -95,6 +154,7 @@ function review(one) {
 }
 
 const QUEUES = [
+  ["clips", "/v1/reviews", (found) => (found.clips ?? []).map(clip)],
   ["reviews", "/v1/reviews", (found) => found.reviews.map(review)],
   ["takedowns", "/v1/takedowns/queue", (found) => found.notices.map(takedown)],
   ["captures", "/v1/enrolments", (found) => found.enrolments.map(capture)],
@@ -131,5 +191,6 @@ byId("operator-in").addEventListener("submit", (event) => {
   byId("key").value = "";
   enter();
 });
+byId("grey").addEventListener("change", (event) => byId("operator").classList.toggle("grey", event.target.checked));
 byId("operator-out").addEventListener("click", leave);
 if (sessionStorage.getItem(KEY)) enter();
