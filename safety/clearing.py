@@ -13,6 +13,7 @@ Nothing here decides, and nothing here raises.
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from safety import frames, voices, writing
 from safety.chain import Place
 from safety.errors import InvalidInput
 from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
-from safety.policy.facts import Category, Check, OutputFacts, highest
-from safety.prompt import CATEGORIES, Screening, screen
+from safety.policy.facts import Category, Check, OutputFacts, all_scored, highest
+from safety.prompt import CATEGORIES, MAX_CHARS, Screening, screen
 from safety.voices import Heard, Voice
 
 FRAMES_EVERY_S = 0.4
@@ -107,9 +108,9 @@ def look(
         unchecked |= shown.unchecked | written.unchecked | heard.unchecked
         texts = [*written.lines, heard.words]
         disliked = expected.disliked("\n".join(texts))
-        said = [_screened(text) for text in texts]
-        contexts = {context for one in said if one is not None for context in one.contexts}
-        scores = highest((scores, shown.scores, *(one.scores for one in said if one is not None)))
+        said = [screening for text in texts for screening in screened(text)]
+        contexts = {context for one in said for context in one.contexts}
+        scores = highest((scores, shown.scores, *(all_scored(one.scores) for one in said)))
     except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
         _log.exception("the clip could not be looked at")
         looked = False
@@ -150,9 +151,10 @@ def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected
     return max(0, shown.apparent_minors - seen)
 
 
-def _screened(text: str) -> Screening | None:
-    """What words found in a clip read as; None where there are none."""
-    try:
-        return screen(text[:4000])
-    except InvalidInput:
-        return None
+def screened(text: str) -> list[Screening]:
+    """What words found in pictures or sound read as, piece by piece, to their end."""
+    found = []
+    for at in range(0, len(text), MAX_CHARS):
+        with suppress(InvalidInput):  # nothing but spaces
+            found.append(screen(text[at : at + MAX_CHARS]))
+    return found

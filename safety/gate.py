@@ -68,6 +68,7 @@ from safety.policy.facts import (
     JobFacts,
     RequestFacts,
     TrafficFacts,
+    all_scored,
     filled_scores,
 )
 from safety.prompt import CATEGORIES, Screening, screen
@@ -222,7 +223,7 @@ class Gate(Afterwards):
         if isinstance(parent, Denied):
             return parent
         # What the pictures sent showed was found out before the first decision, which allowed it.
-        asked = _asked(tx, request, _Gathered(_screened(video.prompt), _FacesSent(0, 0)))
+        asked = _asked(tx, request, _Gathered(_screened(video.prompt), Sent()))
         decision = decide(self.sets.engine(tx, request.app_id), asked, _people(tx, asked.named), at=at)
         about = [About(*part) for part in decision.parts(self.ledger.keyring.facts_key)]
         same = {use.grant_id for use in permit.uses} == {one.grant_id for one in decision.consents}
@@ -499,7 +500,9 @@ def _asked_before(video: Video, permit: Permit) -> GenerationRequest:
 def _screened(prompt: str) -> Screening | None:
     """What the prompt reads as; None when the screen itself does not work, which denies."""
     try:
-        return screen(prompt)
+        screening = screen(prompt)
+        # A score that is none could not even be recorded: nothing would be answered.
+        return replace(screening, scores=all_scored(screening.scores))
     except InvalidInput:
         raise
     except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it

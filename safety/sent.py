@@ -10,18 +10,18 @@ the request is refused. What no model here can look for at all (violence, appare
 finished clip, which is not released without it unless its model draws nothing of its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.consent.grant import Context
 from ledger.ids import CameoId
 from safety import faces, frames, writing
+from safety.clearing import screened
 from safety.decision import Pictured
-from safety.errors import CheckUnavailable, InvalidInput
+from safety.errors import CheckUnavailable
 from safety.faces import Face, Likeness, Picture
-from safety.policy.facts import Category, Check, highest
-from safety.prompt import MAX_CHARS, SEXUAL_CONTEXT, VIOLENT_CONTEXT, screen
+from safety.policy.facts import Check, all_scored, highest
+from safety.prompt import SEXUAL_CONTEXT, VIOLENT_CONTEXT
 
 NEEDED: Final[frozenset[Check]] = frozenset({"nudity", "text"})
 """What every picture sent has to be looked at for."""
@@ -68,17 +68,10 @@ def _pictured(picture: Picture) -> Pictured:
             f"a picture cannot be looked at here for: {', '.join(f'`{one}`' for one in sorted(lacking))}",
             "send no picture; the operator has to repair or install what looks: `countersign models list`",
         )
-    readings: list[Mapping[Category, int]] = [shown.scores]
-    contexts = set[Context]()
-    for line in written.lines:
-        for at in range(0, len(line), MAX_CHARS):
-            try:
-                screening = screen(line[at : at + MAX_CHARS])
-            except InvalidInput:
-                continue  # nothing but spaces
-            readings.append(screening.scores)
-            contexts |= screening.contexts
-    if shown.apparent_minors:
+    said = [screening for line in written.lines for screening in screened(line)]
+    readings = [shown.scores, *(all_scored(one.scores) for one in said)]
+    contexts = {context for one in said for context in one.contexts}
+    if shown.apparent_minors != 0:
         readings.append({"minors": CHILD})
     scores = highest(readings)
     if scores["sexual"] >= SEXUAL_CONTEXT:

@@ -378,7 +378,7 @@ def highest(readings: Iterable[Mapping[Category, int]]) -> dict[Category, Score]
 
     A score that is not a number is higher than nothing, so taking the highest would lose it, and allow.
     """
-    scores = dict.fromkeys(get_args(Category), 0)
+    scores: dict[Category, Score] = dict.fromkeys(get_args(Category), 0)
     for reading in readings:
         for category, score in reading.items():
             if category not in scores or type(score) is not int or not 0 <= score <= get_args(Score)[1]:
@@ -389,6 +389,16 @@ def highest(readings: Iterable[Mapping[Category, int]]) -> dict[Category, Score]
                 )
             scores[category] = max(scores[category], score)
     return scores
+
+
+def all_scored(scores: Mapping[Category, int]) -> dict[Category, Score]:
+    """A score for each category. Raises CheckUnavailable where one is missing, or is none."""
+    found = highest((scores,))
+    if scores.keys() != found.keys():
+        raise CheckUnavailable(
+            "check.no_score", "a check left out some of its scores", "try again; what was asked is refused"
+        )
+    return found
 
 
 def _plain(value: Any, unknown: frozenset[str]) -> Any:
