@@ -22,16 +22,17 @@ from ledger.ids import CameoId
 from ledger.provenance import media
 from safety import frames, voices, writing
 from safety.chain import Place
-from safety.errors import InvalidInput
+from safety.errors import CheckUnavailable, InvalidInput
 from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
-from safety.policy.facts import Category, Check, OutputFacts, all_scored, highest
+from safety.models import Folder
+from safety.policy.facts import Category, Check, OutputFacts, all_scored, flaws, highest
 from safety.prompt import CATEGORIES, MAX_CHARS, Screening, screen
-from safety.voices import Heard, Voice
+from safety.voices import Voice
 
 FRAMES_EVERY_S = 0.4
-WRITING_EVERY = 5
-"""Of the sampled frames, how many to one that is read."""
 MOST_PLACES = 24
+OVERLAP_CHARS = 400
+"""What two parts of a long text share, so that no sentence is cut for both."""
 CHECKS: tuple[Check, ...] = ("nudity", "violence", "minors", "text", "speech", "voices", "known_bad")
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ class Expected:
     other_voices: Collection[Voice] = field(default=(), repr=False)
     known_bad: Callable[[Iterable[Picture]], int | None] = field(default=lambda _: None, repr=False)
     """How many pictures are on a list of known prohibited ones; None: there are no lists."""
+    models: Folder | None = None
+    """Where models lie that an operator added."""
+    known_bad: Callable[[Iterable[Picture]], int] = field(default=lambda _: 0, repr=False)
+    """How many pictures are on a list of known prohibited ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,28 @@ class Looked:
         return ("faces", "prompt", *(check for check in CHECKS if check not in left_out))
 
 
+def told(checks: Collection[str]) -> str:
+    """The checks of a release entry in words: those that were made, and those that were not."""
+    every = ("faces", "prompt", *CHECKS)
+    made = ", ".join(WORDS[check] for check in every if check in checks) or "nothing"
+    not_made = ", ".join(WORDS[check] for check in every if check not in checks)
+    return f"looked at for {made}" + (f"; not looked at for {not_made}" if not_made else "")
+
+
+WORDS: Mapping[str, str] = {
+    "faces": "faces",
+    "prompt": "what it was asked for with",
+    "nudity": "nudity",
+    "violence": "violence",
+    "minors": "apparent minors",
+    "text": "words in the picture",
+    "speech": "words spoken",
+    "voices": "voices",
+    "known_bad": "known prohibited pictures",
+}
+"""A check, as people who are told of it read it."""
+
+
 def look(
     clip: Path,
     expecting: Callable[[], Expected],
@@ -89,35 +116,40 @@ def look(
 
     `expecting`: reads whom it may show. `prompt_scores`: of the words it was made of; the clip's are never lower.
     """
-    unchecked = set[Check]()
-    check = OutputCheck(0, 0, {}, (), (), ())
-    scores = {category: prompt_scores[category] for category in CATEGORIES}
-    looked, heard = True, Heard()
-    known: int | None = None
-    shown, expected, contexts, disliked = frames.Shown(), Expected({}), set[Context](), False
     try:
-        expected = expecting()
-        # Once: every check sees the same frames.
-        sampled = list(media.frames(clip, every_s=FRAMES_EVERY_S))
-        pictures = [picture for _, picture in sampled]
-        check = check_output(sampled, expected.faces, expected.listed)
-        shown = frames.look(pictures)
-        written = writing.read(pictures[::WRITING_EVERY])
-        heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
-        known = expected.known_bad(pictures)
-        unchecked |= shown.unchecked | written.unchecked | heard.unchecked
-        texts = [*written.lines, heard.words]
-        disliked = expected.disliked("\n".join(texts))
-        said = [screening for text in texts for screening in screened(text)]
-        contexts = {context for one in said for context in one.contexts}
-        scores = highest((scores, shown.scores, *(all_scored(one.scores) for one in said)))
+        looked = _looked(clip, expecting(), prompt_scores, closed_model=closed_model, reviewed=reviewed)
+        if wrong := flaws("output", OutputFacts, looked.facts):
+            raise CheckUnavailable("check.no_answer", f"a check gave no answer: {wrong[0]}", "try again")
     except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
         _log.exception("the clip could not be looked at")
-        looked = False
+        return Looked(
+            _not_looked(prompt_scores, closed_model=closed_model, reviewed=reviewed), compared=False
+        )
+    return looked
+
+
+def _looked(
+    clip: Path,
+    expected: Expected,
+    prompt_scores: Mapping[Category, int],
+    *,
+    closed_model: bool,
+    reviewed: bool,
+) -> Looked:
+    # Once: every check sees the same frames.
+    sampled = list(media.frames(clip, every_s=FRAMES_EVERY_S))
+    pictures = [picture for _, picture in sampled]
+    check = check_output(sampled, expected.faces, expected.listed)
+    shown = frames.look(pictures, expected.models)
+    written = writing.read(pictures)
+    heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
+    known = expected.known_bad(pictures)
+    texts = [*written.lines, heard.words]
+    said = [screening for text in texts for screening in screened(text)]
     facts = OutputFacts(
-        unreadable=not looked,
-        faces_checked=looked,
-        classifiers_ok=looked,
+        unreadable=False,
+        faces_checked=True,
+        classifiers_ok=True,
         granted_faces_seen=sum(1 for count in check.granted_seen.values() if count),
         ungranted_faces=len(check.ungranted),
         enrolled_faces=0,
@@ -125,18 +157,43 @@ def look(
         enrolled_voices=heard.enrolled,
         apparent_minors=_apparent_minors(shown, check, expected),
         do_not_generate_matches=len(check.listed),
-        known_bad_matches=known or 0,
-        unchecked=frozenset(unchecked),
+        known_bad_matches=0 if known is None else known,
+        unchecked=shown.unchecked | written.unchecked | heard.unchecked,
         closed_model=closed_model,
         reviewed=reviewed,
-        contexts=frozenset(contexts),
+        contexts=frozenset(context for one in said for context in one.contexts),
         agreed_contexts=expected.contexts,
-        against_preferences=disliked,
+        against_preferences=expected.disliked("\n".join(texts)),
         granted_minors=len(expected.minors),
-        scores=scores,
+        scores=highest((prompt_scores, shown.scores, *(all_scored(one.scores) for one in said))),
     )
     places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
     return Looked(facts, places=places, compared=known is not None)
+
+
+def _not_looked(prompt_scores: Mapping[Category, int], *, closed_model: bool, reviewed: bool) -> OutputFacts:
+    """The facts about a clip that was not looked at to the end: what was seen until then counts for nothing."""
+    return OutputFacts(
+        unreadable=True,
+        faces_checked=False,
+        classifiers_ok=False,
+        granted_faces_seen=0,
+        ungranted_faces=0,
+        enrolled_faces=0,
+        ungranted_voices=0,
+        enrolled_voices=0,
+        apparent_minors=0,
+        do_not_generate_matches=0,
+        known_bad_matches=0,
+        unchecked=frozenset(CHECKS),
+        closed_model=closed_model,
+        reviewed=reviewed,
+        contexts=frozenset(),
+        agreed_contexts=frozenset(),
+        against_preferences=False,
+        granted_minors=0,
+        scores={category: prompt_scores[category] for category in CATEGORIES},
+    )
 
 
 def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected) -> int:
@@ -152,9 +209,9 @@ def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected
 
 
 def screened(text: str) -> list[Screening]:
-    """What words found in pictures or sound read as, piece by piece, to their end."""
-    found = []
-    for at in range(0, len(text), MAX_CHARS):
+    """What words found in pictures or sound read as: of a long text every part, each beginning with the end of the one before."""
+    found, step = [], MAX_CHARS - OVERLAP_CHARS
+    for at in range(0, max(1, len(text) - OVERLAP_CHARS), step):
         with suppress(InvalidInput):  # nothing but spaces
             found.append(screen(text[at : at + MAX_CHARS]))
     return found

@@ -63,6 +63,7 @@ from safety.decision import (
 from safety.errors import InvalidInput
 from safety.known_bad import Lists
 from safety.likeness import likeness_of
+from safety.models import Folder
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
     JobFacts,
@@ -116,8 +117,9 @@ class WouldAllow:
 class Gate(Afterwards):
     """Thread-safe. One per service."""
 
-    def __init__(self, ledger: Ledger, sets: Sets, sealer: Sealer) -> None:
+    def __init__(self, ledger: Ledger, sets: Sets, sealer: Sealer, models: Folder | None = None) -> None:
         super().__init__(sets)
+        self.models = models
         self.ledger = ledger
         self.sealer = sealer
         self.register = Register()
@@ -312,7 +314,7 @@ class Gate(Afterwards):
             return Sent()
         try:
             known = tuple(self._templates(self._granting(request, at)).values())
-            return sent.look(request.reference, known, self._listed(), self._known_bad_picture)
+            return sent.look(request.reference, known, self._listed(), self._known_bad_picture, self.models)
         except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the reference picture could not be looked at")
             return None
@@ -461,6 +463,7 @@ class Gate(Afterwards):
             ),
             listed=self._listed(),
             known_bad=self._known_bad,
+            models=self.models,
         )
 
 

@@ -292,7 +292,7 @@ class Folder:
 
     def added(self) -> tuple[Added, ...]:
         """Every model added. Their files are not looked at: :meth:`Added.verified` does that."""
-        return tuple(found for name in CATALOGUE if (found := self._manifest(name)) is not None)
+        return tuple(found for name in CATALOGUE if (found := self.one(name)) is not None)
 
     def chosen(self) -> Added | None:
         """The model that pictures are compared with descriptions by."""
@@ -328,7 +328,7 @@ class Folder:
             draft.unlink(missing_ok=True)
 
     def _keep(self, name: str, known: Known, draft: Path, sha256: str) -> Added:
-        before = self._manifest(name)
+        before = self.one(name)
         made = Added(name, sha256, draft.suffix, draft.stat().st_size, known.architecture, self.path)
         draft.chmod(0o400)
         _durable(draft)
@@ -349,7 +349,8 @@ class Folder:
     def _manifest_path(self, name: str) -> Path:
         return self.path / f"{name}.json"
 
-    def _manifest(self, name: str) -> Added | None:
+    def one(self, name: str) -> Added | None:
+        """A model, if it was added. Raises CheckUnavailable where its manifest is not one we wrote."""
         try:
             written: dict[str, Any] = json.loads(self._manifest_path(name).read_text())
             found = Added(

@@ -20,6 +20,7 @@ from safety.clearing import screened
 from safety.decision import Pictured
 from safety.errors import CheckUnavailable
 from safety.faces import Face, Likeness, Picture
+from safety.models import Folder
 from safety.policy.facts import Check, all_scored, highest
 from safety.prompt import SEXUAL_CONTEXT, VIOLENT_CONTEXT
 
@@ -48,19 +49,20 @@ def look(
     known: Sequence[Likeness],
     listed: Callable[[Face], bool],
     known_bad: Callable[[Sequence[Picture]], int],
+    models: Folder | None = None,
 ) -> Sent:
-    """Look at one picture, uint8 [h, w, 3] RGB. Raises whatever stopped it."""
+    """Look at one picture, uint8 [h, w, 3] RGB. `models`: where an operator's lie. Raises whatever stopped it."""
     found = [face for face in faces.find_faces(picture) if face.recognisable]
     return Sent(
         strangers=sum(faces.match(face, known) is None for face in found),
         listed=sum(map(listed, found)),
         known_bad=known_bad([picture]),
-        pictured=_pictured(picture),
+        pictured=_pictured(picture, models),
     )
 
 
-def _pictured(picture: Picture) -> Pictured:
-    shown, written = frames.look([picture]), writing.read([picture])
+def _pictured(picture: Picture, models: Folder | None) -> Pictured:
+    shown, written = frames.look([picture], models), writing.read([picture])
     lacking = NEEDED & (shown.unchecked | written.unchecked)
     if lacking:
         raise CheckUnavailable(
@@ -71,7 +73,11 @@ def _pictured(picture: Picture) -> Pictured:
     said = [screening for line in written.lines for screening in screened(line)]
     readings = [shown.scores, *(all_scored(one.scores) for one in said)]
     contexts = {context for one in said for context in one.contexts}
-    if shown.apparent_minors != 0:
+    if type(shown.apparent_minors) is not int or shown.apparent_minors < 0:
+        raise CheckUnavailable(
+            "check.no_answer", "a check gave no answer", "try again; what was asked is refused"
+        )
+    if shown.apparent_minors:
         readings.append({"minors": CHILD})
     scores = highest(readings)
     if scores["sexual"] >= SEXUAL_CONTEXT:
