@@ -29,7 +29,17 @@ from safety.policy.facts import ListFacts, ReaderFacts
 from safety.replay import Lost, Redecided, found, redecide
 
 MAX_BUNDLE_BYTES = 1 << 30
-USES = ("decision", "draft", "approval", "returned", "release", "revocation", "takedown", "review")
+USES = (
+    "decision",
+    "draft",
+    "approval",
+    "returned",
+    "release",
+    "revocation",
+    "takedown",
+    "sighting",
+    "review",
+)
 
 
 @get("/v1/audit/uses", sync_to_thread=True)
@@ -271,5 +281,7 @@ def describe(body: Mapping[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 â€
             return f"notice    {body['video_id']}: {body['action']}"
         case "revocation":
             return f"revoked   {body['grant_id']} ({body['effect']})"
+        case "sighting":
+            return f"seen      {body['video_id']} for {body['app_id']}: in the {body['where']}, {body['outcome']}"
         case other:
             return str(other)

@@ -8,6 +8,7 @@ operator's desk (`/operator`): what is signed names it by its SHA-256.
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -51,29 +52,44 @@ def print_films(as_json: bool) -> None:
         born = f", born {one['born_on']}" if one["born_on"] else ""
         click.echo(shown(f"{one['capture_id']}  {one['display_name']}{born}, sent {one['sent_at']}"))
         click.echo(f"    digits {one['digits']}, then {', '.join(one['turns'])}")
+        for finding in one["findings"]:
+            if finding["doubted"]:
+                click.echo(shown(f"    doubtful: {finding['sentence']} ({finding['score']})"))
     click.echo(f"{len(waiting)} waiting")
+
+
+@enrolments.command("show")
+@click.argument("capture")
+def print_film(capture: str) -> None:
+    """What a machine makes of CAPTURE, the worst first: 0 to 1000, and 1000 is as it should be."""
+    with open_service(Settings()) as service:
+        film = _waiting(service, capture)
+    click.echo(shown(f"{film['capture_id']}  {film['display_name']}, sent {film['sent_at']}"))
+    click.echo(f"digits {film['digits']}, then {', '.join(film['turns'])}")
+    for finding in film["findings"]:
+        mark = "doubtful" if finding["doubted"] else "as it should be"
+        click.echo(shown(f"{finding['score']:5}  {finding['check']:8} {finding['sentence']} ({mark})"))
 
 
 @enrolments.command()
 @click.argument("capture")
 @KEY
 @click.option(
+    "--alike",
+    is_flag=True,
+    help="You know that a face like this one is enrolled already, and that it is right.",
+)
+@click.option(
     "--born-on",
     type=click.DateTime(["%Y-%m-%d"]),
     help="The birth date you saw proof of. Without it, nobody has vouched for an age.",
 )
-def accept(capture: str, key_file: Path, born_on: datetime | None) -> None:
+def accept(capture: str, key_file: Path, born_on: datetime | None, *, alike: bool) -> None:
     """Vouch that CAPTURE shows whose account it is. You have looked at it, and know who they are."""
     with open_service(Settings()) as service:
         key = operator_key(key_file)
         operator = operator_of(service, key)
-        film = next((one for one in waiting_films(service) if one["capture_id"] == capture), None)
-        if film is None:
-            raise NotFound(
-                "enrolment.unknown",
-                f"no film `{capture[:40]}` waits to be looked at",
-                "see `countersign enrolments list`",
-            )
+        film = _waiting(service, capture)
         statement = {
             "schema": "countersign/enrolment/v1",
             "path": "vouched",
@@ -83,6 +99,7 @@ def accept(capture: str, key_file: Path, born_on: datetime | None) -> None:
             "born_on": born_on.date().isoformat() if born_on else None,
             "portrait_sha256": film["sha256"],
             "issued": zulu(service.clock()),
+            **({"alike": True} if alike else {}),
         }
         signed = canonical(statement)
         evidence = sign(ENROLMENT_TAG, signed, key)
@@ -103,6 +120,17 @@ def refuse(capture: str, key_file: Path, reason: str) -> None:
     with open_service(Settings()) as service:
         refuse_film(service, operator_of(service, operator_key(key_file)), capture, why)
     click.echo(f"{capture} is turned down, and destroyed")
+
+
+def _waiting(service: Service, capture: str) -> dict[str, Any]:
+    film = next((one for one in waiting_films(service) if one["capture_id"] == capture), None)
+    if film is None:
+        raise NotFound(
+            "enrolment.unknown",
+            f"no film `{capture[:40]}` waits to be looked at",
+            "see `countersign enrolments list`",
+        )
+    return film
 
 
 def operator_of(service: Service, key: Ed25519PrivateKey) -> str:

@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     one that believes everybody, for demonstrations only."""
     age_client_id: str = "countersign"
     age_client_secret: str = ""
+    capture_anchors: Path | None = None
+    """Certificates (PEM) of camera makers whose C2PA signature on an enrolment film is shown to the operator."""
     max_upload_mb: int = 200
     renders_at_once: int = 1
     workers: int = 2

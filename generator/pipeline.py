@@ -146,7 +146,8 @@ class Pipeline:
         )
 
     def _clear(self, sealed: str) -> str | Denied:
-        answer = self.gate.clear(self._open(sealed, RawClip, at=self.clock()))
+        at = self.clock()
+        answer = self.gate.clear(self._open(sealed, RawClip, at=at), at=at)
         return answer if isinstance(answer, Denied) else self.gate.sealer.seal(answer)
 
     def _stamp(self, sealed: str) -> str:

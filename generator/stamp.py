@@ -139,7 +139,7 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
         answer = _published(clip, gate, key, at)
         while answer is None:
             # Outside of any transaction: the log does not wait while faces are looked for.
-            again = gate.clear_again(clip)
+            again = gate.clear_again(clip, at=at)
             if isinstance(again, Denied):
                 answer = again
             else:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ledger.consent.grant import Context
 from ledger.ids import CameoId
 from ledger.provenance import media
 from safety import frames, voices, writing
@@ -23,7 +24,7 @@ from safety.chain import Place
 from safety.errors import InvalidInput
 from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
 from safety.policy.facts import Category, Check, OutputFacts
-from safety.prompt import CATEGORIES, screen
+from safety.prompt import CATEGORIES, Screening, screen
 from safety.voices import Heard, Voice
 
 FRAMES_EVERY_S = 0.4
@@ -39,6 +40,12 @@ class Expected:
     """Whom a clip may show and let be heard, and what it must not: as consent stands when it is looked at."""
 
     faces: Mapping[CameoId, Likeness] = field(repr=False)
+    minors: frozenset[CameoId] = frozenset()
+    """Those of them who are under 18, or of unknown age."""
+    contexts: frozenset[Context] = frozenset()
+    """Those that everyone it may show agrees to be shown in."""
+    disliked: Callable[[str], bool] = field(default=lambda _: False, repr=False)
+    """Whether words mention what one of them would rather not be shown with."""
     voices: Mapping[CameoId, Voice] = field(default_factory=dict, repr=False)
     listed: Callable[[Face], bool] = field(default=lambda _: False, repr=False)
     """Whether a face is on the do-not-generate register."""
@@ -55,6 +62,8 @@ class Looked:
 
     facts: OutputFacts
     strangers: tuple[CameoId, ...] = ()
+    overheard: tuple[CameoId, ...] = ()
+    """Whose voices."""
     places: tuple[Place, ...] = ()
     """Where faces of nobody expected were found, for people to look at."""
 
@@ -79,7 +88,8 @@ def look(
     unchecked = set[Check]()
     check = OutputCheck(0, 0, {}, (), (), ())
     scores = {category: prompt_scores[category] for category in CATEGORIES}
-    looked, minors, known, heard = True, 0, 0, Heard()
+    looked, known, heard = True, 0, Heard()
+    shown, expected, contexts, disliked = frames.Shown(), Expected({}), set[Context](), False
     try:
         expected = expecting()
         # Once: every check sees the same frames.
@@ -90,9 +100,12 @@ def look(
         written = writing.read(pictures[::WRITING_EVERY])
         heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
         known = expected.known_bad(pictures)
-        minors = shown.apparent_minors
         unchecked |= shown.unchecked | written.unchecked | heard.unchecked
-        for found in (shown.scores, *(_screened(text) for text in (*written.lines, heard.words))):
+        texts = [*written.lines, heard.words]
+        disliked = expected.disliked("\n".join(texts))
+        said = [_screened(text) for text in texts]
+        contexts = {context for one in said if one is not None for context in one.contexts}
+        for found in (shown.scores, *(one.scores for one in said if one is not None)):
             scores = {category: max(score, found.get(category, 0)) for category, score in scores.items()}
     except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
         _log.exception("the clip could not be looked at")
@@ -106,21 +119,37 @@ def look(
         enrolled_faces=0,
         ungranted_voices=heard.ungranted,
         enrolled_voices=heard.enrolled,
-        apparent_minors=minors,
+        apparent_minors=_apparent_minors(shown, check, expected),
         do_not_generate_matches=len(check.listed),
         known_bad_matches=known,
         unchecked=frozenset(unchecked),
         closed_model=closed_model,
         reviewed=reviewed,
+        contexts=frozenset(contexts),
+        agreed_contexts=expected.contexts,
+        against_preferences=disliked,
+        granted_minors=len(expected.minors),
         scores=scores,
     )
     places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
     return Looked(facts, places=places)
 
 
-def _screened(text: str) -> Mapping[Category, int]:
-    """The scores of words found in a clip; of none, nothing."""
+def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected) -> int:
+    """How many may be minors whom this clip is not granted for.
+
+    A birth date wins only towards caution: that somebody is of age excuses no face that may be a child's. So minors
+    are let show only where nobody of age is granted for, who might be the one that looks like a child.
+    """
+    if not expected.minors or expected.minors != expected.faces.keys():
+        return shown.apparent_minors
+    seen = sum(1 for who in expected.minors if check.granted_seen.get(who))
+    return max(0, shown.apparent_minors - seen)
+
+
+def _screened(text: str) -> Screening | None:
+    """What words found in a clip read as; None where there are none."""
     try:
-        return screen(text[:4000]).scores
+        return screen(text[:4000])
     except InvalidInput:
-        return {}
+        return None

@@ -302,7 +302,7 @@ def cameo_facts(
         and all(one.guardianship.with_adults for one in guardians.values()),
         blocks_requester=wanted.app_id in standing.blocked
         or (wanted.person is not None and wanted.person in standing.blocked),
-        cooling_off=False,
+        cooling_off=standing.cooling_off(at),
         grant=None if held is None else _grant_facts(held, standing, wanted, at),
     )
 

@@ -60,6 +60,8 @@ _DIMENSIONS: Final = 128
 _FORM: Final = struct.Struct("<8sBB")
 _MAGIC: Final = b"likeness"
 _WORKING_SIDE: Final = (600, 1080)
+_TRACKING_SIDE: Final = (480, 640)
+_TRACKED_WIDTH_PX: Final = 110
 MOST_ASPECT: Final = 4
 """Pictures are searched with a short side in this range: the detector's window is 80 px, about 1/8 of 600."""
 
@@ -181,6 +183,46 @@ def _face(engine: _Engine, image: Picture, working: Picture, *, rect: Any, score
         frontal=_frontal(shape, rect),
         recognisable=recognisable,
     )
+
+
+def find_points(
+    image: Picture, near: Box | None = None, *, sure: bool = False
+) -> tuple[Box, NDArray[np.float64]] | None:
+    """The largest face seen from the front, and its five points: the corners of the eye to the right of the
+    picture (outer, inner) and of the other, and the root of the nose. float64 [5, 2], x and y in pixels.
+
+    `near`: where it was a moment ago; only around there it is sought, which is quick. `sure`: it is still there.
+    """
+    _require_picture(image)
+    top, left, part = 0, 0, image
+    if near is None:
+        short = min(image.shape[:2])
+        scale = min(max(short, _TRACKING_SIDE[0]), _TRACKING_SIDE[1]) / short
+    else:
+        side = max(near[1] - near[3], 2)
+        top, left = max(near[0] - side // 2, 0), max(near[3] - side // 2, 0)
+        part = np.ascontiguousarray(image[top : near[2] + side // 2, left : near[1] + side // 2])
+        scale = _TRACKED_WIDTH_PX / side
+    working = _resized(part, scale)
+    with _engine_running() as engine:
+        import dlib  # noqa: PLC0415 — the engine is there, so this is
+
+        if near is not None and sure:
+            edges = ((near[3] - left, near[0] - top), (near[1] - left, near[2] - top))
+            (x0, y0), (x1, y1) = ((round(x * scale), round(y * scale)) for x, y in edges)
+            rects = [dlib.rectangle(x0, y0, x1 - 1, y1 - 1)]
+        else:
+            rects = list(engine.detector.run(working, 0, 0.0)[0])
+        if not rects:
+            return None
+        rect = max(rects, key=lambda one: one.area())
+        shape = engine.landmarks(working, rect)
+    points = np.array([(p.x, p.y) for p in shape.parts()], dtype=np.float64) / scale + (left, top)
+    edges_px = (rect.top(), rect.right() + 1, rect.bottom() + 1, rect.left())
+    found = [
+        round(edge / scale) + start for edge, start in zip(edges_px, (top, left, top, left), strict=True)
+    ]
+    return (found[0], found[1], found[2], found[3]), points
 
 
 def _second_look(engine: _Engine, working: Picture, rect: Any) -> float:

@@ -14,21 +14,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.canonical import sha256
 from ledger.consent.fold import Standing
-from ledger.consent.grant import Action, Audience, Modality, Purpose
+from ledger.consent.grant import Action, Audience, Context, Grant, Modality, Purpose
 from ledger.consent.held import case_of
+from ledger.consent.sighting import Outcome, Where, tell_seen
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.reasons import Reason
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
-from safety import faces
+from safety import faces, preferences
 from safety.afterwards import (
     DRAFT_LIFE,
     NO_PARENT,
@@ -154,6 +156,21 @@ class Gate(Afterwards):
             at=at,
         )
         self.sets.watch(tx, decision, people, at=at)
+        if gathered.faces is not None:
+            tell_seen(
+                tx,
+                gathered.faces.enrolled,
+                video_id=request.video_id,
+                app_id=request.app_id,
+                where="pictures",
+                outcome="used" if decision.allowed else "refused",
+                asked={
+                    "action": request.action,
+                    "purpose": request.purpose,
+                    "audience": request.audience,
+                },
+                at=at,
+            )
         if not decision.allowed:
             return Denied(decision.reasons(), decision.kind)
         facts = asked.request
@@ -328,13 +345,14 @@ class Gate(Afterwards):
 
     # -- after the model --------------------------------------------------------------------------------
 
-    def clear(self, raw: RawClip) -> Cleared | Denied:
+    def clear(self, raw: RawClip, *, at: datetime | None = None) -> Cleared | Denied:
         """Look at the frames: only people who agreed, nothing the policies forbid.
 
-        What only people can judge goes on, and says so: it is marked and signed, and then held for them.
+        What only people can judge goes on, and says so: it is marked and signed, and then held for them. Who is in it
+        and has not agreed is told, at once. `at`: if it is not given, what is told bears the time of the permit.
         """
         newest = self._newest_listed()
-        looked, ruling = self._looked_at(raw.permit, raw.path, closed_model=raw.closed)
+        looked, ruling = self._looked_at(raw.permit, raw.path, closed_model=raw.closed, at=at)
         if not (ruling.allowed or ruling.reviewable):
             return Denied(ruling.reasons(), "output")
         return cleared(
@@ -345,7 +363,7 @@ class Gate(Afterwards):
         """Whether somebody's face was registered, as not to be generated, since the clip was looked at."""
         return tx.register_state().last > clip.register
 
-    def clear_again(self, clip: Stamped) -> Stamped | Denied:
+    def clear_again(self, clip: Stamped, *, at: datetime | None = None) -> Stamped | Denied:
         """Look at the finished clip as :meth:`clear` looked at the raw one, with the register as it is now.
 
         What reviewers let pass is asked about as such: the policies still have the last word.
@@ -353,7 +371,9 @@ class Gate(Afterwards):
         newest = self._newest_listed()
         with self.ledger.reading() as tx:
             reviewed = case_of(tx, clip.permit.video).passed(clip.sha256)
-        looked, ruling = self._looked_at(clip.permit, clip.path, closed_model=clip.closed, reviewed=reviewed)
+        looked, ruling = self._looked_at(
+            clip.permit, clip.path, closed_model=clip.closed, reviewed=reviewed, at=at
+        )
         if not (ruling.allowed or ruling.reviewable):
             return Denied(ruling.reasons(), "output")
         return cleared_again(clip, register=newest, review=_to_judge(ruling), places=looked.places)
@@ -368,7 +388,7 @@ class Gate(Afterwards):
             return tx.register_state().last
 
     def _looked_at(
-        self, permit: Permit, path: Path, *, closed_model: bool, reviewed: bool = False
+        self, permit: Permit, path: Path, *, closed_model: bool, at: datetime | None, reviewed: bool = False
     ) -> tuple[Looked, Ruling]:
         looked = look(
             path,
@@ -381,12 +401,52 @@ class Gate(Afterwards):
             engine = self.sets.engine(tx, AppId(permit.app_id))
         job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False)
         ruling = engine.rule("clear", job=job, request=permit_facts(permit), output=looked.facts)
+        self._tell(permit, looked, ruling, at or permit.issued)
         return looked, ruling
+
+    def _tell(self, permit: Permit, looked: Looked, ruling: Ruling, at: datetime) -> None:
+        """Tell those who were found in a clip and have not agreed to it. Before it ends: a crash leaves nobody untold."""
+        found: tuple[tuple[Where, tuple[CameoId, ...]], ...]
+        found = ("clip", looked.strangers), ("voices", looked.overheard)
+        if not any(people for _, people in found):
+            return
+        outcome: Outcome = "used" if ruling.allowed else "refused"
+        asked = {"action": permit.action, "purpose": permit.purpose, "audience": permit.audience}
+
+        def operation(tx: Transaction) -> None:
+            for where, people in found:
+                tell_seen(
+                    tx,
+                    people,
+                    video_id=permit.video,
+                    app_id=AppId(permit.app_id),
+                    where=where,
+                    outcome=outcome,
+                    asked=asked,
+                    at=at,
+                )
+
+        self.ledger.transact(operation)
 
     def _expected(self, permit: Permit) -> Expected:
         """Whom the clip may show. Where that cannot be read it may show nobody, and nothing passes."""
+        minors, contexts, grants = set[CameoId](), frozenset[Context](get_args(Context)), list[Grant]()
+        with self.ledger.reading() as tx:
+            for person_id, cameo_id, grant_id in (use.ids for use in permit.uses):
+                standing = tx.standing(person_id)
+                held = standing.grants.get(grant_id)
+                contexts &= _agreed(held.grant) if held is not None else frozenset()
+                grants += [held.grant] if held is not None else []
+                # As it was when it was asked for: who has come of age since is a minor in this clip still.
+                if standing.minor(permit.issued):
+                    minors.add(cameo_id)
         return Expected(
             faces=self._templates(use.ids[1] for use in permit.uses),
+            minors=frozenset(minors),
+            contexts=contexts,
+            disliked=lambda words: any(
+                preferences.against(words, grant.preferences, grant.language) for grant in grants
+            ),
             listed=self._listed(),
         )
 
@@ -449,6 +509,8 @@ class _FacesSent:
 
     strangers: int
     listed: int
+    enrolled: tuple[CameoId, ...] = ()
+    """Of the strangers, whose face it is where they are enrolled: they are told, and the app is not."""
 
 
 def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> Asked:
@@ -488,6 +550,10 @@ def _people(tx: Transaction, named: Iterable[CameoId]) -> list[Named]:
         standing = tx.standing(owner) if owner is not None else Standing()
         people.append(Named(cameo_id, None if standing.erased else owner, standing))
     return people
+
+
+def _agreed(grant: Grant) -> frozenset[Context]:
+    return frozenset(grant.allowed_contexts) - frozenset(grant.forbidden_contexts)
 
 
 def _audience(tx: Transaction, video: Video) -> str | None:

@@ -262,7 +262,22 @@ def _rendered(request: RequestFacts, output: OutputFacts) -> Iterator[str]:
         yield "clear.minor"
     if output.do_not_generate_matches:
         yield "clear.do_not_generate"
+    if request.depicted and output.contexts - output.agreed_contexts:
+        yield "clear.context"
+    if output.against_preferences:
+        yield "clear.preference"
+    yield from _minors_clip(output)
     yield from (f"clear.{rule}" for rule in _unsafe(output.scores, real_person=request.depicted != 0))
+
+
+def _minors_clip(output: OutputFacts) -> Iterator[str]:
+    """A minor is in nothing that they could not have been asked for, and beside nobody unknown; no review changes that."""
+    if not output.granted_minors:
+        return
+    if output.contexts & {"sexual", "violent", "romantic"} or output.scores["violence"] >= 300:
+        yield "minors.clip"
+    if output.ungranted_faces:
+        yield "minors.beside_a_stranger"
 
 
 def _download(clip: ClipFacts, cameo: CameoFacts | None) -> Iterator[str]:

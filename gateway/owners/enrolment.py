@@ -1,11 +1,13 @@
 """Bringing a likeness in: a person films themselves as they were asked to, and an operator who saw them vouches.
 
 A challenge (digits to read, an order of head turns) lives five minutes and is bound to the account and to the text
-the person agreed to. The film is sealed under the person's key; who looks at it is on the person's own list. Nothing
-a person sends activates their likeness by itself.
+the person agreed to. A machine looks at the film at once: what is certainly wrong is refused with what to do better,
+and is not kept; of anything else the scores go to the operator with the film. It is sealed under the person's key;
+who looks at it is on the person's own list. Nothing a person sends activates their likeness by itself.
 """
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +19,7 @@ from litestar.datastructures import UploadFile
 from pydantic import Field, ValidationError
 
 from gateway.access import JSON_BYTES, holder, person_of
-from gateway.problems import problem
+from gateway.problems import Problem, problem
 from gateway.service import Service
 from ledger.canonical import sha256
 from ledger.consent.grant import Strict, zulu
@@ -25,13 +27,21 @@ from ledger.consent.statement import DeviceSignature
 from ledger.ids import PersonId, is_id, new_id
 from ledger.keys import seal, unseal
 from ledger.provenance import media
+from ledger.reasons import Reason
 from ledger.store.captures import Capture
 from ledger.store.journal import About
 from ledger.store.transaction import Transaction
+from safety import workers
 from safety.enrolment import Challenge, enrol_vouched, new_challenge
+from safety.enrolment.checks import DOUBTED, Asked, Finding, alike, examine, worst_first
+from safety.enrolment.vouching import resembling
+from safety.faces import Likeness
 
 Ask = Request[Any, Any, Any]
 FILM_LIMITS = media.Limits(max_seconds=60)
+EXAMINED_WITHIN_S = 120.0
+FILM_REFUSED = "enrolment.film"
+"""How the ids of reasons begin for which a machine refuses a film."""
 REVIEW_LIFE = timedelta(days=30)
 """How long a film waits for an operator at most; then it is destroyed."""
 ATTEMPTS_A_DAY = 20
@@ -67,7 +77,7 @@ def my_enrolment(request: Ask, service: Service) -> dict[str, Any]:
 
 
 def enrolment_of(service: Service, person_id: PersonId) -> dict[str, Any]:
-    """`status`: none, challenge, pending_review, active, refused or expired."""
+    """`status`: none, challenge, pending_review, active, refused or expired. `usable_from`: while it is yet to come."""
     at = service.clock()
     with service.ledger.reading() as tx:
         capture, standing, text = (
@@ -87,6 +97,9 @@ def enrolment_of(service: Service, person_id: PersonId) -> dict[str, Any]:
         "consent": {"text": text, "sha256": sha256(text.encode()).hex()},
         "capture": _shown(challenge, text) if challenge is not None and running else None,
         "reason": reason,
+        "usable_from": zulu(standing.usable_from)
+        if standing.usable_from is not None and standing.active and standing.cooling_off(at)
+        else None,
     }
 
 
@@ -142,11 +155,12 @@ async def send_film(request: Ask, service: Service, capture_id: str) -> dict[str
 
 def _receive(service: Service, person_id: PersonId, capture_id: str, film: bytes) -> dict[str, Any]:
     at = service.clock()
-    _challenged(service, person_id, capture_id, at)
+    challenge = _challenged(service, person_id, capture_id, at)
     with TemporaryDirectory(prefix="film-", dir=service.settings.uploads) as directory:
         path = Path(directory) / "film"
         path.write_bytes(film)
         media.probe(path, FILM_LIMITS)
+        findings = _examined(service, challenge, path, at)
         with service.ledger.reading() as tx:
             key = tx.held(person_id).key
         path.write_bytes(seal(key, film, context=f"film/{capture_id}"))
@@ -158,8 +172,14 @@ def _receive(service: Service, person_id: PersonId, capture_id: str, film: bytes
         if capture is None or capture.status != "challenge":
             return False
         until = int((at + REVIEW_LIFE).timestamp())
-        digest = sha256(film).hex()
-        tx.keep_capture(capture, status="pending_review", object_key=stored, sha256=digest, expires_at=until)
+        tx.keep_capture(
+            capture,
+            status="pending_review",
+            sealed=_seal_examined(tx, challenge, findings),
+            object_key=stored,
+            sha256=sha256(film).hex(),
+            expires_at=until,
+        )
         return True
 
     if not service.ledger.transact(operation):
@@ -168,15 +188,47 @@ def _receive(service: Service, person_id: PersonId, capture_id: str, film: bytes
     return {"capture_id": capture_id, "status": "pending_review"}
 
 
-def _challenged(service: Service, person_id: PersonId, capture_id: str, at: datetime) -> None:
+def _examined(service: Service, challenge: Challenge, path: Path, at: datetime) -> tuple[Finding, ...]:
+    """What a machine makes of the film. Raises Problem for one that is certainly wrong; then the challenge is over."""
+    asked = Asked(challenge.digits, challenge.turns, challenge.colours)
+    anchors = service.settings.capture_anchors
+    trusted = anchors.read_bytes() if anchors is not None else b""
+    film = workers.shared().call(examine, str(path), asked, trusted, timeout_s=EXAMINED_WITHIN_S)
+    person_id = PersonId(challenge.person_id)
+
+    def operation(tx: Transaction) -> tuple[Finding, ...]:
+        misheard = f"misheard/{person_id}"
+        heard = [one for one in film.findings if one.misheard]
+        tried = tx.count(misheard, at=at, life_s=86_400) - 1 if heard else 0
+        wrong = film.wrong(tried=tried)
+        capture = tx.capture(challenge.capture_id)
+        if wrong and capture is not None and capture.status == "challenge":
+            said = {"refused_by": "film", "reason": "; ".join(one.sentence for one in wrong)}
+            said["remedy"] = "; ".join(dict.fromkeys(one.remedy for one in wrong if one.remedy))
+            sealed = seal(tx.held(person_id).key, json.dumps(said).encode(), context=capture.id)
+            tx.keep_capture(capture, status="refused", sealed=sealed, object_key=None)
+        return wrong
+
+    if wrong := service.ledger.transact(operation):
+        raise Problem(
+            403, *(Reason(f"{FILM_REFUSED}.{one.check}", one.sentence, one.remedy) for one in wrong)
+        )
+    with service.ledger.reading() as tx:
+        known = resembling(tx, Likeness(film.templates), but=person_id)
+    return worst_first((*film.findings, *([alike()] if known else [])))
+
+
+def _challenged(service: Service, person_id: PersonId, capture_id: str, at: datetime) -> Challenge:
     with service.ledger.reading() as tx:
         capture = tx.capture(capture_id) if is_id(capture_id, "capture") else None
-    if capture is None or capture.person_id != person_id or capture.status != "challenge":
-        raise _no_challenge()
-    if _over(capture, at):
+        if capture is None or capture.person_id != person_id or capture.status != "challenge":
+            raise _no_challenge()
+        challenge, _ = _opened(tx, capture)
+    if _over(capture, at) or challenge is None:
         raise problem(
             403, "enrolment.expired", "the five minutes are over", "ask for new digits and film again"
         )
+    return challenge
 
 
 def _no_challenge() -> Exception:
@@ -213,6 +265,7 @@ def _waiting(tx: Transaction, capture: Capture) -> dict[str, Any]:
         "sha256": capture.sha256,
         "digits": challenge.digits if challenge else None,
         "turns": list(challenge.turns) if challenge else [],
+        "findings": _findings(tx, capture),
         "born_on": standing.born_on.isoformat() if standing.born_on else None,
         "sent_at": zulu(datetime.fromtimestamp(capture.created_at, UTC)),
         "film": f"/v1/enrolments/{capture.id}/film",
@@ -297,7 +350,7 @@ def enrol_filmed(service: Service, statement: object, evidence: object, capture_
         raise problem(
             400, "enrolment.other_person", "the statement is about another account", "name the film's own"
         )
-    enrolled = _enrol(service, statement, evidence, film_of(service, capture, key))
+    enrolled = _enrol(service, statement, evidence, film_of(service, capture, key), filmed=True)
     # The likeness is in. Should this be cut short, the film's own time limit destroys it.
     service.ledger.transact(lambda tx: tx.keep_capture(capture, status="accepted", object_key=None))
     if capture.object_key is not None:
@@ -305,7 +358,9 @@ def enrol_filmed(service: Service, statement: object, evidence: object, capture_
     return enrolled
 
 
-def _enrol(service: Service, statement: object, evidence: object, content: bytes) -> dict[str, str]:
+def _enrol(
+    service: Service, statement: object, evidence: object, content: bytes, *, filmed: bool = False
+) -> dict[str, str]:
     with TemporaryDirectory(prefix="enrol-", dir=service.settings.uploads) as directory:
         path = Path(directory) / "picture"
         path.write_bytes(content)
@@ -316,6 +371,7 @@ def _enrol(service: Service, statement: object, evidence: object, content: bytes
             _evidence(evidence),
             path,
             at=service.clock(),
+            filmed=filmed,
         )
     return {"person_id": person_id, "cameo_id": cameo_id, "status": "active", "path": "vouched"}
 
@@ -342,9 +398,26 @@ def _opened(tx: Transaction, capture: Capture | None) -> tuple[Challenge | None,
     if capture is None:
         return None, None
     text = unseal(tx.held(capture.person_id).key, capture.sealed, context=capture.id)
+    said = json.loads(text)
     if capture.status == "refused":
-        return None, str(json.loads(text)["reason"])
-    return Challenge.model_validate_json(text), None
+        return None, ". ".join(one for one in (said["reason"], said.get("remedy")) if one)
+    return Challenge.model_validate_json(json.dumps(said.get("challenge", said))), None
+
+
+def _seal_examined(tx: Transaction, challenge: Challenge, findings: Sequence[Finding]) -> bytes:
+    said = {
+        "challenge": challenge.model_dump(mode="json"),
+        "findings": [{"check": one.check, "score": one.score, "sentence": one.sentence} for one in findings],
+    }
+    key = tx.held(PersonId(challenge.person_id)).key
+    return seal(key, json.dumps(said).encode(), context=challenge.capture_id)
+
+
+def _findings(tx: Transaction, capture: Capture) -> list[dict[str, Any]]:
+    """What a machine made of a film, the worst first; nothing of films from before machines looked."""
+    text = unseal(tx.held(capture.person_id).key, capture.sealed, context=capture.id)
+    found: list[dict[str, Any]] = json.loads(text).get("findings", [])
+    return [{**one, "doubted": one["score"] < DOUBTED} for one in found]
 
 
 def _shown(challenge: Challenge, text: str | None) -> dict[str, Any]:

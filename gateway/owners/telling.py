@@ -33,6 +33,9 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "approval/yes": ("A video with you was approved", "{by}"),
         "approval/no": ("A video with you was turned down", "{by}"),
         "release": ("{app} published a video with you", "{prompt}"),
+        "sighting/pictures": ("{app} sent a picture that shows you", "{outcome}"),
+        "sighting/clip": ("A video that {app} asked for showed you", "{outcome}"),
+        "sighting/voices": ("A video that {app} asked for had your voice", "{outcome}"),
         "review/held": ("People here look at a video with you first", "Nobody else sees it until they have"),
         "review/looked": ("{operator} looked at a video with you", "To decide whether it may go on"),
         "review/passed": ("{operator} let a video with you pass", "{note}"),
@@ -80,6 +83,11 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "action/withdrawn": ("the notice was taken back", ""),
         "action/appealed_by_app": ("the app asked for another decision", ""),
         "action/appealed_by_notifier": ("whoever gave notice asked for another decision", ""),
+        "outcome/refused": (
+            "You had not agreed to that, so it was refused. Nobody told the app who you are",
+            "",
+        ),
+        "outcome/used": ("You had not agreed to that, and it was not refused: ask us why", ""),
         "what/film": ("The film of an enrolment", ""),
         "what/draft": ("A draft that was not released", ""),
         "what/prompt": ("The words of a request that made nothing", ""),
@@ -104,6 +112,9 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "approval/yes": ("Ein Video mit dir wurde freigegeben", "{by}"),
         "approval/no": ("Ein Video mit dir wurde abgelehnt", "{by}"),
         "release": ("{app} hat ein Video mit dir veröffentlicht", "{prompt}"),
+        "sighting/pictures": ("{app} hat ein Bild geschickt, das dich zeigt", "{outcome}"),
+        "sighting/clip": ("Ein Video, um das {app} gebeten hat, zeigte dich", "{outcome}"),
+        "sighting/voices": ("In einem Video, um das {app} gebeten hat, war deine Stimme", "{outcome}"),
         "review/held": (
             "Menschen bei uns sehen sich erst ein Video mit dir an",
             "Bis dahin sieht es sonst niemand",
@@ -163,6 +174,11 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "action/withdrawn": ("die Meldung wurde zurückgenommen", ""),
         "action/appealed_by_app": ("die App hat um eine weitere Entscheidung gebeten", ""),
         "action/appealed_by_notifier": ("wer es gemeldet hat, hat um eine weitere Entscheidung gebeten", ""),
+        "outcome/refused": (
+            "Das hattest du nicht erlaubt, also wurde es verweigert. Wer du bist, hat der App niemand gesagt",
+            "",
+        ),
+        "outcome/used": ("Das hattest du nicht erlaubt, und verweigert wurde es nicht: frag uns, warum", ""),
         "what/film": ("Der Film einer Aufnahme", ""),
         "what/draft": ("Ein Entwurf, der nicht erschienen ist", ""),
         "what/prompt": ("Die Worte einer Anfrage, aus der nichts wurde", ""),
@@ -201,6 +217,8 @@ class Teller:
                 return "decision/allowed" if body["allowed"] else "decision/refused"
             case "approval":
                 return _either("approval", body["approved"])
+            case "sighting":
+                return f"sighting/{body['where']}"
             case "device":
                 return f"device/{body['change']}"
             case "guardian":
@@ -224,6 +242,8 @@ class Teller:
                 return {"sentence": self._sentence(body["grant"])}
             case "returned":
                 return {"reason": "; ".join(str(reason["reason"]) for reason in body["reasons"])}
+            case "sighting":
+                return {"outcome": self._known("outcome", body["outcome"])}
             case "draft":
                 return {"until": self._day(str(body["until"]))}
             case "approval":

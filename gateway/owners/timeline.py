@@ -80,11 +80,14 @@ class _Page:
     def event(self, entry: Opened) -> dict[str, Any]:
         body = entry.body
         video_id = body.get("video_id")
-        video = self._video(str(video_id)) if video_id is not None else None
+        # Of a clip that somebody was found in without having agreed, its words and pictures are not theirs to see.
+        seen = entry.kind == "sighting"
+        video = None if seen else self._video(str(video_id)) if video_id is not None else None
         app_id = body.get("app_id") or (video.app_id if video is not None else None)
         app_name = self._app(str(app_id)) if app_id is not None else None
         prompt = body.get("prompt") or (video.prompt if video is not None else None) or None
-        status = "refused" if body.get("allowed") is False else self._state(video)
+        refused = body.get("allowed") is False or body.get("outcome") == "refused"
+        status = "refused" if refused else self._state(video)
         title, detail = self._teller.tell(entry, app=app_name or "", prompt=prompt)
         shown = video is not None and keeping.clip_object(self._tx, video.id) is not None
         out = video if video is not None and status in {"released", "withdrawn", "taken_down"} else None

@@ -7,7 +7,7 @@ same whether a person has signed one grant or ten thousand.
 
 | kind         | effect                                                                 |
 |--------------|------------------------------------------------------------------------|
-| `enrolment`  | the likeness exists; who it belongs to, when they were born            |
+| `enrolment`  | the likeness exists; who it belongs to, when they were born; what came in by a film waits |
 | `grant`      | permission, until revoked; the first entry with an id is the only one; what passes one on that may not be, or allows more, is none |
 | `revocation` | ends the grant it names, and what passes it on, for good; a later one may only widen its effect |
 | `decision`   | an allowed one reserves one use of each grant it names                 |
@@ -27,7 +27,7 @@ same whether a person has signed one grant or ten thousand.
 from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from immutables import Map
@@ -37,6 +37,8 @@ from ledger.consent.statement import Guardianship, Signer, device, parse_guardia
 from ledger.ids import CameoId, GrantId, LeafIndex, PersonId, VideoId
 
 ADULT_YEARS = 18
+COOLING_OFF = timedelta(hours=24)
+"""How long a likeness that came in by a film is not used: time for whoever it really is to hear of it, and to say so."""
 _NOTHING: Map[Any, Any] = Map()
 Role = Literal["owner", "guardian", "executor"]
 """As what somebody acts for a person."""
@@ -117,6 +119,8 @@ class Standing:
 
     cameo_id: CameoId | None = None
     erased: bool = False
+    usable_from: datetime | None = None
+    """Of a likeness that came in by a film; None where an operator had the person before them."""
     ages: tuple[Age, ...] = ()
     keys: Mapping[str, Signer] = _NOTHING
     """Those that sign for this person, by their id."""
@@ -148,6 +152,10 @@ class Standing:
     def in_use(self, at: datetime) -> bool:
         """Whether the likeness may be asked for: whoever had a guardian decides anew when they come of age."""
         return self.active and (not self.had_guardian or self.handed_over or self.minor(at))
+
+    def cooling_off(self, at: datetime) -> bool:
+        """Whether the likeness came in by a film, too short a time ago to be used."""
+        return self.usable_from is not None and at < self.usable_from
 
     def minor(self, at: datetime) -> bool:
         """Whether the person is under 18 at `at`. Unknown age is a minor's, and one word for a minor is enough."""
@@ -309,7 +317,11 @@ def _enrol(standing: Standing, body: Mapping[str, Any]) -> Standing:
     if key is not None and not standing.keys:
         # Whoever has an account brings their own keys: an operator adds none to them.
         standing = _key(standing, device(key), added=True)
-    return replace(_aged(standing, said["born_on"], None), cameo_id=CameoId(body["cameo_id"]))
+    # As it was recorded, whatever a clock says later: the same list always gives the same answer.
+    usable_from = datetime.fromisoformat(body["at"]) + COOLING_OFF if body.get("filmed") else None
+    return replace(
+        _aged(standing, said["born_on"], None), cameo_id=CameoId(body["cameo_id"]), usable_from=usable_from
+    )
 
 
 def _aged(standing: Standing, born: str | None, over_18: bool | None) -> Standing:

@@ -113,6 +113,8 @@ class Enrolment(Strict):
     born_on: date | None
     portrait_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     issued: StatedMoment
+    alike: Literal[True] | None = None
+    """The operator knows that a face like this one is enrolled already, and that this is right: twins, say."""
 
     @model_validator(mode="after")
     def _of_one_person(self) -> "Enrolment":

@@ -9,7 +9,8 @@ clocks*: what matters about a revocation is its place. Rules, each a :class:`Vio
 3. A grant is recorded once, is about this likeness, and exactly its bytes were signed with a key that then signed for
    its owner; a minor's by a guardian too. One that was passed on was signed with the key its owner named, and only
    narrows.
-4. An allowed decision names grants that were live at its place and moment, given to the app that asked or the person
+4. An allowed decision comes when a likeness that came in by a film has been here for a day, and names grants that
+   were live at its place and moment, given to the app that asked or the person
    it asked for, neither of them blocked, with a use left; and what was asked for lies within each: purpose, action,
    and, as far as the record says, modalities, contexts, audience and countries.
 5. A clip is released once, after the decision that allowed it, under the same grants while they are live, to nobody
@@ -19,6 +20,8 @@ clocks*: what matters about a revocation is its place. Rules, each a :class:`Vio
    by somebody who could not give one, or a handover that they did not sign when they were of age.
 8. A key more was signed for, as this very key and this once, with one that stood before it; or it is told as a recovery,
    which a code opened and no key. A key less may be told without a signature.
+9. Where this person was found without having agreed, nothing was made of it: it was refused, and a clip in which they
+   were found was not released.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -92,6 +95,8 @@ class _Telling:
         """What was signed for the keys that were added."""
         self._granted: dict[str, tuple[str, ...]] = {}
         """For each video that was allowed, and whose use was not given back: its grants."""
+        self._seen: set[str] = set()
+        """Videos that this person was found in without having agreed."""
         self._asking: dict[str, tuple[str, str | None]] = {}
         """For each video that was allowed: the app that asked, and the person it asked for."""
 
@@ -139,6 +144,9 @@ class _Telling:
             case "device":
                 # 8.
                 self._device(body, before, broken)
+            case "sighting":
+                # 9.
+                self._sighting(body, broken)
             case _:
                 # 7.
                 _beside(kind, body, before, at, broken)
@@ -158,6 +166,10 @@ class _Telling:
             raise broken("use", f"`{video}` was allowed twice, or without naming a grant")
         if not before.in_use(at):
             raise broken("inactive", f"`{video}` was allowed while this likeness was not in use")
+        if before.cooling_off(at):
+            raise broken(
+                "cooling_off", f"`{video}` was allowed less than a day after this likeness was filmed"
+            )
         asking = (body["app_id"], body.get("requested_by"))
         if any(one in before.blocked for one in asking):
             raise broken("blocked", f"`{video}` was allowed to who had been blocked")
@@ -188,6 +200,8 @@ class _Telling:
         if video not in self._granted or video in self.released:
             raise broken("release", f"`{video}` was released without a decision that allowed it, or twice")
         held = [before.grants[GrantId(grant)] for grant in self._granted[video]]
+        if video in self._seen:
+            raise broken("seen", f"`{video}` was released, and this person was in it without having agreed")
         if sorted(_grants(body)) != sorted(self._granted[video]):
             raise broken("ungranted", f"`{video}` was released under other grants than it was allowed under")
         if any(one.revoked_index is not None for one in held):
@@ -200,6 +214,12 @@ class _Telling:
         if asked and not before.approved(VideoId(video), at):
             raise broken("unapproved", f"`{video}` was released without the approval its grant asks for")
         self.released.add(video)
+
+    def _sighting(self, body: Mapping[str, Any], broken: Broken) -> None:
+        video = body["video_id"]
+        if body["outcome"] != "refused" or video in self.released:
+            raise broken("seen", f"`{video}` was made with this person, who had not agreed")
+        self._seen.add(video)
 
     def _device(self, body: Mapping[str, Any], before: Standing, broken: Broken) -> None:
         match body["change"], body["how"]:

@@ -28,6 +28,8 @@ of the kind may be about. Statements of the service about itself are :mod:`ledge
 | `deletion`   | something kept about this person was destroyed when its time was over |
 | `announcement` | something kept about this person will be destroyed, unless they act before |
 | `register`   | a face was put on the do-not-generate register, or taken off it    |
+| `sighting`   | somebody was found where they had not agreed to be, and what came of it |
+| `hash_list`  | operators put a list of known prohibited pictures in force, or took one away |
 | `review`     | a clip was held for people to look at, or what they said of it     |
 """
 
@@ -74,6 +76,8 @@ KINDS: tuple[EntryKind, ...] = (
     _kind("deletion", "owner", "rule what count sha256s"),
     _kind("announcement", "owner", "rule what until"),
     _kind("register", "notifier", "notice action"),
+    _kind("sighting", "depicted", "cameo_id video_id app_id where outcome"),
+    _kind("hash_list", "keeper", "list version action category source count sha256 operator"),
     _kind("review", "depicted requester", "video_id grant_ids action sha256"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}

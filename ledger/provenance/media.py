@@ -8,6 +8,8 @@ Guarantees:
   (HLS, DASH, concat) would make the demuxer open files and addresses of the caller's choosing.
 - :func:`frames` and :func:`restamp` turn pixels upright and into RGB by the colour space the clip declares;
   what is undeclared is BT.709 from 720 lines up and BT.601 below, as players assume.
+- :func:`sound` gives the very track that :func:`restamp` keeps, at one rate, with its place in time, within bounds that
+  a track cannot lie its way past. What is played in two ears stays two: added up, sound in antiphase would vanish.
 - :func:`restamp` writes the canonical form: H.264 4:2:0 8 bit BT.709, AAC, MP4 with `moov` first, no metadata
   from the source, the same bytes for the same input on the same build of the codecs. One frame at a time is in memory.
 
@@ -20,7 +22,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -28,6 +30,7 @@ from typing import Any, Final, Self
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.video.frame import VideoFrame
@@ -53,6 +56,8 @@ _MATROSKA: Final = b"\x1aE\xdf\xa3"
 _MP4_FIRST_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 _MAX_BOXES: Final = 100_000
 _DURATION_SLACK_S: Final = 0.5
+_SOUND_SLACK_S: Final = 0.05
+"""Sound later than this after the last is after a pause; less is what a resampler holds back."""
 _ENCODER_THREADS: Final = "2"
 """Fixed: x264 makes other bytes with other thread counts, and the canonical form must not depend on the machine."""
 _AAC_RATES: Final = frozenset({16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000})
@@ -89,6 +94,22 @@ class Probe:
     video_codec: str
     audio_codec: str | None
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """samples: float32 [2, n], -1 to 1: the middle and the side, (left ± right) / 2; of one channel the side is silent.
+
+    starts_s: when the first sample is heard, in seconds from the first picture; less than zero is before it.
+    """
+
+    samples: NDArray[np.float32] = field(repr=False)
+    rate_hz: int
+    starts_s: float
+
+    @property
+    def seconds(self) -> float:
+        return float(self.samples.shape[1] / self.rate_hz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +372,75 @@ def _yuv(picture: NDArray[np.uint8]) -> VideoFrame:
     frame.color_primaries = ColorPrimaries.BT709
     frame.color_trc = ColorTrc.BT709
     return frame
+
+
+# --- sound -----------------------------------------------------------------------------------------------------
+
+
+def sound(path: Path, *, rate_hz: int = 16_000, max_seconds: float = 120.0) -> Sound | None:
+    """The sound of a clip, resampled; None where it has no track of sound. Raises MediaError, also for one too long.
+
+    Where the track pauses there is silence, so that what is heard at a time is what was played then.
+    """
+    most = int(max_seconds * rate_hz)
+    with _open(path) as container:
+        track, picture = _audio(container), container.streams.best("video")
+        if track is None:
+            return None
+        parts: list[NDArray[np.float32]] = []
+        layout = "mono" if track.channels == 1 else "stereo"
+        resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate_hz)
+        first_s, count = None, 0
+        for frame in container.decode(track):
+            at_s = frame.time if frame.time is not None else (first_s or 0.0) + count / rate_hz
+            first_s = at_s if first_s is None else first_s
+            pause = round((at_s - first_s) * rate_hz) - count
+            if pause > _SOUND_SLACK_S * rate_hz:
+                _check_sound(count + pause, most, rate_hz)
+                parts.append(np.zeros((1 if layout == "mono" else 2, pause), np.float32))
+                count += pause
+            for out in _resampled(resampler, frame):
+                parts.append(out.to_ndarray().astype(np.float32))
+                count += out.samples
+                _check_sound(count, most, rate_hz)
+        if first_s is None:
+            return None
+        parts += [out.to_ndarray().astype(np.float32) for out in resampler.resample(None)]
+    ears = np.concatenate(parts, axis=1)
+    return Sound(_middle_and_side(ears[0], ears[-1]), rate_hz, first_s - _starts_s(picture))
+
+
+def _resampled(resampler: av.AudioResampler, frame: AudioFrame) -> list[AudioFrame]:
+    try:
+        return resampler.resample(frame)
+    except ValueError as error:  # the track changed its rate or channels on the way
+        raise _damaged_sound() from error
+
+
+def _check_sound(count: int, most: int, rate_hz: int) -> None:
+    if count > most:
+        raise MediaError(
+            "media.too_long",
+            f"the sound runs over `{most / rate_hz:g}` seconds",
+            "send a shorter clip",
+        )
+
+
+def _middle_and_side(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    both = np.stack([(left + right) / 2, (left - right) / 2])
+    if not np.isfinite(both).all():
+        raise _damaged_sound()
+    return np.clip(both, -1, 1).astype(np.float32, copy=False)
+
+
+def _damaged_sound() -> MediaError:
+    return MediaError("media.damaged_sound", "the sound is damaged", "export the clip again")
+
+
+def _starts_s(stream: object) -> float:
+    """When a track starts, by the container's clock; zero where it does not say."""
+    start, base = getattr(stream, "start_time", None), getattr(stream, "time_base", None)
+    return float(start * base) if start is not None and base is not None else 0.0
 
 
 # --- writing ---------------------------------------------------------------------------------------------------

@@ -198,6 +198,24 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class HashList:
+    """A list of known prohibited pictures, but for what is on it. `bits`: how far a picture may differ from one of them."""
+
+    name: str
+    version: int
+    category: str
+    source: str
+    format: str
+    count: int
+    bits: int
+    sha256: str
+    imported_by: str
+    imported_at: int
+    place: int
+    """Of its entry in the log."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mail:
     """A letter to be sent. `sealed`: under the key of its notice."""
 

@@ -383,6 +383,30 @@ class DoNotGenerate(SQLModel, table=True):
     """The place in the log that put it in force. Places only ascend, so nothing is added unnoticed."""
 
 
+class HashList(SQLModel, table=True):
+    """Known prohibited pictures that everything is compared with. Which lists there should be, the log says.
+
+    `sealed`: the hashes, under the lists' own key; a list is secret.
+    """
+
+    __tablename__ = "hash_list"
+
+    name: str = Field(primary_key=True, max_length=64)
+    version: int
+    category: str = Field(max_length=16)
+    source: str = Field(max_length=200)
+    format: str = Field(max_length=16)
+    count: int = Field(sa_type=BigInteger)
+    bits: int
+    """How far a picture may differ and still be on it."""
+    sha256: str = Field(max_length=64)
+    imported_by: str = Field(max_length=80)
+    imported_at: int = Field(sa_type=BigInteger)
+    place: int = Field(sa_type=BigInteger, unique=True)
+    """Of its entry in the log. Places only ascend, so nothing is exchanged unnoticed."""
+    sealed: bytes = Field(sa_type=LargeBinary)
+
+
 class Mail(SQLModel, table=True):
     """A letter that is still to be sent, sealed under the key of the notice it is about."""
 

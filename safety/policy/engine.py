@@ -324,7 +324,7 @@ def _unheard(facts: Mapping[str, Any], unknown: frozenset[str]) -> bool:
 
 def _values(facts: Mapping[str, Any]) -> dict[str, str]:
     """What a policy's sentence may quote, e.g. `{request.scores.sexual}` or `{grant.uses}`."""
-    cameo, request = facts.get("cameo"), facts.get("request")
+    cameo, request, output = facts.get("cameo"), facts.get("request"), facts.get("output")
     grant = cameo.grant if cameo is not None else None
     values: dict[str, str] = {}
     for name, part in {**facts, "grant": grant}.items():
@@ -340,6 +340,8 @@ def _values(facts: Mapping[str, Any]) -> dict[str, str]:
         values["beyond.modalities"] = _shown(request.modalities - grant.modalities)
         values["beyond.contexts"] = _shown(request.contexts - grant.allowed_contexts)
         values["forbidden.contexts"] = _shown(request.contexts & grant.forbidden_contexts)
+    if output is not None:
+        values["unagreed.contexts"] = _shown(output.contexts - output.agreed_contexts)
     return values
 
 

@@ -34,6 +34,7 @@ Category = Literal[
 ]
 Check = Literal["nudity", "violence", "minors", "text", "speech", "voices", "known_bad"]
 """What a finished clip is looked at for, beside its faces."""
+UNSAFE_FOR_MINORS: frozenset[Context] = frozenset({"sexual", "violent", "romantic"})
 MOST = 1_000_000_000
 Count = Annotated[int, MOST]
 Score = Annotated[int, 1000]
@@ -162,6 +163,14 @@ class OutputFacts:
     """The model draws nothing of its own: scenes that come with it, and the portraits of those who agreed."""
     reviewed: bool
     """Reviewers have looked at this very clip, and let it pass."""
+    contexts: frozenset[Context]
+    """What is written and said in the clip reads as."""
+    agreed_contexts: frozenset[Context]
+    """Those that everyone this job has a grant of agrees to be shown in."""
+    against_preferences: bool
+    """It mentions what somebody this job has a grant of would rather not be shown with."""
+    granted_minors: Count
+    """People under 18, or of unknown age, whom this job has a grant of."""
     scores: Scores
 
 
@@ -290,6 +299,12 @@ def _none(name: str) -> Later:
     return Later(0, lambda facts: getattr(facts, name) == 0)
 
 
+def _safe_for_minors(output: Any) -> bool:
+    """Whether a clip may show minors whom it is granted for; see `policies/minors.cedar`."""
+    dangerous = bool(UNSAFE_FOR_MINORS & output.contexts) or output.scores["violence"] >= 300
+    return not dangerous and output.ungranted_faces == 0
+
+
 LATER: Mapping[str, Later] = {
     "Cameo.with_adult": Later(False, lambda cameo: not (cameo.minor and cameo.with_adult)),
     "Cameo.guardians_allow_adults": Later(False, lambda _: True),
@@ -305,6 +320,10 @@ LATER: Mapping[str, Later] = {
     "Output.unchecked": Later(frozenset(), lambda output: output.closed_model or not output.unchecked),
     "Output.closed_model": Later(False, lambda _: True),
     "Output.reviewed": Later(False, lambda _: True),
+    "Output.contexts": Later(frozenset(), lambda output: output.contexts <= output.agreed_contexts),
+    "Output.agreed_contexts": Later(frozenset(), lambda _: True),
+    "Output.against_preferences": Later(False, lambda output: not output.against_preferences),
+    "Output.granted_minors": Later(0, lambda output: output.granted_minors == 0 or _safe_for_minors(output)),
     "Scores.harassment": Later(0, lambda scores: scores["harassment"] < 500),
     "Scores.impersonation": Later(0, lambda scores: scores["impersonation"] < 500),
     "Scores.political": Later(0, lambda _: True),

@@ -76,6 +76,23 @@ BODIES: dict[str, dict[str, Any]] = {
     "deletion": {"rule": "captures", "what": "films", "count": 1, "sha256s": ["f" * 64]},
     "announcement": {"rule": "likeness_of_age", "what": "likeness", "until": "2026-04-01T12:00:00Z"},
     "register": {"notice": "n", "action": "registered"},
+    "sighting": {
+        "cameo_id": CAMEO,
+        "video_id": VIDEO,
+        "app_id": APP,
+        "where": "pictures",
+        "outcome": "refused",
+    },
+    "hash_list": {
+        "list": "partners",
+        "version": 1,
+        "action": "imported",
+        "category": "ncii",
+        "source": "an exchange",
+        "count": 2,
+        "sha256": "f" * 64,
+        "operator": "the office",
+    },
     "review": {"video_id": VIDEO, "grant_ids": [GRANT], "action": "held", "sha256": "f" * 64},
 }
 

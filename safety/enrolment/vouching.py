@@ -1,27 +1,23 @@
-"""Enrolling a likeness: what a person is asked to do on film, and the operator who saw them and signs that.
+"""The operator who saw a person, and signs that: the one way a likeness becomes active.
 
-A photograph proves nothing about who sends it, nor does a film that could have been made by a machine. So no remote
-path activates a likeness: what a person sends waits until an operator has seen them too. The operator's statement
-names the picture or film by hash, the account or device key and the date of birth (unknown is a minor), and is kept
-whole in the person's own list.
+Their statement names the picture or film by hash, the account or device key and the date of birth (unknown is a
+minor), and is kept whole in the person's own list. A face that is enrolled already gets no second account, unless the
+operator signs that they know of it.
 """
 
 import hashlib
 import io
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from pydantic import Field
 
-from ledger.canonical import sha256
-from ledger.consent.grant import CLOCK_SKEW, SIGNING_WINDOW, Moment, Strict
+from ledger.consent.grant import CLOCK_SKEW, SIGNING_WINDOW
 from ledger.consent.statement import (
     ENROLMENT_TAG,
     DeviceSignature,
@@ -39,8 +35,8 @@ from ledger.store.journal import About
 from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
 from safety.errors import Refused
-from safety.faces import enrol_portrait
-from safety.likeness import StoredLikeness, store_likeness
+from safety.faces import Likeness, enrol_portrait
+from safety.likeness import StoredLikeness, store_likeness, templates_of
 from safety.register import Register
 
 MAX_PIXELS = 40_000_000
@@ -48,47 +44,11 @@ MAX_SIDES = 30_000
 """Width and height together: a strip of few pixels can still be scaled into a picture no memory holds."""
 FORMATS = ("JPEG", "PNG", "WEBP")
 """What a picture may be. Other decoders are never reached; some of them start programs."""
+ALIKE_DISTANCE = 0.50
+"""Nearer than this to somebody enrolled, an operator has to say that they know. Wider than what a grant takes: a second
+account for a face costs its owner more than a second look costs an operator."""
 FRAMES = 12
 POSES = 5
-
-
-CHALLENGE_LIFE = timedelta(minutes=5)
-DIGITS, TURNS = 6, 3
-Turn = Literal["left", "right"]
-
-
-class Challenge(Strict):
-    """What to do in front of the camera, decided only now: a film made before can not show it."""
-
-    capture_id: str
-    digits: Annotated[str, Field(pattern=r"^[0-9]{6}$")]
-    """To be read aloud, in order."""
-    turns: tuple[Turn, ...]
-    """Which way to turn the head, in order; left and right are the person's own."""
-    person_id: str
-    """Whose account it is bound to."""
-    consent_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Of the text the person agreed to before filming."""
-    issued: Moment
-    expires: Moment
-
-
-def new_challenge(capture_id: str, person_id: PersonId, consent: str, *, at: datetime) -> Challenge:
-    """Random digits and head turns, with both directions among them."""
-    choices: tuple[Turn, Turn] = ("left", "right")
-    turns = [secrets.choice(choices) for _ in range(TURNS)]
-    if len(set(turns)) == 1:
-        place = secrets.randbelow(TURNS)
-        turns[place] = choices[turns[place] == "left"]
-    return Challenge(
-        capture_id=capture_id,
-        digits="".join(secrets.choice("0123456789") for _ in range(DIGITS)),
-        turns=tuple(turns),
-        person_id=person_id,
-        consent_sha256=sha256(consent.encode()).hex(),
-        issued=at.replace(microsecond=0),
-        expires=at.replace(microsecond=0) + CHALLENGE_LIFE,
-    )
 
 
 def enrol_vouched(
@@ -99,8 +59,11 @@ def enrol_vouched(
     picture: Path,
     *,
     at: datetime,
+    filmed: bool = False,
 ) -> tuple[PersonId, CameoId]:
     """Enrol the person an operator vouches for. `picture`: an image, or a short video of them.
+
+    `filmed`: they sent it themselves, and the operator saw no more than that; such a likeness is not used for a day.
 
     Raises InvalidStatement, MediaError or SafetyError; then nothing is written.
     """
@@ -134,19 +97,41 @@ def enrol_vouched(
                 "this is the face of somebody who asked that it is never generated, or near to it",
                 "have them withdraw their notice first; whoever only looks alike turns to the operator",
             )
+        if enrolment.alike is None and resembling(tx, likeness.templates, but=enrolment.person_id):
+            raise Refused(
+                "enrolment.already_enrolled",
+                "a face like this one is enrolled already, under another account",
+                "have them erase that one first; if you know that this is right, as with twins, sign it as `alike`",
+            )
         person_id = _account(tx, enrolment, at)
         cameo_id = CameoId(new_id("cameo"))
         store_likeness(tx, cameo_id, person_id, likeness)
-        body = {
+        body: dict[str, Any] = {
             "cameo_id": cameo_id,
             "enrolment": enrolment.model_dump(mode="json", by_alias=True, exclude_unset=True),
             "evidence": evidence.model_dump(mode="json"),
             "list_key": tx.held(person_id).list_key_digest,
         }
+        if filmed:
+            body["filmed"] = True
         tx.append("enrolment", cameo_id, [About(person_id, "owner", body)], at=at)
         return person_id, cameo_id
 
     return ledger.transact(operation)
+
+
+def resembling(tx: Transaction, face: Likeness, *, but: str | None) -> bool:
+    """Whether somebody of another account than `but` is enrolled who looks like this. Everyone enrolled is compared."""
+
+    def near(cameo_id: CameoId) -> bool:
+        cameo = tx.cameo(cameo_id)
+        if cameo is None or cameo.person_id == but:
+            return False
+        theirs = templates_of(tx, cameo_id).templates
+        apart = np.linalg.norm(theirs[:, None] - face.templates[None, :], axis=2)
+        return not bool((apart > ALIKE_DISTANCE).all())
+
+    return any(map(near, tx.cameo_ids()))
 
 
 def _account(tx: Transaction, enrolment: Enrolment, at: datetime) -> PersonId:

@@ -1,47 +1,27 @@
-"""The first prompt screen: what a text asks to depict, as integers a policy can compare.
+"""The words of a text, and what each of them is evidence of: tables, and nothing that is learned.
 
 Guarantees
 
-- Scores are integers 0 to 1000 for each of :data:`CATEGORIES`; 500 and above means "depicts it". The same text
-  always gives the same scores, in time linear in its length; nothing is fetched and nothing is remembered.
-- Every *view* of the text is scored — as typed, repaired, with look-alike letters, spaced letters and
-  leetspeak undone, backwards, decoded from base64 — and each category takes its highest. Disguise can
-  therefore only raise a score. Text that scores far higher undisguised than as typed is `obfuscated`.
+- What stands in a table can never be outvoted: a reading's score is that of these words, or more.
 - `minors` asks "is a child depicted?", not "is it harmful": what follows is the policy's decision. A person of
   unstated age ("girl") beside sexual content counts as a child.
 
-Left to others: the decision, names of people, meaning that no word carries ("they collapsed on the bed,
-panting"). This is a table of words; a second voter that reads meaning is meant to stand beside it, and the
-rendered frames are checked whatever the prompt said.
+Left to others: what no word says ("they collapsed on the bed, panting"), which is `meaning.py`; who is named, which is
+`people.py`.
 
 Table grammar: entries are separated by commas, alternatives by `/`, `word*` matches any ending, `..` up to
-three words; each line of a table is `category weight: entries`. An entry's weight is its score alone; several add up as independent evidence, 1 - ∏(1 - w).
+three words; each line of a table is `category weight: entries`. An entry's weight is its score alone; several add up as
+independent evidence, 1 - ∏(1 - w).
 """
 
-import base64
-import binascii
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, NamedTuple, cast, get_args
-
-import ftfy
+from typing import Final, NamedTuple, cast
 
 from ledger.consent.grant import Context
-from safety.errors import InvalidInput
-from safety.policy.facts import Category
-
-VERSION: Final = "prompt-rules/1"
-MAX_CHARS: Final = 4_000
-CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
-SEXUAL_CONTEXT, VIOLENT_CONTEXT = 300, 200
-"""A grant may forbid a whole context, so a context is named well below the score that calls it harmful: one
-swimsuit, one battle."""
-
-_MAX_FOLDED: Final = MAX_CHARS + MAX_CHARS // 2
+from safety.prompt.normal import WORD, fold
 
 # ── tables ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -290,190 +270,6 @@ _AGES: Final = re.compile(
     )
 )
 
-# ── views: the text as typed, then undone step by step ────────────────────────────────────────────────────
-
-_LOOK_ALIKES: Final = {
-    ord(other): latin
-    for latin, others in {
-        "a": "аАαΑɑᴀ", "b": "ВвьЬβΒʙɓ", "c": "сСϲϹᴄ", "d": "ԁԀɗᴅđ", "e": "еЕєЄεΕᴇəɛҽ", "f": "ƒғҒϝ", "g": "ɡԌɢցǥ",
-        "h": "һНнҺΗʜհħ", "i": "іІɩιΙıɪӏ", "j": "јЈϳᴊ", "k": "кКκΚᴋқ", "l": "Ӏʟł", "m": "мМΜᴍ", "n": "пΝηɴո",
-        "o": "оОοΟσᴏօøө", "p": "рРρΡᴘ", "q": "ԛզ", "r": "гʀɾ", "s": "ѕЅꜱʂ", "t": "тТτΤᴛŧ", "u": "υսᴜ",
-        "v": "νѵᴠ", "w": "ԝωшᴡѡ", "x": "хХχΧ", "y": "уУүγΥʏ", "z": "Ζᴢʐ",
-    }.items()
-    for other in others
-} | {first + n: chr(97 + n) for first in (0x1F130, 0x1F150, 0x1F170, 0x1F1E6) for n in range(26)}  # fmt: skip
-_BLANKS: Final = frozenset("\u115f\u1160\u17b4\u17b5\u180e\u2800\u3164\uffa0")
-_MARKS: Final = re.compile(
-    "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe2f\U000e0100-\U000e01ef]"
-)
-_TAGS: Final = re.compile("(?<!\U0001f3f4)(?<![\U000e0020-\U000e007f])[\U000e0020-\U000e007e]{2,}")
-
-_WORD: Final = re.compile(r"[^\W_]+")
-_LETTER: Final = r"[^\W\d_]"
-_GAP: Final = r"[\s._\-*|,/~+·•:;]"
-_SPACED_DIGITS: Final = re.compile(r"(?<![\w.])\d(?: \d)+(?![\w.])(?![\s\-]*years?[\s\-]*olds)")
-_SPACED_LETTERS: Final = re.compile(rf"(?<![^\W_])[^\W_](?:{_GAP}{{1,4}}[^\W_@$]){{2,}}(?![^\W_])")
-_INNER_PUNCTUATION: Final = re.compile(rf"(?<={_LETTER})[._\-*|~^`'·•+=]+(?={_LETTER})")
-_LEET_WORD: Final = re.compile(r"(?<![\w@$])[\w@$!|€]*[\d@$!|€][\w@$!|€]*")
-_NUMBER_AND_UNIT: Final = re.compile(
-    rf"\d+(?:k|d|mm|cm|km|px|fps|st|nd|rd|th|hz|kg|yo|yr|yrs|am|pm|mph|girls?|boys?)?|{_LETTER}+!+"
-)
-_LEET_I: Final = str.maketrans("01345678@$!|€", "oieasgtbasiie")
-_LEET_L: Final = str.maketrans("01345678@$!|€", "oleasgtbaslle")
-_STRETCHED: Final = re.compile(rf"({_LETTER})\1{{2,}}")
-_BASE64: Final = re.compile(r"(?<![\w+/\-])[A-Za-z0-9+/_\-]{12,}={0,2}")
-_HEX: Final = re.compile(r"(?<![0-9a-fA-F])(?:[0-9a-fA-F]{2}[\s:]?){6,}(?![0-9a-fA-F])")
-_BACKWARDS: Final = frozenset(
-    {"eht", "fo", "dna", "htiw", "morf", "namow", "nam", "lrig", "gnieb", "rieht", "sih", "gnitis"}
-)
-
-
-def _fold(text: str) -> str:
-    """Lower case, and the bare letter of each accented one: what a plain reader sees in ordinary writing."""
-    if text.isascii():
-        return text.lower()
-    return "".join(
-        unicodedata.normalize("NFD", c)[0] if "\x7f" < c < "\u3000" or c > "\ud7a3" else c
-        for c in unicodedata.normalize("NFC", text).casefold()
-    )
-
-
-def _join_digits(text: str) -> str:
-    """`1 7 years` → `17 years`, as some tokenisers write it."""
-    return _SPACED_DIGITS.sub(lambda match: match[0].replace(" ", ""), text)
-
-
-def _repair(text: str) -> str:
-    """Undo encodings a reader never notices: mojibake, full width, invisible characters, piled-up marks."""
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    text = _TAGS.sub(lambda m: " " + "".join(chr(ord(c) - 0xE0000) for c in m[0]) + " ", text)
-    if text.isascii() and "&" not in text:
-        return text
-    text = ftfy.fix_text(text, normalization="NFKC")[: _MAX_FOLDED + 1]
-    if text.isascii():
-        return text
-    kept: list[str] = []
-    for c in _MARKS.sub("", unicodedata.normalize("NFC", text)):
-        kind = unicodedata.category(c)
-        if kind == "Cf" or c in _BLANKS:
-            continue
-        # A mark after a Latin, Greek, Cyrillic, Hebrew or Arabic letter decorates; in other scripts it spells.
-        if kind == "Mn" and kept and kept[-1] < "\u0900":
-            continue
-        kept.append(" " if kind in {"Cc", "Zs"} else c)
-    return unicodedata.normalize("NFKC", "".join(kept))
-
-
-def _latinise(text: str) -> str:
-    """Write look-alike letters as Latin, in words that then are Latin throughout; real Russian stays Russian."""
-    if text.isascii():
-        return text
-
-    def word(match: re.Match[str]) -> str:
-        latin = match[0].translate(_LOOK_ALIKES)
-        return latin if _fold(latin).isascii() else match[0]
-
-    return re.sub(r"[^\s]+", word, text)
-
-
-def _join_letters(text: str) -> str:
-    """`n u d e` → `nude`. Where the gaps do not show where a word ends, also the words of the tables found inside."""
-
-    def run(match: re.Match[str]) -> str:
-        pieces = re.split(f"({_GAP}+)", match[0])
-        gaps = pieces[1::2]
-        if 2 * sum(letter.isalpha() for letter in pieces[::2]) < len(pieces[::2]):
-            return match[0]
-        blank = [any(c.isspace() for c in gap) for gap in gaps]
-        shortest = min(map(len, gaps))
-        mixed = any(blank) and not all(blank)
-        out = pieces[0]
-        for gap, is_blank, letter in zip(gaps, blank, pieces[2::2], strict=True):
-            out += (gap if (is_blank if mixed else len(gap) > shortest) else "") + letter
-        return " ".join(
-            f"{word} {inner}" if (inner := _words_inside(word)) != word else word for word in out.split()
-        )
-
-    return _SPACED_LETTERS.sub(run, text)
-
-
-def _words_inside(run: str) -> str:
-    """The longest table words in a run of letters without word gaps, left to right."""
-    found, i = [], 0
-    while i < len(run):
-        word = next(
-            (run[i : i + n] for n in range(min(14, len(run) - i), 2, -1) if run[i : i + n] in _VOCABULARY), ""
-        )
-        if word:
-            found.append(word)
-        i += len(word) or 1
-    return " ".join(found) or run
-
-
-def _unleet(text: str, letters: dict[int, int]) -> str:
-    def word(match: re.Match[str]) -> str:
-        return match[0] if _NUMBER_AND_UNIT.fullmatch(match[0]) else match[0].translate(letters)
-
-    return _LEET_WORD.sub(word, text)
-
-
-def _decoded(text: str) -> Iterator[str]:
-    """Readable text hidden in base64 or hexadecimal."""
-    for match in (*_BASE64.finditer(text), *_HEX.finditer(text)):
-        blob = match[0]
-        for decode in (_from_base64, _from_hex):
-            try:
-                plain = decode(blob).decode("utf-8")
-            except (binascii.Error, ValueError):
-                continue
-            letters = sum(c.isalpha() or c.isspace() for c in plain)
-            if len(plain) >= 6 and plain.isprintable() and letters >= 0.8 * len(plain):
-                yield plain
-
-
-def _from_base64(blob: str) -> bytes:
-    body = blob.rstrip("=").replace("-", "+").replace("_", "/")
-    return base64.b64decode(body + "=" * (-len(body) % 4), validate=True)
-
-
-def _from_hex(blob: str) -> bytes:
-    return bytes.fromhex(blob.replace(":", " "))
-
-
-def _views(repaired: str) -> tuple[str, list[str]]:
-    """The normalised text, and every reading of it worth scoring, without repeats."""
-    plain, views = _readings(repaired)
-    return " ".join(plain.split()), _worth_reading(views)
-
-
-def _readings(repaired: str) -> tuple[str, list[str]]:
-    """The plain text, and every way it can be read."""
-    folded = _join_digits(_fold(repaired))
-    latin = _join_digits(_fold(_latinise(repaired)))
-    joined = _join_letters(latin)
-    plain = _unleet(joined, _LEET_I)
-    views = [folded, latin, joined, plain]
-    for reading in (plain, _unleet(joined, _LEET_L)):
-        views += [reading, _INNER_PUNCTUATION.sub("", reading)]
-        views += [_STRETCHED.sub(r"\1", reading), _STRETCHED.sub(r"\1\1", reading)]
-    return plain, views
-
-
-def _worth_reading(views: list[str]) -> list[str]:
-    """The first view, and those that bring one more of a word some table knows: no other can score higher."""
-    worth, seen = [views[0]], Counter(_WORD.findall(views[0]))
-    for view in views[1:]:
-        words = Counter(_WORD.findall(view))
-        if any(_may_matter(word) for word in words - seen):
-            worth.append(view)
-        seen |= words
-    return worth
-
-
-def _may_matter(word: str) -> bool:
-    return word[0].isdigit() or word in _AGE_WORDS or not word.isascii() or _LEXICON.knows(word)
-
-
 # ── matching ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -560,7 +356,7 @@ class _Lexicon:
 def _place(words: str) -> _Word | None:
     if words == "..":
         return None
-    alternatives = [_fold(word) for word in words.split("/")]
+    alternatives = [fold(word) for word in words.split("/")]
     if any(len(word.rstrip("*")) < 3 for word in alternatives if word.endswith("*")) or ":" in words:
         raise ValueError(words)
     return _Word(
@@ -581,11 +377,11 @@ _AGE_WORDS: Final = frozenset(
     ).split("|")
 )
 """Words the age patterns are made of: a view that brings one is worth reading."""
-_VOCABULARY: Final = frozenset(word for word in _LEXICON.vocabulary | _AGE_WORDS if len(word) > 2)
+VOCABULARY: Final = frozenset(word for word in _LEXICON.vocabulary | _AGE_WORDS if len(word) > 2)
 
 
 @dataclass(slots=True)
-class _Reading:
+class Reading:
     """What one view says: evidence by category, and contexts named."""
 
     scores: dict[str, int]
@@ -593,8 +389,9 @@ class _Reading:
     contexts: set[Context]
 
 
-def _read(view: str) -> _Reading:
-    tokens = _WORD.findall(view)
+def read(view: str) -> Reading:
+    """What one view says."""
+    tokens = WORD.findall(view)
     found = list(_LEXICON.find(tokens))
     harmless = {i for entry, span in found if entry.label == "harmless" for i in span}
     evidence: dict[str, dict[object, int]] = {}
@@ -617,7 +414,7 @@ def _read(view: str) -> _Reading:
                 evidence.setdefault(category, {})[word] = weight
                 matched[category, word] = None
     scores = {category: _together(weights.values()) for category, weights in evidence.items()}
-    return _Reading(scores, matched, contexts)
+    return Reading(scores, matched, contexts)
 
 
 def _ages(view: str) -> Iterator[str]:
@@ -638,87 +435,16 @@ def _together(weights: Iterable[int]) -> int:
     return round(1000 * (1 - doubt))
 
 
-# ── the screen ────────────────────────────────────────────────────────────────────────────────────────────
+def worth_reading(views: Sequence[str]) -> list[str]:
+    """The first view, and those that bring one more of a word some table knows: no other can score higher."""
+    worth, seen = [views[0]], Counter(WORD.findall(views[0]))
+    for view in views[1:]:
+        words = Counter(WORD.findall(view))
+        if any(_may_matter(word) for word in words - seen):
+            worth.append(view)
+        seen |= words
+    return worth
 
 
-@dataclass(frozen=True, slots=True)
-class Screening:
-    """What the screen saw. `scores` has every one of :data:`CATEGORIES`; `matched` is (category, text as read)."""
-
-    version: str
-    scores: Mapping[Category, int]
-    contexts: frozenset[Context]
-    normalised: str
-    matched: tuple[tuple[str, str], ...]
-
-
-def screen(text: str) -> Screening:
-    """Score `text`. Raises InvalidInput (`prompt.empty`, `prompt.too_long`), never anything else."""
-    if not text.strip():
-        raise InvalidInput("prompt.empty", "the prompt is empty", "describe the clip to make")
-    if len(text) > MAX_CHARS:
-        raise InvalidInput(
-            "prompt.too_long",
-            f"the prompt has `{len(text)}` characters; at most `{MAX_CHARS}` are read",
-            "shorten the prompt",
-        )
-    as_typed = _join_digits(_fold(text))
-    repaired = _repair(text)
-    normalised, views = _views(repaired[:_MAX_FOLDED])
-    typed = _read(as_typed)
-    readings = [typed, *(_read(view) for view in views if view != as_typed)]
-    obfuscated = _signs_of_disguise(text, repaired)
-    plainest = _highest(readings)
-
-    backwards = views[0][::-1]
-    if len(_BACKWARDS.intersection(_WORD.findall(normalised))) > 1 or (
-        max(plainest.values()) < 500 and max(_read(backwards).scores.values(), default=0) >= 800
-    ):
-        readings.append(_read(backwards))
-        obfuscated = max(obfuscated, 800)
-    for hidden in _decoded(text):
-        readings += map(_read, _views(_repair(hidden))[1])
-        obfuscated = max(obfuscated, 900)
-
-    scores = _highest(readings)
-    leap = max(scores[c] - typed.scores.get(c, 0) for c in CATEGORIES)
-    scores["obfuscated"] = max(obfuscated, 700 if leap >= 300 else 0)
-    _weigh_together(scores)
-    contexts = {context for reading in readings for context in reading.contexts}
-    if scores["sexual"] >= SEXUAL_CONTEXT:
-        contexts.add("sexual")
-    if scores["violence"] >= VIOLENT_CONTEXT:
-        contexts.add("violent")
-    matched = tuple(dict.fromkeys(match for reading in readings for match in reading.matched))
-    return Screening(VERSION, MappingProxyType(scores), frozenset(contexts), normalised, matched)
-
-
-def readings(text: str) -> tuple[str, ...]:
-    """`text` in plain, lower-case letters, its disguises undone: every way it can be read, the plainest first."""
-    return tuple(dict.fromkeys(_readings(_repair(text)[:_MAX_FOLDED])[1]))
-
-
-def _highest(readings: Iterable[_Reading]) -> dict[Category, int]:
-    readings = list(readings)
-    return {c: max(reading.scores.get(c, 0) for reading in readings) for c in CATEGORIES}
-
-
-def _weigh_together(scores: dict[Category, int]) -> None:
-    """Sexual content and youth are judged side by side: each makes the other's doubtful signs count."""
-    if scores["sexual"] >= 500 and scores["minors"] >= 300:
-        scores["minors"] = max(scores["minors"], 600)
-    if scores["minors"] >= 500 and scores["sexual"] >= 300:
-        scores["sexual"] = max(scores["sexual"], 600)
-
-
-def _signs_of_disguise(text: str, repaired: str) -> int:
-    """Writing that hides itself, whatever it says."""
-    marks = len(_MARKS.findall(unicodedata.normalize("NFC", text)))
-    run = max((len(_WORD.findall(m[0])) for m in _SPACED_LETTERS.finditer(repaired)), default=0)
-    return max(
-        1000 if len(repaired) > _MAX_FOLDED else 0,  # the rest would go unread
-        800 if _TAGS.search(text) else 0,
-        600 if "\u202e" in text or "\u202d" in text else 0,
-        600 if marks > 20 and marks > len(text) // 4 else 0,
-        400 if run >= 12 else 0,
-    )
+def _may_matter(word: str) -> bool:
+    return word[0].isdigit() or word in _AGE_WORDS or not word.isascii() or _LEXICON.knows(word)

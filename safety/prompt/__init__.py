@@ -1,0 +1,112 @@
+"""The prompt screen: what a text asks to depict, as integers a policy can compare.
+
+Guarantees
+
+- Scores are integers 0 to 1000 for each of :data:`CATEGORIES`; 500 and above means "depicts it" (of violence, 700:
+  films show fights). The same text always gives the same scores, on any machine, under the same :data:`VERSION`;
+  nothing is fetched and nothing is remembered.
+- Two voters read every *reading* of the text — as typed, and with its disguises undone (`normal.py`): a table of words
+  (`rules.py`), and a network that reads what no single word says (`meaning.py`). Each category takes the highest.
+  Disguise can therefore only raise a score. Text that scores far higher undisguised than as typed is `obfuscated`.
+- Where a voter can not be asked there is no score: :class:`CheckUnavailable`, which denies.
+
+Left to others: the decision. Who is named is `people.py`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, get_args
+
+from ledger.consent.grant import Context
+from safety.errors import InvalidInput
+from safety.policy.facts import Category
+from safety.prompt import normal, rules, sentence
+from safety.prompt.normal import MAX_CHARS, MAX_FOLDED
+
+__all__ = ["CATEGORIES", "MAX_CHARS", "VERSION", "Screening", "readings", "screen"]
+
+VERSION: Final = "prompt-rules/2"
+CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
+SEXUAL_CONTEXT, VIOLENT_CONTEXT = 300, 200
+"""A grant may forbid a whole context, so a context is named well below the score that calls it harmful: one
+swimsuit, one battle."""
+_TURNED: Final = 0.8
+"""Text that takes so many fewer word pieces once it is turned ran the wrong way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What the screen saw. `scores` has every one of :data:`CATEGORIES`; `matched` is (category, text as read)."""
+
+    version: str
+    scores: Mapping[Category, int]
+    contexts: frozenset[Context]
+    normalised: str
+    matched: tuple[tuple[str, str], ...]
+
+
+def screen(text: str) -> Screening:
+    """Score `text`. Raises InvalidInput (`prompt.empty`, `prompt.too_long`), or CheckUnavailable."""
+    if not text.strip():
+        raise InvalidInput("prompt.empty", "the prompt is empty", "describe the clip to make")
+    if len(text) > MAX_CHARS:
+        raise InvalidInput(
+            "prompt.too_long",
+            f"the prompt has `{len(text)}` characters; at most `{MAX_CHARS}` are read",
+            "shorten the prompt",
+        )
+    typed = rules.read(normal.join_digits(normal.fold(text)))
+    repaired = normal.repair(text)
+    found = normal.read(repaired[:MAX_FOLDED], rules.VOCABULARY)
+    views = [*rules.worth_reading(found.views)]
+    obfuscated = normal.signs_of_disguise(text, repaired)
+    said = list(found.meant)
+    for other, sign in _other_texts(text, found.plain):
+        read = normal.read(normal.repair(other)[:MAX_FOLDED], rules.VOCABULARY)
+        views += rules.worth_reading(read.views)
+        said = [*read.meant[:1], *said]
+        obfuscated = max(obfuscated, sign)
+
+    seen = [typed, *map(rules.read, views)]
+    scores = _highest(seen)
+    leap = max(scores[c] - typed.scores.get(c, 0) for c in CATEGORIES)
+    scores["obfuscated"] = max(obfuscated, 700 if leap >= 300 else 0)
+    _weigh_together(scores)
+    contexts = {context for reading in seen for context in reading.contexts}
+    if scores["sexual"] >= SEXUAL_CONTEXT:
+        contexts.add("sexual")
+    if scores["violence"] >= VIOLENT_CONTEXT:
+        contexts.add("violent")
+    matched = tuple(dict.fromkeys(match for reading in seen for match in reading.matched))
+    normalised = " ".join(found.plain.split())
+    return Screening(VERSION, MappingProxyType(scores), frozenset(contexts), normalised, matched)
+
+
+def readings(text: str) -> tuple[str, ...]:
+    """`text` in plain, lower-case letters, its disguises undone: every way it can be read, the plainest first."""
+    return normal.read(normal.repair(text)[:MAX_FOLDED], rules.VOCABULARY).views
+
+
+def _other_texts(text: str, plain: str) -> Iterator[tuple[str, int]]:
+    """What else the text says where it is written in a code, and how sure a sign of disguise that is."""
+    for hidden in normal.hidden(text):
+        yield hidden, 900
+    network = sentence.network()
+    as_is = network.count(plain)
+    for turned in (normal.backwards(plain), normal.rot13(plain)):
+        if network.count(turned) < _TURNED * as_is:
+            yield turned, 800
+
+
+def _highest(seen: Iterable[rules.Reading]) -> dict[Category, int]:
+    seen = list(seen)
+    return {c: max(reading.scores.get(c, 0) for reading in seen) for c in CATEGORIES}
+
+
+def _weigh_together(scores: dict[Category, int]) -> None:
+    """Sexual content and youth are judged side by side: each makes the other's doubtful signs count."""
+    if scores["sexual"] >= 500 and scores["minors"] >= 300:
+        scores["minors"] = max(scores["minors"], 600)
+    if scores["minors"] >= 500 and scores["sexual"] >= 300:
+        scores["sexual"] = max(scores["sexual"], 600)

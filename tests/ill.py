@@ -1,0 +1,164 @@
+"""What goes wrong in native code, on purpose: asked of worker processes by the tests."""
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.errors import MediaError
+from safety.errors import InvalidInput, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    name: str
+    rows: NDArray[np.float32]
+
+
+class Pair(NamedTuple):
+    one: int
+    other: Part | None
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    pairs: tuple[Pair, ...]
+    by_name: dict[str, float]
+    seen: frozenset[str]
+    raw: bytes = b""
+    score: float = field(default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Undeclared:
+    ran: bool
+
+
+def whole() -> Whole:
+    part = Part("ä", np.arange(6, dtype=np.float32).reshape(2, 3))
+    return Whole((Pair(1, part), Pair(-2, None)), {"a": 0.5}, frozenset({"x", "y"}), b"\x00\xff", 1e-9)
+
+
+def process() -> int:
+    return os.getpid()
+
+
+def after(seconds: float, value: int) -> int:
+    time.sleep(seconds)
+    return value
+
+
+def crash(*_: object) -> int:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return 0
+
+
+def overrun(*_: object) -> int:
+    """A wild read, as native code would do it."""
+    return ctypes.string_at(1, 8)[0]
+
+
+def leave(*_: object) -> int:
+    os._exit(0)
+
+
+def quits() -> int:
+    sys.exit(0)
+
+
+def hang(*_: object) -> int:
+    """In native code that never lets Python run."""
+    ctypes.PyDLL(None).sleep(600)
+    return 0
+
+
+def hoard(*_: object) -> int:
+    return sum(len(bytearray(100 << 20)) for _ in iter(hoarded, None))
+
+
+def hoarded() -> int:
+    HOARD.append(np.ones(25 << 20, np.float32))
+    return len(HOARD)
+
+
+HOARD: list[NDArray[np.float32]] = []
+
+
+def spawn_threads(count: int) -> int:
+    """Threads that outlive the answer."""
+    for _ in range(count):
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    return count
+
+
+def raises(kind: str) -> int:
+    errors: dict[str, Callable[[], Exception]] = {
+        "refused": lambda: Refused("portrait.none", "nobody is here", "come closer"),
+        "invalid": lambda: InvalidInput("picture.none", "no picture", "send one"),
+        "media": lambda: MediaError("media.empty", "empty", "send it again"),
+        "foreign": lambda: ValueError("template [0.123456]"),
+    }
+    error = errors[kind]()
+    raise error
+
+
+def undeclared() -> Whole:
+    return Undeclared(ran=True)  # type: ignore[return-value]
+
+
+def objects() -> object:
+    return np.array([print], dtype=object)
+
+
+def huge() -> bytes:
+    return bytes(300 << 20)
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def prints(text: str) -> int:
+    print(text, flush=True)
+    os.write(2, text.encode())
+    return 0
+
+
+def fields_wrong() -> Whole:
+    return Whole(1, 2, 3, 4)  # type: ignore[arg-type]
+
+
+# Bytes on the line, from a worker that somebody else has taken over ---------------------------------------------
+
+
+def _line() -> int:
+    """The descriptor the service asked over."""
+    return int(sys.argv[1])
+
+
+def says(data: bytes, wait_s: float = 600.0) -> int:
+    os.write(_line(), data)
+    time.sleep(wait_s)
+    return 0
+
+
+class _Runs:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (self.path,)
+
+
+def pickled(path: str) -> bytes:
+    """What makes a directory in whoever loads it."""
+    return pickle.dumps(_Runs(path))
