@@ -59,7 +59,9 @@ def look(pictures: Sequence[Picture], added: Folder | None = None) -> Shown:
     """Look at sampled frames, each uint8 [h, w, 3] RGB, in their order. `added`: where an operator's models lie."""
     scores: dict[Category, int] = {}
     unchecked = set[Check]()
-    bare = _answered(lambda: workers.shared().map(nudity, ((picture,) for picture in pictures)), "nudity")
+    bare = _answered(
+        lambda: list(workers.shared().map(nudity, ((picture,) for picture in pictures))), "nudity"
+    )
     if bare:
         scores["sexual"] = agreed(bare)
     else:
@@ -100,7 +102,7 @@ def _likened(pictures: Sequence[Picture], added: Folder | None) -> list[zeroshot
     if model is None:
         return []
     asked = ((model, picture) for picture in pictures)
-    return workers.shared().map(zeroshot.liken, asked, timeout_s=LIKEN_TIMEOUT_S)
+    return list(workers.shared().map(zeroshot.liken, asked, timeout_s=LIKEN_TIMEOUT_S))
 
 
 # ── in a worker ───────────────────────────────────────────────────────────────────────────────────────────

@@ -67,9 +67,9 @@ class Line(NamedTuple):
 def read(pictures: Sequence[Picture]) -> Written:
     """Read sampled frames, each uint8 [h, w, 3] RGB, in their order."""
     try:
-        glances = workers.shared().map(glance, ((picture,) for picture in pictures))
+        glances = list(workers.shared().map(glance, ((picture,) for picture in pictures)))
         chosen = worth_reading(pictures, glances)
-        found = workers.shared().map(lines, ((pictures[index],) for index in chosen))
+        found = list(workers.shared().map(lines, ((pictures[index],) for index in chosen)))
     except CheckUnavailable as error:
         _log.warning("writing could not be looked for: %s (%s)", error, error.reason.id)
         return Written(unchecked=frozenset({"text"}))

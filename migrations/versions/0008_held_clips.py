@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007.held_clips"
-down_revision = "0006.identities"
+revision = "0008.held_clips"
+down_revision = "0007.hash_lists"
 
 
 def upgrade() -> None:
