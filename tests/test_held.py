@@ -21,10 +21,12 @@ from safety.chain import raw_clip
 from safety.clearing import Looked
 from safety.faces import enrol_portrait
 from safety.gate import DRAFT_LIFE, Denied
+from safety.policy import cedar
+from safety.policy.engine import Engine
 from safety.policy.facts import OutputFacts, from_json
 from studio import Studio
 from test_notices import registered
-from world import POLICIES, Someone, World
+from world import POLICIES, Fixed, Someone, World
 
 FACE = ("clear.ungranted_face",)
 
@@ -196,11 +198,11 @@ def test_the_owner_is_asked_once_reviewers_let_it_pass(studio: Studio, world: Wo
 @pytest.mark.parametrize(
     ("fact", "reason"),
     [
-        ("enrolled_faces", "clear.enrolled_face"),
+        ("enrolled_faces", "policy.default_deny"),
         ("apparent_minors", "clear.minor"),
         ("do_not_generate_matches", "clear.do_not_generate"),
         ("known_bad_matches", "clear.known_bad"),
-        ("enrolled_voices", "clear.enrolled_voice"),
+        ("enrolled_voices", "policy.default_deny"),
     ],
 )
 def test_the_policies_have_the_last_word_whatever_reviewers_said(
@@ -213,6 +215,20 @@ def test_the_policies_have_the_last_word_whatever_reviewers_said(
         say(studio, video, one(world, name), "passed", final=name == "bob")
     assert studio.state(video) == ("failed", reason)
     assert (studio.held(video), studio.stored(), studio.uses(ada)) == (False, 0, 0)
+
+
+def test_a_policy_that_does_not_hear_reviewers_refuses_and_asks_them_only_once(
+    studio: Studio, world: World, app: AppId
+) -> None:
+    files = cedar.read(POLICIES)
+    heard = b"context.output.ungranted_faces > 0 && !context.output.reviewed"
+    assert heard in files["clear.cedar"]
+    files["clear.cedar"] = files["clear.cedar"].replace(heard, b"context.output.ungranted_faces > 0")
+    world.gate.sets = Fixed(Engine.of(files))
+    video = held(studio, app)
+    for name in ("alice", "bob"):
+        say(studio, video, one(world, name), "passed", final=name == "bob")
+    assert studio.state(video) == ("failed", "clear.ungranted_face")
 
 
 def test_a_word_about_another_file_lets_nothing_pass(studio: Studio, world: World, app: AppId) -> None:
