@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -109,7 +109,7 @@ def case(studio: Studio, video: VideoId) -> Case:
         return case_of(tx, video)
 
 
-def granted(world: World, app: AppId, **changes: object) -> Someone:
+def granted(world: World, app: AppId, **changes: Any) -> Someone:
     someone = world.enrol()
     world.grant(someone, app, **changes)
     return someone

@@ -20,6 +20,8 @@ pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
 
 OTHERS = ("eve", "finn")
+WRONG = 2
+"""The exit status of a command that was not right."""
 
 
 @pytest.fixture(scope="module")
@@ -219,18 +221,18 @@ def test_a_reviewer_does_the_same_at_the_command_line(
         answer = countersign(site.home, "reviews", *said, "--key", by, PORT=str(site.port))
         return answer.status, answer.text
 
-    assert say("list", by=stranger)[0] == 1
+    assert say("list", by=stranger)[0] == WRONG
     status, listed = say("list")
     assert (status, video_id in listed, "clear.ungranted_face" in listed) == (0, True, True)
     assert say("show", video_id, "--out", out)[0] == 0
     blurred = (out / f"{video_id}-0.jpg").read_bytes()
     unseen = say("pass", video_id, *note)
-    assert (unseen[0], "not looked at" in unseen[1]) == (1, True)
+    assert (unseen[0], "not looked at" in unseen[1]) == (WRONG, True)
     assert say("show", video_id, "--out", out, "--sharp")[0] == 0
     assert (out / f"{video_id}-0.jpg").read_bytes() != blurred
     assert say("pass", video_id, *note)[0] == SECOND
     again = say("pass", video_id, *note)
-    assert (again[0], "takes two" in again[1]) == (1, True)
+    assert (again[0], "takes two" in again[1]) == (WRONG, True)
     assert "let pass by one" in say("list")[1]
     refused = say("refuse", video_id, *note)
     assert refused == (0, f"{video_id} is refused\n")
