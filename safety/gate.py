@@ -403,7 +403,8 @@ class Gate(Afterwards):
         looked, ruling = self._looked_at(
             clip.permit, clip.path, closed_model=clip.closed, reviewed=reviewed, at=at
         )
-        if not (ruling.allowed or ruling.reviewable):
+        # What reviewers have let pass is not put before them again by a policy that does not hear them.
+        if not ruling.allowed and (reviewed or not ruling.reviewable):
             return Denied(ruling.reasons(), "output")
         return cleared_again(clip, register=newest, review=_to_judge(ruling), places=looked.places)
 
