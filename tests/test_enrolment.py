@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,15 @@ def test_without_agreeing_to_the_very_text_nothing_begins(account: Account) -> N
     refused = begin("/v1/enrolment/challenge", json={"agreed": False, "consent_sha256": text})
     assert refused.status_code == 400
     assert account.status()["status"] == "none"
+
+
+def test_only_who_agreed_to_it_is_lit_in_colours_and_never_twice_in_the_same(account: Account) -> None:
+    assert account.begin()["colours"] == []
+    agreed = {"agreed": True, "lit": True, "consent_sha256": account.status()["consent"]["sha256"]}
+    colours = account.web.post("/v1/enrolment/challenge", json=agreed).json()["colours"]
+    assert len(colours) == 4
+    assert all(one != other for one, other in pairwise(colours))
+    assert account.status()["capture"]["colours"] == colours
 
 
 def test_the_text_is_in_the_persons_language(live: Site) -> None:

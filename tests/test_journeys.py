@@ -190,7 +190,7 @@ def test_from_the_first_page_to_the_last(journey: Journey, site: Site, tmp_path:
 
     # On film, with the camera of this phone.
     page.goto("/me/enrol")
-    page.get_by_role("checkbox").check()
+    page.get_by_role("checkbox").first.check()
     journey.button("Begin")
     page.locator(".digits").wait_for()
     journey.shot("enrol-digits")

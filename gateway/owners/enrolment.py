@@ -67,6 +67,8 @@ class ChallengeIn(Strict):
     agreed: Literal[True]
     """To the text of `GET /v1/enrolment`."""
     consent_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    lit: bool = False
+    """Let the page light my face in colours at the end: harder to counterfeit, and not for everybody."""
 
 
 @get("/v1/enrolment", sync_to_thread=True)
@@ -119,7 +121,7 @@ def begin_enrolment(request: Ask, service: Service, data: ChallengeIn) -> dict[s
         if tx.count(f"enrol/{person_id}", at=at, life_s=86_400) > ATTEMPTS_A_DAY:
             return "often"
         capture_id = new_id("capture")
-        challenge = new_challenge(capture_id, person_id, text, at=at)
+        challenge = new_challenge(capture_id, person_id, text, at=at, lit=data.lit)
         asked = seal(tx.held(person_id).key, challenge.model_dump_json().encode(), context=capture_id)
         now, until = int(at.timestamp()), int(challenge.expires.timestamp())
         tx.add_capture(Capture(capture_id, person_id, "challenge", asked, now, until))
@@ -429,6 +431,7 @@ def _shown(challenge: Challenge, text: str | None) -> dict[str, Any]:
         "capture_id": challenge.capture_id,
         "digits": challenge.digits,
         "turns": list(challenge.turns),
+        "colours": list(challenge.colours),
         "expires_at": zulu(challenge.expires),
         "consent_sha256": challenge.consent_sha256,
     }
