@@ -33,6 +33,7 @@ from ledger.provenance import media
 from ledger.store.journal import About
 from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
+from safety import voices
 from safety.errors import Refused
 from safety.faces import Likeness, enrol_film, enrol_portrait
 from safety.likeness import StoredLikeness, store_likeness, templates_of
@@ -83,7 +84,10 @@ def enrol_vouched(
         decode_bytes(enrolment.device_key, 32)
     images = pictures(picture)
     enrolled, kept = (enrol_portrait(images), (0,)) if len(images) == 1 else enrol_film(images, most=POSES)
-    likeness = StoredLikeness(enrolled.likeness, images[kept[enrolled.best]], enrolled.face)
+    # Whoever is not heard, or not alone, is enrolled without a voice: no grant lets theirs be made.
+    voice = voices.enrol(picture).voice
+    portrait = images[kept[enrolled.best]]
+    likeness = StoredLikeness(enrolled.likeness, portrait, enrolled.face, voice)
 
     def operation(tx: Transaction) -> tuple[PersonId, CameoId]:
         operator_key = tx.operator_key(enrolment.operator)
