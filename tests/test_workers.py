@@ -126,7 +126,8 @@ def test_what_a_function_refuses_is_refused_in_its_words(two: Workers) -> None:
     for kind, expected in kinds.items():
         with pytest.raises(expected) as raised:
             two.call(ill.raises, kind)
-        assert raised.value.reason.remedy
+        error: Any = raised.value
+        assert error.reason.remedy
     assert lost(two, ill.raises, "foreign") == "check.failed"
 
 
