@@ -12,13 +12,12 @@ Nothing here decides, and nothing here raises.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger.consent.grant import Context
 from ledger.ids import CameoId
-from ledger.provenance import media
 from safety import frames, voices, writing
 from safety.chain import Place
 from safety.errors import InvalidInput
@@ -26,9 +25,11 @@ from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
 from safety.models import Folder
 from safety.policy.facts import Category, Check, OutputFacts
 from safety.prompt import CATEGORIES, MAX_CHARS, Screening, screen
+from safety.sampling import sampled
 from safety.voices import Heard, Voice
 
-FRAMES_EVERY_S = 0.4
+AT_ONCE = 16
+"""How many frames are in memory: a clip may be of two minutes and in 4K."""
 MOST_PLACES = 24
 OVERLAP_CHARS = 400
 """What two parts of a long text share, so that no sentence is cut for both."""
@@ -52,7 +53,8 @@ class Expected:
     """Whether a face is on the do-not-generate register."""
     enrolled: Callable[[Face], CameoId | None] = field(default=lambda _: None, repr=False)
     """Whose a face is, of everyone enrolled here; asked of faces that are of nobody expected."""
-    other_voices: Collection[Voice] = field(default=(), repr=False)
+    other_voices: Mapping[CameoId, Voice] = field(default_factory=dict, repr=False)
+    """Of everyone enrolled here."""
     models: Folder | None = None
     """Where models lie that an operator added."""
     known_bad: Callable[[Iterable[Picture]], int] = field(default=lambda _: 0, repr=False)
@@ -117,14 +119,13 @@ def look(
     shown, expected, contexts, disliked = frames.Shown(), Expected({}), set[Context](), False
     try:
         expected = expecting()
+        watched = _Watched(expected)
         # Once: every check sees the same frames.
-        sampled = list(media.frames(clip, every_s=FRAMES_EVERY_S))
-        pictures = [picture for _, picture in sampled]
-        check = check_output(sampled, expected.faces, expected.listed)
-        shown = frames.look(pictures, expected.models)
-        written = writing.read(pictures)
-        heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
-        known = expected.known_bad(pictures)
+        check = check_output(
+            watched.passing(sampled(clip)), expected.faces, expected.listed, expected.enrolled
+        )
+        shown, written, known = watched.shown, watched.written, watched.known
+        heard = voices.listen(clip, expected.voices, expected.other_voices)
         unchecked |= shown.unchecked | written.unchecked | heard.unchecked
         texts = [*written.lines, heard.words]
         disliked = expected.disliked("\n".join(texts))
@@ -140,8 +141,8 @@ def look(
         faces_checked=looked,
         classifiers_ok=looked,
         granted_faces_seen=sum(1 for count in check.granted_seen.values() if count),
-        ungranted_faces=len(check.ungranted),
-        enrolled_faces=0,
+        ungranted_faces=check.strangers,
+        enrolled_faces=len(check.enrolled),
         ungranted_voices=heard.ungranted,
         enrolled_voices=heard.enrolled,
         apparent_minors=_apparent_minors(shown, check, expected),
@@ -157,7 +158,44 @@ def look(
         scores=scores,
     )
     places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
-    return Looked(facts, places=places)
+    return Looked(facts, strangers=check.enrolled, overheard=heard.whose, places=places)
+
+
+class _Watched:
+    """The checks that see frames beside faces, a few frames at a time, while those pass on to be searched for faces."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._known_bad, self._models = expected.known_bad, expected.models
+        self._pictures: list[Picture] = []
+        self.shown, self.written, self.known = frames.Shown(), writing.Written(), 0
+
+    def passing(self, clip: Iterable[tuple[float, Picture]]) -> Iterator[tuple[float, Picture]]:
+        for t_s, picture in clip:
+            self._pictures.append(picture)
+            yield t_s, picture
+            if len(self._pictures) == AT_ONCE:
+                self._look()
+        self._look()
+
+    def _look(self) -> None:
+        pictures, self._pictures = self._pictures, []
+        if not pictures:
+            return
+        shown, written = frames.look(pictures, self._models), writing.read(pictures)
+        self.shown = frames.Shown(
+            _highest(self.shown.scores, shown.scores),
+            max(self.shown.apparent_minors, shown.apparent_minors),
+            self.shown.unchecked | shown.unchecked,
+        )
+        self.written = writing.Written(
+            tuple(dict.fromkeys((*self.written.lines, *written.lines))),
+            self.written.unchecked | written.unchecked,
+        )
+        self.known += self._known_bad(pictures)
+
+
+def _highest(one: Mapping[Category, int], other: Mapping[Category, int]) -> dict[Category, int]:
+    return {key: max(one.get(key, 0), other.get(key, 0)) for key in (*one, *other)}
 
 
 def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected) -> int:

@@ -10,7 +10,7 @@ denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -61,7 +61,8 @@ from safety.decision import (
     grantees_of,
 )
 from safety.errors import InvalidInput
-from safety.likeness import likeness_of
+from safety.gallery import Gallery
+from safety.likeness import EnrolledVoices, likeness_of
 from safety.models import Folder
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
@@ -120,6 +121,8 @@ class Gate(Afterwards):
         self.ledger = ledger
         self.sealer = sealer
         self.register = Register()
+        self.voices = EnrolledVoices()
+        self.gallery = Gallery()
 
     # -- before the model -------------------------------------------------------------------------------
 
@@ -309,11 +312,16 @@ class Gate(Afterwards):
         if request.reference is None:
             return _FacesSent(0, 0)
         try:
-            known = tuple(self._templates(self._granting(request, at)).values())
-            found = [face for face in faces.find_faces(request.reference) if face.recognisable]
+            granted = self._templates(self._granting(request, at))
+            known = tuple(granted.values())
+            (seen,) = faces.search([request.reference])
+            found = [face for face in seen if face.recognisable]
+            strangers = [face for face in found if faces.match(face, known) is None]
+            enrolled = [*map(self._enrolled(granted), strangers)]
             return _FacesSent(
-                strangers=sum(faces.match(face, known) is None for face in found),
+                strangers=len(strangers),
                 listed=sum(map(self._listed(), found)),
+                enrolled=tuple(dict.fromkeys(one for one in enrolled if one is not None)),
             )
         except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the reference picture could not be looked at")
@@ -323,6 +331,11 @@ class Gate(Afterwards):
         """Whether a face is on the do-not-generate register, as it is now."""
         with self.ledger.reading() as tx:
             return self.register.listed(tx)
+
+    def _enrolled(self, but: Collection[CameoId]) -> Callable[[faces.Face], CameoId | None]:
+        """Whose a face is, of everyone enrolled now but these."""
+        with self.ledger.reading() as tx:
+            return self.gallery.whose(tx, but=frozenset(but))
 
     def _granting(self, request: GenerationRequest, at: datetime) -> list[CameoId]:
         """Those named who have a live grant out to this app."""
@@ -432,6 +445,7 @@ class Gate(Afterwards):
 
     def _expected(self, permit: Permit) -> Expected:
         """Whom the clip may show. Where that cannot be read it may show nobody, and nothing passes."""
+        heard = set[CameoId]()
         minors, contexts, grants = set[CameoId](), frozenset[Context](get_args(Context)), list[Grant]()
         with self.ledger.reading() as tx:
             for person_id, cameo_id, grant_id in (use.ids for use in permit.uses):
@@ -442,8 +456,14 @@ class Gate(Afterwards):
                 # As it was when it was asked for: who has come of age since is a minor in this clip still.
                 if standing.minor(permit.issued):
                     minors.add(cameo_id)
+                elif "voice" in permit.modalities and held is not None and "voice" in held.grant.modalities:
+                    heard.add(cameo_id)
+            spoken = self.voices.read(tx)
+        granted = self._templates(use.ids[1] for use in permit.uses)
         return Expected(
-            faces=self._templates(use.ids[1] for use in permit.uses),
+            faces=granted,
+            voices={who: voice for who, voice in spoken.items() if who in heard},
+            other_voices=spoken,
             minors=frozenset(minors),
             contexts=contexts,
             disliked=lambda words: any(
@@ -451,6 +471,7 @@ class Gate(Afterwards):
             ),
             listed=self._listed(),
             models=self.models,
+            enrolled=self._enrolled(granted),
         )
 
 
