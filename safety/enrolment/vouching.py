@@ -35,7 +35,7 @@ from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
 from safety import voices
 from safety.errors import Refused
-from safety.faces import Likeness, enrol_film, enrol_portrait
+from safety.faces import enrol_film, enrol_portrait
 from safety.gallery import Gallery
 from safety.likeness import StoredLikeness, store_likeness
 from safety.register import Register
