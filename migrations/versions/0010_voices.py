@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009.voices"
-down_revision = "0008.held_clips"
+revision = "0010.voices"
+down_revision = "0009.cameo_changes"
 
 
 def upgrade() -> None:
