@@ -98,8 +98,9 @@ function clip(one) {
   card.append(make("p", { className: "small", textContent: one.policies.map((id) => words[`clip.${id}`] ?? id).join(" · ") }));
   const said = one.appeal ? words["clip.appeal"] : one.passed_by_me ? words["clip.mine"] : one.passed_by_others ? words["clip.second"] : "";
   if (said) card.append(make("p", { className: "pill wait", textContent: said }));
-  if (one.appeal) card.append(make("blockquote", { className: "quote", textContent: one.appeal }));
-  for (const note of one.notes) card.append(make("blockquote", { className: "quote", textContent: note }));
+  const quote = (who, text) => card.append(make("p", { className: "quote" }, make("span", { className: "small", textContent: words[who] }), " ", text));
+  if (one.appeal) quote("clip.says.app", one.appeal);
+  for (const note of one.notes) quote("clip.says.reviewer", note);
   const frames = make("div", { className: "frames" });
   one.pictures.forEach((picture, n) => frames.append(frame(picture, n, one.pictures.length)));
   card.append(frames, film(one.clip));
