@@ -81,10 +81,11 @@ def enrol_vouched(
         )
     if enrolment.device_key is not None:
         decode_bytes(enrolment.device_key, 32)
-    images = _usable(pictures(picture))
+    shown = pictures(picture)
+    images = _usable(shown)
     enrolled = enrol_portrait(images)
     # Whoever is not heard, or not alone, is enrolled without a voice: no grant lets theirs be made.
-    voice = voices.enrol(picture).voice
+    voice = voices.enrol(picture).voice if len(shown) > 1 else None
     likeness = StoredLikeness(enrolled.likeness, images[enrolled.best], enrolled.face, voice)
 
     def operation(tx: Transaction) -> tuple[PersonId, CameoId]:
