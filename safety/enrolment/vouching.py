@@ -84,7 +84,7 @@ def enrol_vouched(
     images = pictures(picture)
     enrolled, kept = (enrol_portrait(images), (0,)) if len(images) == 1 else enrol_film(images, most=POSES)
     # Whoever is not heard, or not alone, is enrolled without a voice: no grant lets theirs be made.
-    voice = voices.enrol(picture).voice
+    voice = voices.enrol(picture).voice if len(images) > 1 else None
     portrait = images[kept[enrolled.best]]
     likeness = StoredLikeness(enrolled.likeness, portrait, enrolled.face, voice)
 
