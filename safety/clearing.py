@@ -12,22 +12,23 @@ Nothing here decides, and nothing here raises.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger.consent.grant import Context
 from ledger.ids import CameoId
-from ledger.provenance import media
 from safety import frames, voices, writing
 from safety.chain import Place
 from safety.errors import InvalidInput
 from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
 from safety.policy.facts import Category, Check, OutputFacts
 from safety.prompt import CATEGORIES, Screening, screen
+from safety.sampling import sampled
 from safety.voices import Heard, Voice
 
-FRAMES_EVERY_S = 0.4
+AT_ONCE = 16
+"""How many frames are in memory: a clip may be of two minutes and in 4K."""
 WRITING_EVERY = 5
 """Of the sampled frames, how many to one that is read."""
 MOST_PLACES = 24
@@ -92,14 +93,13 @@ def look(
     shown, expected, contexts, disliked = frames.Shown(), Expected({}), set[Context](), False
     try:
         expected = expecting()
+        watched = _Watched(expected)
         # Once: every check sees the same frames.
-        sampled = list(media.frames(clip, every_s=FRAMES_EVERY_S))
-        pictures = [picture for _, picture in sampled]
-        check = check_output(sampled, expected.faces, expected.listed)
-        shown = frames.look(pictures)
-        written = writing.read(pictures[::WRITING_EVERY])
+        check = check_output(
+            watched.passing(sampled(clip)), expected.faces, expected.listed, expected.enrolled
+        )
+        shown, written, known = watched.shown, watched.written, watched.known
         heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
-        known = expected.known_bad(pictures)
         unchecked |= shown.unchecked | written.unchecked | heard.unchecked
         texts = [*written.lines, heard.words]
         disliked = expected.disliked("\n".join(texts))
@@ -115,8 +115,8 @@ def look(
         faces_checked=looked,
         classifiers_ok=looked,
         granted_faces_seen=sum(1 for count in check.granted_seen.values() if count),
-        ungranted_faces=len(check.ungranted),
-        enrolled_faces=0,
+        ungranted_faces=check.strangers,
+        enrolled_faces=len(check.enrolled),
         ungranted_voices=heard.ungranted,
         enrolled_voices=heard.enrolled,
         apparent_minors=_apparent_minors(shown, check, expected),
@@ -132,7 +132,44 @@ def look(
         scores=scores,
     )
     places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
-    return Looked(facts, places=places)
+    return Looked(facts, strangers=check.enrolled, places=places)
+
+
+class _Watched:
+    """The checks that see frames beside faces, a few frames at a time, while those pass on to be searched for faces."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._known_bad = expected.known_bad
+        self._pictures: list[Picture] = []
+        self.shown, self.written, self.known = frames.Shown(), writing.Written(), 0
+
+    def passing(self, clip: Iterable[tuple[float, Picture]]) -> Iterator[tuple[float, Picture]]:
+        for t_s, picture in clip:
+            self._pictures.append(picture)
+            yield t_s, picture
+            if len(self._pictures) == AT_ONCE:
+                self._look()
+        self._look()
+
+    def _look(self) -> None:
+        pictures, self._pictures = self._pictures, []
+        if not pictures:
+            return
+        shown, written = frames.look(pictures), writing.read(pictures[::WRITING_EVERY])
+        self.shown = frames.Shown(
+            _highest(self.shown.scores, shown.scores),
+            max(self.shown.apparent_minors, shown.apparent_minors),
+            self.shown.unchecked | shown.unchecked,
+        )
+        self.written = writing.Written(
+            tuple(dict.fromkeys((*self.written.lines, *written.lines))),
+            self.written.unchecked | written.unchecked,
+        )
+        self.known += self._known_bad(pictures)
+
+
+def _highest(one: Mapping[Category, int], other: Mapping[Category, int]) -> dict[Category, int]:
+    return {key: max(one.get(key, 0), other.get(key, 0)) for key in (*one, *other)}
 
 
 def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected) -> int:

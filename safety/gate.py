@@ -10,7 +10,7 @@ denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -61,6 +61,7 @@ from safety.decision import (
     grantees_of,
 )
 from safety.errors import InvalidInput
+from safety.gallery import Gallery
 from safety.likeness import likeness_of
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
@@ -118,6 +119,7 @@ class Gate(Afterwards):
         self.ledger = ledger
         self.sealer = sealer
         self.register = Register()
+        self.gallery = Gallery()
 
     # -- before the model -------------------------------------------------------------------------------
 
@@ -307,11 +309,16 @@ class Gate(Afterwards):
         if request.reference is None:
             return _FacesSent(0, 0)
         try:
-            known = tuple(self._templates(self._granting(request, at)).values())
-            found = [face for face in faces.find_faces(request.reference) if face.recognisable]
+            granted = self._templates(self._granting(request, at))
+            known = tuple(granted.values())
+            (seen,) = faces.search([request.reference])
+            found = [face for face in seen if face.recognisable]
+            strangers = [face for face in found if faces.match(face, known) is None]
+            enrolled = [*map(self._enrolled(granted), strangers)]
             return _FacesSent(
-                strangers=sum(faces.match(face, known) is None for face in found),
+                strangers=len(strangers),
                 listed=sum(map(self._listed(), found)),
+                enrolled=tuple(dict.fromkeys(one for one in enrolled if one is not None)),
             )
         except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the reference picture could not be looked at")
@@ -321,6 +328,11 @@ class Gate(Afterwards):
         """Whether a face is on the do-not-generate register, as it is now."""
         with self.ledger.reading() as tx:
             return self.register.listed(tx)
+
+    def _enrolled(self, but: Collection[CameoId]) -> Callable[[faces.Face], CameoId | None]:
+        """Whose a face is, of everyone enrolled now but these."""
+        with self.ledger.reading() as tx:
+            return self.gallery.whose(tx, but=frozenset(but))
 
     def _granting(self, request: GenerationRequest, at: datetime) -> list[CameoId]:
         """Those named who have a live grant out to this app."""
@@ -440,14 +452,16 @@ class Gate(Afterwards):
                 # As it was when it was asked for: who has come of age since is a minor in this clip still.
                 if standing.minor(permit.issued):
                     minors.add(cameo_id)
+        granted = self._templates(use.ids[1] for use in permit.uses)
         return Expected(
-            faces=self._templates(use.ids[1] for use in permit.uses),
+            faces=granted,
             minors=frozenset(minors),
             contexts=contexts,
             disliked=lambda words: any(
                 preferences.against(words, grant.preferences, grant.language) for grant in grants
             ),
             listed=self._listed(),
+            enrolled=self._enrolled(granted),
         )
 
 

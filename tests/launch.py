@@ -45,7 +45,6 @@ from ledger.log.sequencer import Ledger
 from ledger.store import objects
 from ledger.store.transaction import Transaction
 from live import BROKEN, MODEL, STRANGER, UNHURRIED, hopper_picture, pixels
-from safety import faces
 
 Picture = NDArray[np.uint8]
 
@@ -250,7 +249,6 @@ def _create_keys(settings: Settings, wanted: dict[access.Role, dict[str, str]]) 
 
 
 def main() -> None:
-    faces._engine()  # the models are read once, for every fork
     running: set[int] = set()
     for line in sys.stdin:
         command = json.loads(line)

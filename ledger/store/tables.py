@@ -168,6 +168,15 @@ class Cameo(SQLModel, table=True):
     """The enrolled picture and the place of the face in it, sealed under the person's key."""
 
 
+class CameoChange(SQLModel, table=True):
+    """A likeness that came or went. Whoever holds them all in memory reads on from the last change they know."""
+
+    __tablename__ = "cameo_change"
+
+    seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    cameo_id: str = Field(max_length=64)
+
+
 class Operator(SQLModel, table=True):
     id: str = Field(primary_key=True, max_length=64)
     public_key: str = Field(max_length=64, unique=True)
