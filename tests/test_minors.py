@@ -23,7 +23,7 @@ from generator.stamp import Held
 from ledger.consent import authority, fold
 from ledger.provenance import media
 from live import STRANGER, Owner, Site, collins_picture, ended, hopper_picture, wanted
-from safety import clearing, decision
+from safety import clearing, decision, frames, writing
 from safety.chain import Cleared, RawClip, raw_clip
 from safety.faces import OutputCheck
 from safety.frames import Shown
@@ -249,15 +249,15 @@ class Seen:
             5, len(people), faces, ((0.5, (1, 9, 9, 1)),) * strangers, (), strangers=strangers
         )
 
-        def checked(frames: Iterable[Any], *_: Any) -> OutputCheck:
-            assert len(list(frames)) > 0
+        def checked(sampled: Iterable[Any], *_: Any) -> OutputCheck:
+            assert len(list(sampled)) > 0
             return check
 
         self.patch.setattr(clearing, "check_output", checked)
-        self.patch.setattr(clearing.frames, "look", lambda *_, **__: Shown(**found))
+        self.patch.setattr(frames, "look", lambda *_, **__: Shown(**found))
 
     def reads(self, *lines: str) -> None:
-        self.patch.setattr(clearing.writing, "read", lambda *_, **__: Written(lines))
+        self.patch.setattr(writing, "read", lambda *_, **__: Written(lines))
 
 
 @pytest.fixture
@@ -413,7 +413,7 @@ def test_a_remix_of_an_adults_clip_is_a_pairing_too(world: Ruled) -> None:
     """Whoever the first clip shows is in the remix, whether or not the request names them."""
     app, mum, dad, ada = world.app(), world.enrol(), world.enrol(), world.enrol()
     kid = ward(world, mum, dad)
-    terms = {"actions": ["generate", "remix"]}
+    terms: dict[str, Any] = {"actions": ["generate", "remix"]}
     granted(world, app, kid, guardian=mum, **terms)
     world.grant(ada, app, **terms)
     parent = Studio(world).out(app, ada, film=b"a film of an adult")
