@@ -18,6 +18,10 @@ from ledger.store.journal import Opened
 _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "en": {
         "enrolment": ("Your likeness was enrolled", "{operator} saw you and vouched for you"),
+        "enrolment/filmed": (
+            "Your likeness came in by a film",
+            "{operator} looked at it and vouched for you. It is not used for a day. If it was not you who filmed, say so",
+        ),
         "grant": ("A permission was given", "{sentence}"),
         "grant/passed_on": ("A permission of yours was passed on", "{sentence}"),
         "revocation": (
@@ -97,6 +101,10 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "de": {
         "enrolment": ("Dein Abbild wurde aufgenommen", "{operator} hat dich gesehen und bürgt für dich"),
+        "enrolment/filmed": (
+            "Dein Abbild kam durch einen Film herein",
+            "{operator} bürgt für dich. Einen Tag lang wird es nicht genutzt. Wenn nicht du gefilmt hast, sag Bescheid",
+        ),
         "grant": ("Eine Erlaubnis wurde gegeben", "{sentence}"),
         "grant/passed_on": ("Eine Erlaubnis von dir wurde weitergegeben", "{sentence}"),
         "revocation": (
@@ -208,9 +216,11 @@ class Teller:
         }
         return title.format_map(known), detail.format_map(known)
 
-    def _key(self, entry: Opened) -> str:  # noqa: C901, PLR0911 — one arm for each kind that says more than one thing
+    def _key(self, entry: Opened) -> str:  # noqa: C901, PLR0911, PLR0912 — one arm for each kind that says more than one thing
         body = entry.body
         match entry.kind:
+            case "enrolment" if body.get("filmed"):
+                return "enrolment/filmed"
             case "grant" if body["grant"].get("parent") is not None:
                 return "grant/passed_on"
             case "revocation" if body["effect"] == "withdraw_all":

@@ -166,6 +166,8 @@ class Cameo(SQLModel, table=True):
     """Face templates, sealed under the person's key."""
     portrait: bytes = Field(sa_type=LargeBinary)
     """The enrolled picture and the place of the face in it, sealed under the person's key."""
+    voice: bytes | None = Field(default=None, sa_type=LargeBinary)
+    """The template of their voice, sealed under the person's key; null where none was enrolled, or it was destroyed."""
 
 
 class CameoChange(SQLModel, table=True):
