@@ -58,8 +58,6 @@ class Expected:
     """How many pictures are on a list of known prohibited ones; None: there are no lists."""
     models: Folder | None = None
     """Where models lie that an operator added."""
-    known_bad: Callable[[Iterable[Picture]], int] = field(default=lambda _: 0, repr=False)
-    """How many pictures are on a list of known prohibited ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +116,7 @@ def look(
     """
     try:
         looked = _looked(clip, expecting(), prompt_scores, closed_model=closed_model, reviewed=reviewed)
-        if wrong := flaws("output", OutputFacts, looked.facts):
-            raise CheckUnavailable("check.no_answer", f"a check gave no answer: {wrong[0]}", "try again")
+        _require_answers(looked.facts)
     except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
         _log.exception("the clip could not be looked at")
         return Looked(
@@ -169,6 +166,11 @@ def _looked(
     )
     places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
     return Looked(facts, places=places, compared=known is not None)
+
+
+def _require_answers(facts: OutputFacts) -> None:
+    if wrong := flaws("output", OutputFacts, facts):
+        raise CheckUnavailable("check.no_answer", f"a check gave no answer: {wrong[0]}", "try again later")
 
 
 def _not_looked(prompt_scores: Mapping[Category, int], *, closed_model: bool, reviewed: bool) -> OutputFacts:
