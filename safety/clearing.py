@@ -12,14 +12,13 @@ Nothing here decides, and nothing here raises.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger.consent.grant import Context
 from ledger.ids import CameoId
-from ledger.provenance import media
 from safety import frames, voices, writing
 from safety.chain import Place
 from safety.errors import CheckUnavailable, InvalidInput
@@ -27,9 +26,11 @@ from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
 from safety.models import Folder
 from safety.policy.facts import Category, Check, OutputFacts, all_scored, flaws, highest
 from safety.prompt import CATEGORIES, MAX_CHARS, Screening, screen
+from safety.sampling import sampled
 from safety.voices import Voice
 
-FRAMES_EVERY_S = 0.4
+AT_ONCE = 16
+"""How many frames are in memory: a clip may be of two minutes and in 4K."""
 MOST_PLACES = 24
 OVERLAP_CHARS = 400
 """What two parts of a long text share, so that no sentence is cut for both."""
@@ -53,11 +54,12 @@ class Expected:
     """Whether a face is on the do-not-generate register."""
     enrolled: Callable[[Face], CameoId | None] = field(default=lambda _: None, repr=False)
     """Whose a face is, of everyone enrolled here; asked of faces that are of nobody expected."""
-    other_voices: Collection[Voice] = field(default=(), repr=False)
-    known_bad: Callable[[Iterable[Picture]], int | None] = field(default=lambda _: None, repr=False)
-    """How many pictures are on a list of known prohibited ones; None: there are no lists."""
+    other_voices: Mapping[CameoId, Voice] = field(default_factory=dict, repr=False)
+    """Of everyone enrolled here."""
     models: Folder | None = None
     """Where models lie that an operator added."""
+    known_bad: Callable[[Iterable[Picture]], int | None] = field(default=lambda _: None, repr=False)
+    """How many pictures are on a list of known prohibited ones; None: there are no lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +136,10 @@ def _looked(
     reviewed: bool,
 ) -> Looked:
     # Once: every check sees the same frames.
-    sampled = list(media.frames(clip, every_s=FRAMES_EVERY_S))
-    pictures = [picture for _, picture in sampled]
-    check = check_output(sampled, expected.faces, expected.listed)
-    shown = frames.look(pictures, expected.models)
-    written = writing.read(pictures)
-    heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
-    known = expected.known_bad(pictures)
+    watched = _Watched(expected)
+    check = check_output(watched.passing(sampled(clip)), expected.faces, expected.listed, expected.enrolled)
+    shown, written = watched.shown, watched.written
+    heard = voices.listen(clip, expected.voices, expected.other_voices)
     texts = [*written.lines, heard.words]
     said = [screening for text in texts for screening in screened(text)]
     facts = OutputFacts(
@@ -148,13 +147,13 @@ def _looked(
         faces_checked=True,
         classifiers_ok=True,
         granted_faces_seen=sum(1 for count in check.granted_seen.values() if count),
-        ungranted_faces=len(check.ungranted),
-        enrolled_faces=0,
+        ungranted_faces=check.strangers,
+        enrolled_faces=len(check.enrolled),
         ungranted_voices=heard.ungranted,
         enrolled_voices=heard.enrolled,
         apparent_minors=_apparent_minors(shown, check, expected),
         do_not_generate_matches=len(check.listed),
-        known_bad_matches=0 if known is None else known,
+        known_bad_matches=watched.known or 0,
         unchecked=shown.unchecked | written.unchecked | heard.unchecked,
         closed_model=closed_model,
         reviewed=reviewed,
@@ -165,7 +164,13 @@ def _looked(
         scores=highest((prompt_scores, shown.scores, *(all_scored(one.scores) for one in said))),
     )
     places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
-    return Looked(facts, places=places, compared=known is not None)
+    return Looked(
+        facts,
+        strangers=check.enrolled,
+        overheard=heard.whose,
+        places=places,
+        compared=watched.known is not None,
+    )
 
 
 def _require_answers(facts: OutputFacts) -> None:
@@ -196,6 +201,51 @@ def _not_looked(prompt_scores: Mapping[Category, int], *, closed_model: bool, re
         granted_minors=0,
         scores={category: prompt_scores[category] for category in CATEGORIES},
     )
+
+
+class _Watched:
+    """The checks that see frames beside faces, a few frames at a time, while those pass on to be searched for faces."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._known_bad, self._models = expected.known_bad, expected.models
+        self._pictures: list[Picture] = []
+        self.shown, self.written = frames.Shown(), writing.Written()
+        self.known: int | None = 0
+        """On a list; None: there are no lists."""
+
+    def passing(self, clip: Iterable[tuple[float, Picture]]) -> Iterator[tuple[float, Picture]]:
+        for t_s, picture in clip:
+            self._pictures.append(picture)
+            yield t_s, picture
+            if len(self._pictures) == AT_ONCE:
+                self._look()
+        self._look()
+
+    def _look(self) -> None:
+        pictures, self._pictures = self._pictures, []
+        if not pictures:
+            return
+        shown, written = frames.look(pictures, self._models), writing.read(pictures)
+        self.shown = frames.Shown(
+            highest((self.shown.scores, shown.scores)),
+            # Not the highest alone: what is no number would be lost.
+            max(self.shown.apparent_minors, _counted(shown.apparent_minors)),
+            self.shown.unchecked | shown.unchecked,
+        )
+        self.written = writing.Written(
+            tuple(dict.fromkeys((*self.written.lines, *written.lines))),
+            self.written.unchecked | written.unchecked,
+        )
+        known = self._known_bad(pictures)
+        self.known = None if known is None or self.known is None else self.known + _counted(known)
+
+
+def _counted(count: int) -> int:
+    if type(count) is not int or count < 0:
+        raise CheckUnavailable(
+            "check.no_answer", "a check gave an answer that is no count", "try again later"
+        )
+    return count
 
 
 def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected) -> int:

@@ -10,7 +10,7 @@ denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -61,9 +61,11 @@ from safety.decision import (
     grantees_of,
 )
 from safety.errors import InvalidInput
+from safety.gallery import Gallery
 from safety.known_bad import Lists
-from safety.likeness import likeness_of
+from safety.likeness import EnrolledVoices, likeness_of
 from safety.models import Folder
+from safety.pdq import Hashed
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
     JobFacts,
@@ -123,6 +125,8 @@ class Gate(Afterwards):
         self.ledger = ledger
         self.sealer = sealer
         self.register = Register()
+        self.voices = EnrolledVoices()
+        self.gallery = Gallery()
         self.lists = Lists()
 
     # -- before the model -------------------------------------------------------------------------------
@@ -313,28 +317,31 @@ class Gate(Afterwards):
         if request.reference is None:
             return Sent()
         try:
-            known = tuple(self._templates(self._granting(request, at)).values())
-            return sent.look(request.reference, known, self._listed(), self._known_bad_picture, self.models)
+            granted = self._templates(self._granting(request, at))
+            return sent.look(
+                request.reference,
+                tuple(granted.values()),
+                self._listed(),
+                self._enrolled(granted),
+                self._known_bad_picture,
+                self.models,
+            )
         except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the reference picture could not be looked at")
             return None
 
     def _known_bad_picture(self, pictures: Iterable[faces.Picture]) -> int:
-        return self._known_bad(pictures, clip=False) or 0
-
-    def _known_bad(self, pictures: Iterable[faces.Picture], *, clip: bool = True) -> int | None:
-        """How many of these are on a list of known prohibited ones, as the lists are now; None: there are no lists."""
-        with self.ledger.reading() as tx:
-            if not self.lists.any(tx):
-                return None
-        hashed = known_bad.hashed(list(pictures), clip=clip)
-        with self.ledger.reading() as tx:
-            return len(self.lists.found(tx, hashed).pictures)
+        return _Compared(self, clip=False)(pictures) or 0
 
     def _listed(self) -> Callable[[faces.Face], bool]:
         """Whether a face is on the do-not-generate register, as it is now."""
         with self.ledger.reading() as tx:
             return self.register.listed(tx)
+
+    def _enrolled(self, but: Collection[CameoId]) -> Callable[[faces.Face], CameoId | None]:
+        """Whose a face is, of everyone enrolled now but these."""
+        with self.ledger.reading() as tx:
+            return self.gallery.whose(tx, but=frozenset(but))
 
     def _granting(self, request: GenerationRequest, at: datetime) -> list[CameoId]:
         """Those named who have a live grant out to this app."""
@@ -388,7 +395,8 @@ class Gate(Afterwards):
         looked, ruling = self._looked_at(
             clip.permit, clip.path, closed_model=clip.closed, reviewed=reviewed, at=at
         )
-        if not (ruling.allowed or ruling.reviewable):
+        # What reviewers have let pass is not put before them again by a policy that does not hear them.
+        if not ruling.allowed and (reviewed or not ruling.reviewable):
             return Denied(ruling.reasons(), "output")
         return cleared_again(clip, register=newest, review=_to_judge(ruling), places=looked.places)
 
@@ -444,6 +452,7 @@ class Gate(Afterwards):
 
     def _expected(self, permit: Permit) -> Expected:
         """Whom the clip may show. Where that cannot be read it may show nobody, and nothing passes."""
+        heard = set[CameoId]()
         minors, contexts, grants = set[CameoId](), frozenset[Context](get_args(Context)), list[Grant]()
         with self.ledger.reading() as tx:
             for person_id, cameo_id, grant_id in (use.ids for use in permit.uses):
@@ -454,16 +463,23 @@ class Gate(Afterwards):
                 # As it was when it was asked for: who has come of age since is a minor in this clip still.
                 if standing.minor(permit.issued):
                     minors.add(cameo_id)
+                elif "voice" in permit.modalities and held is not None and "voice" in held.grant.modalities:
+                    heard.add(cameo_id)
+            spoken = self.voices.read(tx)
+        granted = self._templates(use.ids[1] for use in permit.uses)
         return Expected(
-            faces=self._templates(use.ids[1] for use in permit.uses),
+            faces=granted,
+            voices={who: voice for who, voice in spoken.items() if who in heard},
+            other_voices=spoken,
             minors=frozenset(minors),
             contexts=contexts,
             disliked=lambda words: any(
                 preferences.against(words, grant.preferences, grant.language) for grant in grants
             ),
             listed=self._listed(),
-            known_bad=self._known_bad,
+            known_bad=_Compared(self),
             models=self.models,
+            enrolled=self._enrolled(granted),
         )
 
 
@@ -495,6 +511,30 @@ def _asked_before(video: Video, permit: Permit) -> GenerationRequest:
         action=permit.action,
         parent=video.parent_id,
     )
+
+
+class _Compared:
+    """How many more of a clip's frames, of those seen so far, are on a list of known prohibited ones.
+
+    As the lists are now; None: there are none. A clip is shown it in pieces: a video is matched by its share of the
+    whole, so what was seen before counts again.
+    """
+
+    def __init__(self, gate: Gate, *, clip: bool = True) -> None:
+        self._gate, self._clip = gate, clip
+        self._parts, self._sizes, self._counted = list[Hashed](), list[int](), 0
+
+    def __call__(self, pictures: Iterable[faces.Picture]) -> int | None:
+        with self._gate.ledger.reading() as tx:
+            if not self._gate.lists.any(tx):
+                return None
+        piece = list(pictures)
+        self._parts.append(known_bad.hashed(piece, clip=self._clip))
+        self._sizes.append(len(piece))
+        with self._gate.ledger.reading() as tx:
+            found = self._gate.lists.found(tx, known_bad.joined(self._parts, self._sizes))
+        before, self._counted = self._counted, max(self._counted, len(found.pictures))
+        return self._counted - before
 
 
 # Facts ------------------------------------------------------------------------------------------------

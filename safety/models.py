@@ -76,6 +76,19 @@ PACKAGED: Final[Mapping[str, Packaged]] = {
         "CC0-1.0",
         "face-recognition-models 0.3.0",
     ),
+    "moonshine-tiny-en": Packaged(
+        "understands spoken words",
+        ("speech",),
+        "moonshine_voice",
+        "assets/tiny-en",
+        {
+            "encoder_model.ort": "94e90a4654fc45cdfedb77c4c08e1739f48862998e58fada384b25118134f221",
+            "decoder_model_merged.ort": "cf524c4862d36e9e5ab032eddc73637efd822d70e868ac575cf1a46e1e4708a0",
+            "tokenizer.bin": "6884b35fd6377d4c4d32336a0bc152f36b64d1e45b6503683cdc238250a8472d",
+        },
+        "MIT",
+        "moonshine-voice 0.0.49",
+    ),
     "open-nsfw": Packaged(
         "finds nudity in pictures",
         ("nudity",),
@@ -99,8 +112,8 @@ PACKAGED: Final[Mapping[str, Packaged]] = {
         "rapidocr 3.10.0",
     ),
     "pocketsphinx-en-us": Packaged(
-        "understands spoken words",
-        ("speech",),
+        "tells when each spoken digit was said",
+        ("enrolment",),
         "pocketsphinx",
         "model/en-us",
         {

@@ -48,16 +48,20 @@ def look(
     picture: Picture,
     known: Sequence[Likeness],
     listed: Callable[[Face], bool],
+    enrolled: Callable[[Face], CameoId | None],
     known_bad: Callable[[Sequence[Picture]], int],
     models: Folder | None = None,
 ) -> Sent:
     """Look at one picture, uint8 [h, w, 3] RGB. `models`: where an operator's lie. Raises whatever stopped it."""
-    found = [face for face in faces.find_faces(picture) if face.recognisable]
+    (seen,) = faces.search([picture])
+    found = [face for face in seen if face.recognisable]
+    strangers = [face for face in found if faces.match(face, known) is None]
     return Sent(
-        strangers=sum(faces.match(face, known) is None for face in found),
+        strangers=len(strangers),
         listed=sum(map(listed, found)),
         known_bad=known_bad([picture]),
         pictured=_pictured(picture, models),
+        enrolled=tuple(dict.fromkeys(who for face in strangers if (who := enrolled(face)) is not None)),
     )
 
 

@@ -7,7 +7,7 @@ import ast
 import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -84,6 +84,11 @@ SEEN: dict[str, Any] = {
 COUNTS: dict[str, Any] = {"no count": NAN, "below nothing": -1, "text": "0"}
 HASHED: dict[str, Any] = {"nothing": None}
 
+
+def searched(frames: Iterable[Any], *_: Any) -> OutputCheck:
+    return replace(SEEN_NOTHING, frames_checked=len(list(frames)))
+
+
 Row = tuple[Any, str, Callable[..., Any], dict[str, Any]]
 REQUEST: dict[str, Row] = {
     "screen": (gate, "screen", lambda _: GOOD_SCREENING, SCREENINGS),
@@ -96,12 +101,12 @@ REQUEST: dict[str, Row] = {
 }
 """For each call: what is replaced, by what that is well, and what it could answer that is no answer."""
 CLIP: dict[str, Row] = {
-    "media.frames": (clearing.media, "frames", lambda *_, **__: [(0.0, PICTURE)], {"none": None, "no": [()]}),
-    "check_output": (clearing, "check_output", lambda *_: OutputCheck(1, 0, {}, (), (), ()), SEEN),
+    "sampled": (clearing, "sampled", lambda *_: [(0.0, PICTURE)], {"none": None, "no": [()]}),
+    "check_output": (clearing, "check_output", searched, SEEN),
     "frames.look": REQUEST["frames.look"],
     "writing.read": REQUEST["writing.read"],
     "voices.listen": (clearing.voices, "listen", lambda *_: Heard(), HEARD),
-    "expected.known_bad": (gate.Gate, "_known_bad", lambda *_, **__: 0, COUNTS),
+    "self._known_bad": (gate._Compared, "__call__", lambda *_: 0, COUNTS),
     "screened": REQUEST["screened"],
     "expecting": (gate.Gate, "_expected", lambda *_: clearing.Expected({}), {"nothing": None}),
     "expected.disliked": (gate.preferences, "against", lambda *_: False, {}),
@@ -115,6 +120,7 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
     "misses a file": FileNotFoundError,
 }
 HELPERS = {
+    "type",
     # Of Python, and what only puts answers together.
     *(
         "list",
@@ -155,6 +161,9 @@ LOOKED_AT_NOTHING = {
 """That there is no model is a fact of its own, and one that policies deny."""
 
 
+WATCHING = {"_Watched", "watched.passing", "self._look", "_counted", "frames.Shown", "writing.Written"}
+
+
 def calls(function: Any, *, inside_try: bool = False) -> set[str]:
     """What a function calls, by its name or `module.name`."""
     tree: ast.AST = ast.parse(inspect.getsource(function))
@@ -175,7 +184,7 @@ def test_every_check_has_a_row_here() -> None:
     assert calls(sent.look) | calls(sent._pictured) <= REQUEST.keys() | {"sent.look"}
     assert calls(gate._screened, inside_try=True) <= REQUEST.keys()
     assert calls(clearing.look, inside_try=True) <= CLIP.keys() | {"_looked", "_require_answers"}
-    assert calls(clearing._looked) <= CLIP.keys()
+    assert calls(clearing._looked) | calls(clearing._Watched) <= CLIP.keys() | WATCHING
 
 
 @pytest.fixture
@@ -183,7 +192,7 @@ def well(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Everything answers, and at once."""
     monkeypatch.setattr(world.gate.lists, "any", lambda _: True)
     for of, name, answer, _ in {**REQUEST, **CLIP}.values():
-        if (of, name) != (gate.Gate, "_known_bad"):
+        if name != "__call__":
             monkeypatch.setattr(of, name, answer)
     return world
 
@@ -259,7 +268,7 @@ def test_a_clip_is_not_cleared_when_a_check_fails(
         monkeypatch.setattr(gate.Gate, "_expected", lambda *_: expected)
     if check == "screened":
         monkeypatch.setattr(clearing.voices, "listen", lambda *_: Heard(words="hello"))
-    if check == "expected.known_bad":
+    if check == "self._known_bad":
         monkeypatch.setattr(
             gate.Gate, "_expected", lambda *_: clearing.Expected({}, known_bad=broken(CLIP[check], fault))
         )
