@@ -76,10 +76,16 @@ HEARD: dict[str, Any] = {
     "no text": Heard(words=None),  # type: ignore[arg-type]
     "heard nothing": Heard(unchecked=frozenset({"speech"})),
 }
-FACES: dict[str, Any] = {"nothing": None, "no face": [None], "no template": [face(NAN)]}
+FACES: dict[str, Any] = {
+    "nothing": None,
+    "too few": [],
+    "no face": [(None,)],
+    "no template": [(face(NAN),)],
+}
+SEEN_NOTHING = OutputCheck(1, 0, {}, (), (), ())
 SEEN: dict[str, Any] = {
     "nothing": None,
-    "no count": replace(OutputCheck(1, 0, {}, (), (), ()), granted_seen=None),
+    "no count": replace(SEEN_NOTHING, granted_seen=None),
 }
 COUNTS: dict[str, Any] = {"no count": NAN, "below nothing": -1, "text": "0"}
 HASHED: dict[str, Any] = {"nothing": None}
@@ -92,11 +98,12 @@ def searched(frames: Iterable[Any], *_: Any) -> OutputCheck:
 Row = tuple[Any, str, Callable[..., Any], dict[str, Any]]
 REQUEST: dict[str, Row] = {
     "screen": (gate, "screen", lambda _: GOOD_SCREENING, SCREENINGS),
-    "faces.find_faces": (sent.faces, "find_faces", lambda _: (), FACES),
+    "faces.search": (sent.faces, "search", lambda pictures: [() for _ in pictures], FACES),
     "frames.look": (sent.frames, "look", lambda *_: Shown(scored()), SHOWN),
     "writing.read": (sent.writing, "read", lambda *_: Written(), WRITTEN),
     "known_bad": (known_bad, "hashed", lambda *_, **__: pdq.hashed([]), HASHED),
     "screened": (clearing, "screen", lambda _: GOOD_SCREENING, SCREENINGS),
+    "enrolled": (gate.Gate, "_enrolled", lambda *_: lambda _: None, {}),
     "listed": (Register, "listed", lambda *_: lambda _: False, {"nothing": None}),
 }
 """For each call: what is replaced, by what that is well, and what it could answer that is no answer."""
@@ -120,7 +127,7 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
     "misses a file": FileNotFoundError,
 }
 HELPERS = {
-    "type",
+    *("type", "dict.fromkeys", "round", "Looked", "OutputFacts", "_apparent_minors"),
     # Of Python, and what only puts answers together.
     *(
         "list",
@@ -228,7 +235,7 @@ def test_a_request_is_refused_when_a_check_fails(
     of, name, _, _ = REQUEST[check]
     if check in {"listed", "screened"}:
         # Only asked where there is a face, or a word.
-        monkeypatch.setattr(sent.faces, "find_faces", lambda _: (face(0.1),))
+        monkeypatch.setattr(sent.faces, "search", lambda _: [(face(0.1),)])
         monkeypatch.setattr(sent.faces, "match", lambda *_: 0)
         monkeypatch.setattr(sent.writing, "read", lambda *_: Written(("hello",)))
     monkeypatch.setattr(of, name, broken(REQUEST[check], fault))
@@ -236,7 +243,7 @@ def test_a_request_is_refused_when_a_check_fails(
     request = well.request(app, reference=PICTURE)
     found = denied(well.gate.decide(request, at=well.at))
     expected = {"standing.classifiers"}
-    if (check, fault) == ("faces.find_faces", "no template"):
+    if (check, fault) == ("faces.search", "no template"):
         expected = {"prohibited.unknown_face"}  # of a face that is like nobody's, a stranger's
     assert found == expected
     (entry,) = well.entries(app, "decision")

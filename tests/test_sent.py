@@ -32,7 +32,7 @@ def ruled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ruled]:
     """Innocent words, and a picture in which there is nothing yet."""
     monkeypatch.setattr("safety.gate.screen", lambda _: screening(sexual=20))
     monkeypatch.setattr("safety.replay.screen", lambda _: screening(sexual=20))
-    monkeypatch.setattr(sent.faces, "find_faces", lambda _: ())
+    monkeypatch.setattr(sent.faces, "search", lambda pictures: [() for _ in pictures])
     monkeypatch.setattr(sent.frames, "look", lambda *_: Shown())
     monkeypatch.setattr(sent.writing, "read", lambda *_: Written())
     world = opened(tmp_path)
