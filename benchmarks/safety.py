@@ -39,6 +39,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -393,6 +394,89 @@ def _draw_faces(compared: Compared, path: Path) -> None:
     plt.close(figure)
 
 
+# What each check costs -----------------------------------------------------------------------------------------------
+
+
+def latency(*, quick: bool) -> dict[str, Any]:
+    """Milliseconds: the prompt screen, and a clip of four seconds in 720p cleared, check by check as it is done.
+
+    The clip pans over real photographs, faces among them: the costliest content there is here.
+    """
+    from functools import wraps  # noqa: PLC0415 — the rest of this file needs none of these
+    from tempfile import TemporaryDirectory  # noqa: PLC0415
+
+    from safety import clearing, known_bad  # noqa: PLC0415
+    from safety.prompt import CATEGORIES  # noqa: PLC0415
+
+    spent: dict[str, list[float]] = {}
+
+    def timed(name: str, function: Any) -> Any:
+        @wraps(function)
+        def measured_call(*args: Any, **kwargs: Any) -> Any:
+            begun = time.perf_counter()
+            found = function(*args, **kwargs)
+            if name == "decode":
+                found = list(found)
+            spent.setdefault(name, []).append((time.perf_counter() - begun) * 1000)
+            return found
+
+        return measured_call
+
+    for module, function, name in (
+        (clearing, "sampled", "decode"),
+        (clearing, "check_output", "faces"),
+        (clearing.frames, "look", "frames"),
+        (clearing.writing, "read", "writing"),
+        (clearing.voices, "listen", "voices"),
+    ):
+        setattr(module, function, timed(name, getattr(module, function)))
+    compare = timed("known_bad", lambda pictures: int(known_bad.hashed(list(pictures)).seen < 0))
+    totals = []
+    with TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mp4"
+        _panning_clip(clip)
+        for _ in range(2 if quick else 4):
+            begun = time.perf_counter()
+            looked = clearing.look(
+                clip,
+                lambda: clearing.Expected({}, known_bad=compare),
+                prompt_scores=dict.fromkeys(CATEGORIES, 0),
+                closed_model=True,
+            )
+            totals.append((time.perf_counter() - begun) * 1000)
+            if len(totals) == 1:
+                spent.clear()  # of the first, which starts the workers
+            if looked.facts.unreadable:
+                raise SystemExit("the clip was not looked at: nothing to measure")
+    each = {name: sum(times) / (len(totals) - 1) for name, times in spent.items()}
+    # The search for faces draws the frames, and the other checks of frames run while it does.
+    each["faces"] -= sum(each[name] for name in ("decode", "frames", "writing", "known_bad"))
+    return {
+        "first_clip_ms": round(totals[0]),
+        "clip_ms": round(float(np.median(totals[1:]))),
+        "by_check_ms": {name: round(ms) for name, ms in each.items()},
+        "cores": os.cpu_count(),
+    }
+
+
+def _panning_clip(path: Path) -> None:
+    """Four seconds of 1280x720 at 24 frames a second, H.264."""
+    import av  # noqa: PLC0415
+    from skimage import data  # noqa: PLC0415
+
+    scenes = [np.asarray(Image.fromarray(one()).resize((1480, 920))) for one in (data.astronaut, data.coffee)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        for number in range(96):
+            scene, step = scenes[number // 48], number % 48 * 4
+            view = np.ascontiguousarray(scene[step : step + 720, step : step + 1280])
+            for packet in stream.encode(av.VideoFrame.from_ndarray(view, "rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
 # The whole ----------------------------------------------------------------------------------------------------------
 
 
@@ -413,6 +497,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--prompts", type=Path, metavar="FILE.jsonl[.gz]", help="texts and their labels")
     parser.add_argument("--faces", type=Path, metavar="DIR", help="one folder of photographs per person")
+    parser.add_argument("--latency", action="store_true", help="what a clip costs, check by check")
     parser.add_argument("--quick", action="store_true", help="a sample; under a minute")
     parser.add_argument("--png", type=Path, default=Path("var/benchmarks/safety.png"), help="the curves")
     asked = parser.parse_args()
@@ -424,8 +509,12 @@ def main() -> None:
     if asked.faces is not None:
         answers["faces"], compared = measure_faces(asked.faces, quick=asked.quick)
         _draw_faces(compared, _beside(asked.png, "faces", several=several))
+    if asked.latency:
+        answers["latency"] = latency(quick=asked.quick)
     if not answers:
-        parser.error("give `--prompts FILE.jsonl` or `--faces DIR`: no data comes with the project")
+        parser.error(
+            "give `--prompts FILE.jsonl`, `--faces DIR` or `--latency`: no data comes with the project"
+        )
     print(json.dumps(answers if several else next(iter(answers.values()))))
 
 

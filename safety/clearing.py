@@ -118,8 +118,7 @@ def look(
     """
     try:
         looked = _looked(clip, expecting(), prompt_scores, closed_model=closed_model, reviewed=reviewed)
-        if wrong := flaws("output", OutputFacts, looked.facts):
-            raise CheckUnavailable("check.no_answer", f"a check gave no answer: {wrong[0]}", "try again")
+        _require_answers(looked.facts)
     except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
         _log.exception("the clip could not be looked at")
         return Looked(
@@ -174,6 +173,11 @@ def _looked(
     )
 
 
+def _require_answers(facts: OutputFacts) -> None:
+    if wrong := flaws("output", OutputFacts, facts):
+        raise CheckUnavailable("check.no_answer", f"a check gave no answer: {wrong[0]}", "try again later")
+
+
 def _not_looked(prompt_scores: Mapping[Category, int], *, closed_model: bool, reviewed: bool) -> OutputFacts:
     """The facts about a clip that was not looked at to the end: what was seen until then counts for nothing."""
     return OutputFacts(
@@ -224,7 +228,8 @@ class _Watched:
         shown, written = frames.look(pictures, self._models), writing.read(pictures)
         self.shown = frames.Shown(
             highest((self.shown.scores, shown.scores)),
-            max(self.shown.apparent_minors, shown.apparent_minors),
+            # Not the highest alone: what is no number would be lost.
+            max(self.shown.apparent_minors, _counted(shown.apparent_minors)),
             self.shown.unchecked | shown.unchecked,
         )
         self.written = writing.Written(
@@ -232,7 +237,15 @@ class _Watched:
             self.written.unchecked | written.unchecked,
         )
         known = self._known_bad(pictures)
-        self.known = None if known is None or self.known is None else self.known + known
+        self.known = None if known is None or self.known is None else self.known + _counted(known)
+
+
+def _counted(count: int) -> int:
+    if type(count) is not int or count < 0:
+        raise CheckUnavailable(
+            "check.no_answer", "a check gave an answer that is no count", "try again later"
+        )
+    return count
 
 
 def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected) -> int:

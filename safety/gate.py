@@ -65,6 +65,7 @@ from safety.gallery import Gallery
 from safety.known_bad import Lists
 from safety.likeness import EnrolledVoices, likeness_of
 from safety.models import Folder
+from safety.pdq import Hashed
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
     JobFacts,
@@ -330,16 +331,7 @@ class Gate(Afterwards):
             return None
 
     def _known_bad_picture(self, pictures: Iterable[faces.Picture]) -> int:
-        return self._known_bad(pictures, clip=False) or 0
-
-    def _known_bad(self, pictures: Iterable[faces.Picture], *, clip: bool = True) -> int | None:
-        """How many of these are on a list of known prohibited ones, as the lists are now; None: there are no lists."""
-        with self.ledger.reading() as tx:
-            if not self.lists.any(tx):
-                return None
-        hashed = known_bad.hashed(list(pictures), clip=clip)
-        with self.ledger.reading() as tx:
-            return len(self.lists.found(tx, hashed).pictures)
+        return _Compared(self, clip=False)(pictures) or 0
 
     def _listed(self) -> Callable[[faces.Face], bool]:
         """Whether a face is on the do-not-generate register, as it is now."""
@@ -485,7 +477,7 @@ class Gate(Afterwards):
                 preferences.against(words, grant.preferences, grant.language) for grant in grants
             ),
             listed=self._listed(),
-            known_bad=self._known_bad,
+            known_bad=_Compared(self),
             models=self.models,
             enrolled=self._enrolled(granted),
         )
@@ -519,6 +511,30 @@ def _asked_before(video: Video, permit: Permit) -> GenerationRequest:
         action=permit.action,
         parent=video.parent_id,
     )
+
+
+class _Compared:
+    """How many more of a clip's frames, of those seen so far, are on a list of known prohibited ones.
+
+    As the lists are now; None: there are none. A clip is shown it in pieces: a video is matched by its share of the
+    whole, so what was seen before counts again.
+    """
+
+    def __init__(self, gate: Gate, *, clip: bool = True) -> None:
+        self._gate, self._clip = gate, clip
+        self._parts, self._sizes, self._counted = list[Hashed](), list[int](), 0
+
+    def __call__(self, pictures: Iterable[faces.Picture]) -> int | None:
+        with self._gate.ledger.reading() as tx:
+            if not self._gate.lists.any(tx):
+                return None
+        piece = list(pictures)
+        self._parts.append(known_bad.hashed(piece, clip=self._clip))
+        self._sizes.append(len(piece))
+        with self._gate.ledger.reading() as tx:
+            found = self._gate.lists.found(tx, known_bad.joined(self._parts, self._sizes))
+        before, self._counted = self._counted, max(self._counted, len(found.pictures))
+        return self._counted - before
 
 
 # Facts ------------------------------------------------------------------------------------------------

@@ -149,13 +149,23 @@ def hashed(pictures: Sequence[Picture], *, clip: bool = True) -> pdq.Hashed:
     """Hash pictures in worker processes. Raises as :func:`safety.pdq.hashed`, or CheckUnavailable."""
     function = pdq.quick if clip else pdq.hashed
     pieces = [list(pictures[at : at + PIECE]) for at in range(0, len(pictures), PIECE)]
-    found = workers.shared().map(function, [(piece,) for piece in pieces])
+    return joined(
+        workers.shared().map(function, [(piece,) for piece in pieces]), [len(one) for one in pieces]
+    )
+
+
+def joined(parts: Sequence[pdq.Hashed], sizes: Sequence[int]) -> pdq.Hashed:
+    """The hashes of pictures that follow one another. sizes: how many pictures each part is of."""
+    before = [sum(sizes[:at]) for at in range(len(parts))]
     return pdq.Hashed(
-        np.vstack([np.empty((0, 4), np.uint64), *(part.hashes for part in found)]),
+        np.vstack([np.empty((0, 4), np.uint64), *(part.hashes for part in parts)]),
         np.concatenate(
-            [np.empty(0, np.int64), *(part.picture + at * PIECE for at, part in enumerate(found))]
+            [
+                np.empty(0, np.int64),
+                *(part.picture + first for part, first in zip(parts, before, strict=True)),
+            ]
         ),
-        sum(part.seen for part in found),
+        sum(part.seen for part in parts),
     )
 
 

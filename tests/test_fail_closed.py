@@ -7,7 +7,7 @@ import ast
 import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,7 +23,7 @@ from safety.errors import CheckUnavailable
 from safety.faces import Face, OutputCheck
 from safety.frames import Shown
 from safety.policy.facts import highest
-from safety.prompt import CATEGORIES, Screening, screen
+from safety.prompt import CATEGORIES, Screening
 from safety.register import Register
 from safety.voices import Heard
 from safety.workers import Workers
@@ -32,7 +32,7 @@ from world import World
 
 PICTURE = np.full((64, 64, 3), 90, np.uint8)
 NAN = float("nan")
-GOOD_SCREENING = screen("a portrait in golden light")
+GOOD_SCREENING = Screening("test/1", dict.fromkeys(CATEGORIES, 0), frozenset(), "", ())
 
 
 def scored(**changes: Any) -> dict[Any, Any]:
@@ -76,32 +76,44 @@ HEARD: dict[str, Any] = {
     "no text": Heard(words=None),  # type: ignore[arg-type]
     "heard nothing": Heard(unchecked=frozenset({"speech"})),
 }
-FACES: dict[str, Any] = {"nothing": None, "no face": [None], "no template": [face(NAN)]}
+FACES: dict[str, Any] = {
+    "nothing": None,
+    "too few": [],
+    "no face": [(None,)],
+    "no template": [(face(NAN),)],
+}
+SEEN_NOTHING = OutputCheck(1, 0, {}, (), (), ())
 SEEN: dict[str, Any] = {
     "nothing": None,
-    "no count": replace(OutputCheck(1, 0, {}, (), (), ()), granted_seen=None),
+    "no count": replace(SEEN_NOTHING, granted_seen=None),
 }
 COUNTS: dict[str, Any] = {"no count": NAN, "below nothing": -1, "text": "0"}
 HASHED: dict[str, Any] = {"nothing": None}
 
+
+def searched(frames: Iterable[Any], *_: Any) -> OutputCheck:
+    return replace(SEEN_NOTHING, frames_checked=len(list(frames)))
+
+
 Row = tuple[Any, str, Callable[..., Any], dict[str, Any]]
 REQUEST: dict[str, Row] = {
     "screen": (gate, "screen", lambda _: GOOD_SCREENING, SCREENINGS),
-    "faces.find_faces": (sent.faces, "find_faces", lambda _: (), FACES),
+    "faces.search": (sent.faces, "search", lambda pictures: [() for _ in pictures], FACES),
     "frames.look": (sent.frames, "look", lambda *_: Shown(scored()), SHOWN),
     "writing.read": (sent.writing, "read", lambda *_: Written(), WRITTEN),
     "known_bad": (known_bad, "hashed", lambda *_, **__: pdq.hashed([]), HASHED),
     "screened": (clearing, "screen", lambda _: GOOD_SCREENING, SCREENINGS),
+    "enrolled": (gate.Gate, "_enrolled", lambda *_: lambda _: None, {}),
     "listed": (Register, "listed", lambda *_: lambda _: False, {"nothing": None}),
 }
 """For each call: what is replaced, by what that is well, and what it could answer that is no answer."""
 CLIP: dict[str, Row] = {
-    "media.frames": (clearing.media, "frames", lambda *_, **__: [(0.0, PICTURE)], {"none": None, "no": [()]}),
-    "check_output": (clearing, "check_output", lambda *_: OutputCheck(1, 0, {}, (), (), ()), SEEN),
+    "sampled": (clearing, "sampled", lambda *_: [(0.0, PICTURE)], {"none": None, "no": [()]}),
+    "check_output": (clearing, "check_output", searched, SEEN),
     "frames.look": REQUEST["frames.look"],
     "writing.read": REQUEST["writing.read"],
     "voices.listen": (clearing.voices, "listen", lambda *_: Heard(), HEARD),
-    "expected.known_bad": (gate.Gate, "_known_bad", lambda *_, **__: 0, COUNTS),
+    "self._known_bad": (gate._Compared, "__call__", lambda *_: 0, COUNTS),
     "screened": REQUEST["screened"],
     "expecting": (gate.Gate, "_expected", lambda *_: clearing.Expected({}), {"nothing": None}),
     "expected.disliked": (gate.preferences, "against", lambda *_: False, {}),
@@ -115,6 +127,7 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
     "misses a file": FileNotFoundError,
 }
 HELPERS = {
+    *("type", "dict.fromkeys", "round", "Looked", "OutputFacts", "_apparent_minors"),
     # Of Python, and what only puts answers together.
     *(
         "list",
@@ -155,6 +168,9 @@ LOOKED_AT_NOTHING = {
 """That there is no model is a fact of its own, and one that policies deny."""
 
 
+WATCHING = {"_Watched", "watched.passing", "self._look", "_counted", "frames.Shown", "writing.Written"}
+
+
 def calls(function: Any, *, inside_try: bool = False) -> set[str]:
     """What a function calls, by its name or `module.name`."""
     tree: ast.AST = ast.parse(inspect.getsource(function))
@@ -174,8 +190,8 @@ def calls(function: Any, *, inside_try: bool = False) -> set[str]:
 def test_every_check_has_a_row_here() -> None:
     assert calls(sent.look) | calls(sent._pictured) <= REQUEST.keys() | {"sent.look"}
     assert calls(gate._screened, inside_try=True) <= REQUEST.keys()
-    assert calls(clearing.look, inside_try=True) <= CLIP.keys() | {"_looked", "flaws"}
-    assert calls(clearing._looked) <= CLIP.keys()
+    assert calls(clearing.look, inside_try=True) <= CLIP.keys() | {"_looked", "_require_answers"}
+    assert calls(clearing._looked) | calls(clearing._Watched) <= CLIP.keys() | WATCHING
 
 
 @pytest.fixture
@@ -183,7 +199,7 @@ def well(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Everything answers, and at once."""
     monkeypatch.setattr(world.gate.lists, "any", lambda _: True)
     for of, name, answer, _ in {**REQUEST, **CLIP}.values():
-        if (of, name) != (gate.Gate, "_known_bad"):
+        if name != "__call__":
             monkeypatch.setattr(of, name, answer)
     return world
 
@@ -191,7 +207,8 @@ def well(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 def broken(row: Row, fault: str) -> Callable[..., Any]:
     def answer(*_: Any, **__: Any) -> Any:
         if fault in FAULTS:
-            raise FAULTS[fault]()
+            error = FAULTS[fault]()
+            raise error
         return row[3][fault]
 
     return answer
@@ -218,7 +235,7 @@ def test_a_request_is_refused_when_a_check_fails(
     of, name, _, _ = REQUEST[check]
     if check in {"listed", "screened"}:
         # Only asked where there is a face, or a word.
-        monkeypatch.setattr(sent.faces, "find_faces", lambda _: (face(0.1),))
+        monkeypatch.setattr(sent.faces, "search", lambda _: [(face(0.1),)])
         monkeypatch.setattr(sent.faces, "match", lambda *_: 0)
         monkeypatch.setattr(sent.writing, "read", lambda *_: Written(("hello",)))
     monkeypatch.setattr(of, name, broken(REQUEST[check], fault))
@@ -226,7 +243,7 @@ def test_a_request_is_refused_when_a_check_fails(
     request = well.request(app, reference=PICTURE)
     found = denied(well.gate.decide(request, at=well.at))
     expected = {"standing.classifiers"}
-    if (check, fault) == ("faces.find_faces", "no template"):
+    if (check, fault) == ("faces.search", "no template"):
         expected = {"prohibited.unknown_face"}  # of a face that is like nobody's, a stranger's
     assert found == expected
     (entry,) = well.entries(app, "decision")
@@ -258,7 +275,7 @@ def test_a_clip_is_not_cleared_when_a_check_fails(
         monkeypatch.setattr(gate.Gate, "_expected", lambda *_: expected)
     if check == "screened":
         monkeypatch.setattr(clearing.voices, "listen", lambda *_: Heard(words="hello"))
-    if check == "expected.known_bad":
+    if check == "self._known_bad":
         monkeypatch.setattr(
             gate.Gate, "_expected", lambda *_: clearing.Expected({}, known_bad=broken(CLIP[check], fault))
         )
@@ -305,4 +322,3 @@ def test_a_clip_without_frames_is_not_cleared(well: World, monkeypatch: pytest.M
     monkeypatch.undo()
     assert "clear.unreadable" in denied(well.gate.clear(raw))
     assert isinstance(media, ModuleType)
-    assert isinstance(GOOD_SCREENING, Screening)
