@@ -37,6 +37,7 @@ from ledger.store.database import Database
 from ledger.store.objects import Objects
 from safety.chain import Sealer
 from safety.gate import Gate
+from safety.models import Folder
 from safety.policy.activation import Activated, archive, seed
 from safety.policy.engine import Engine
 
@@ -95,7 +96,7 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         tsa_url = settings.tsa_url or stack.enter_context(tsa.serve(authority, clock))
         anchors = authority.root_pem
         sets = Activated()
-        gate = Gate(ledger, sets, Sealer(keyring.permit))
+        gate = Gate(ledger, sets, Sealer(keyring.permit), Folder(settings.models))
         limits = media.Limits()
         objects = Objects.local(home / "objects")
         renderer = ReferenceRenderer()

@@ -124,11 +124,20 @@ def events(language: Language) -> list[dict[str, Any]]:
         "kind": "release",
         "detail": "",
         "reasons": [],
+        "why": "",
     }
     shown = {"video_id": VIDEO, "thumbnail": THUMBNAIL, "prompt": "a portrait in golden light"}
     return [
         {**base, **shown, "index": 9, "title": words[0], "status": "released", "downloads": 12},
-        {**base, "index": 8, "title": words[1], "status": "refused", "prompt": NASTY, "video_id": VIDEO},
+        {
+            **base,
+            "index": 8,
+            "title": words[1],
+            "status": "refused",
+            "prompt": NASTY,
+            "video_id": VIDEO,
+            "why": NASTY,
+        },
         {**base, "index": 7, "title": words[2], "detail": SAYS[language]},
     ]
 
@@ -161,6 +170,7 @@ def me(**changes: Any) -> dict[str, Any]:
         "language": "en",
         "cameo_id": f"cameo_{'c' * 26}",
         "likeness": "active",
+        "usable_from": None,
         "minor": False,
         "age_known": True,
         "guardians": [],
@@ -218,6 +228,7 @@ def enrolment(language: Language, status: str) -> dict[str, Any]:
         "consent": {"text": text[language], "sha256": "0" * 64},
         "capture": capture if status == "challenge" else None,
         "reason": "the face could not be seen" if status == "refused" else None,
+        "usable_from": None,
     }
 
 

@@ -22,8 +22,8 @@ from playwright.sync_api import Browser, Page, Route, ViewportSize, sync_playwri
 import pages_fixture
 from gateway.app import ASSETS, CSP
 from gateway.enrolments import accept
-from gateway.site.render import DONE, local, rendered, spoken
-from gateway.site.words import CATALOGUES, LANGUAGES, Language, catalogue, negotiated, region
+from gateway.site.render import DONE, local, rendered
+from gateway.site.words import CATALOGUES, LANGUAGES, Language, catalogue, negotiated, region, spoken
 from live import Owner, Site, collins_picture, ended, pixels, video_of, wanted
 
 pytest_plugins = ["live"]

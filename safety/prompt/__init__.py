@@ -13,7 +13,7 @@ Guarantees
 Left to others: the decision. Who is named is `people.py`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, get_args
@@ -21,16 +21,19 @@ from typing import Final, get_args
 from ledger.consent.grant import Context
 from safety.errors import InvalidInput
 from safety.policy.facts import Category
-from safety.prompt import normal, rules, sentence
+from safety.prompt import meaning, normal, people, rules, sentence
 from safety.prompt.normal import MAX_CHARS, MAX_FOLDED
 
-__all__ = ["CATEGORIES", "MAX_CHARS", "VERSION", "Screening", "readings", "screen"]
+__all__ = ["CATEGORIES", "MAX_CHARS", "VERSION", "Screening", "readings", "screen", "warm"]
 
-VERSION: Final = "prompt-rules/2"
+VERSION: Final = f"prompt/2+{meaning.digest()}"
+"""Of the tables and the way through them, and of the heads."""
 CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
 SEXUAL_CONTEXT, VIOLENT_CONTEXT = 300, 200
 """A grant may forbid a whole context, so a context is named well below the score that calls it harmful: one
 swimsuit, one battle."""
+_HEARD_OF: Final[tuple[Context, ...]] = ("political", "romantic", "advertising")
+"""Contexts that there is a head for; the others follow from scores."""
 _TURNED: Final = 0.8
 """Text that takes so many fewer word pieces once it is turned ran the wrong way."""
 
@@ -69,11 +72,15 @@ def screen(text: str) -> Screening:
         obfuscated = max(obfuscated, sign)
 
     seen = [typed, *map(rules.read, views)]
-    scores = _highest(seen)
-    leap = max(scores[c] - typed.scores.get(c, 0) for c in CATEGORIES)
-    scores["obfuscated"] = max(obfuscated, 700 if leap >= 300 else 0)
+    words = rules.highest(seen)
+    meant = meaning.judge(said, words)
+    scores = {c: max(words.get(c, 0), meant.scores.get(c, 0)) for c in CATEGORIES}
+    leap = max(words.get(c, 0) - typed.scores.get(c, 0) for c in CATEGORIES)
+    unread = 0 if meant.whole else 600
+    scores["obfuscated"] = max(obfuscated, unread, 700 if leap >= 300 else 0)
     _weigh_together(scores)
     contexts = {context for reading in seen for context in reading.contexts}
+    contexts |= {context for context in _HEARD_OF if meant.scores[f"context.{context}"] >= 500}
     if scores["sexual"] >= SEXUAL_CONTEXT:
         contexts.add("sexual")
     if scores["violence"] >= VIOLENT_CONTEXT:
@@ -81,6 +88,12 @@ def screen(text: str) -> Screening:
     matched = tuple(dict.fromkeys(match for reading in seen for match in reading.matched))
     normalised = " ".join(found.plain.split())
     return Screening(VERSION, MappingProxyType(scores), frozenset(contexts), normalised, matched)
+
+
+def warm() -> None:
+    """Load what :func:`screen` needs, so that the first prompt does not wait. Raises CheckUnavailable."""
+    screen("a lighthouse at dawn")
+    people.figures(["a lighthouse at dawn"])
 
 
 def readings(text: str) -> tuple[str, ...]:
@@ -97,11 +110,6 @@ def _other_texts(text: str, plain: str) -> Iterator[tuple[str, int]]:
     for turned in (normal.backwards(plain), normal.rot13(plain)):
         if network.count(turned) < _TURNED * as_is:
             yield turned, 800
-
-
-def _highest(seen: Iterable[rules.Reading]) -> dict[Category, int]:
-    seen = list(seen)
-    return {c: max(reading.scores.get(c, 0) for reading in seen) for c in CATEGORIES}
 
 
 def _weigh_together(scores: dict[Category, int]) -> None:

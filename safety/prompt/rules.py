@@ -435,6 +435,15 @@ def _together(weights: Iterable[int]) -> int:
     return round(1000 * (1 - doubt))
 
 
+def highest(readings: Iterable[Reading]) -> dict[str, int]:
+    """Each category's highest score over several views of one text."""
+    found: dict[str, int] = {}
+    for reading in readings:
+        for category, score in reading.scores.items():
+            found[category] = max(score, found.get(category, 0))
+    return found
+
+
 def worth_reading(views: Sequence[str]) -> list[str]:
     """The first view, and those that bring one more of a word some table knows: no other can score higher."""
     worth, seen = [views[0]], Counter(WORD.findall(views[0]))
