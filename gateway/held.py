@@ -288,19 +288,21 @@ def appeal_review(request: Ask, service: Service, video_id: str, data: AppealIn)
     return {"video_id": video_id, "waits_for": "appeal", "until": zulu(until)}
 
 
-def waits(service: Service, tx: Transaction, video: Video) -> dict[str, str] | None:
+def waits(service: Service, video: Video) -> dict[str, str] | None:
     """What a clip waits for, as its app may know it: `approval`, `review`, `appeal`; None: for nothing, or to be made.
 
     `may_appeal`: a reviewer refused it, and the app can ask for another look.
     """
-    held = tx.held_clip(video.id) if video.status in {"queued", "failed"} else None
-    if held is None or held.expires_at <= service.clock().timestamp():
+    if video.status not in {"queued", "failed"}:
         return None
-    for_what: str = held.waits_for
-    if video.status == "failed":
-        if held.waits_for != "appeal":
+    with service.ledger.reading() as tx:
+        held = tx.held_clip(video.id)
+        if held is None or held.expires_at <= service.clock().timestamp():
             return None
-        for_what = "appeal" if case_of(tx, video.id).open_appeal else "may_appeal"
+        if (held.waits_for == "appeal") != (video.status == "failed"):
+            return None
+        refused = held.waits_for == "appeal" and not case_of(tx, video.id).open_appeal
+    for_what = "may_appeal" if refused else held.waits_for
     return {"for": for_what, "until": zulu(datetime.fromtimestamp(held.expires_at, UTC))}
 
 

@@ -315,8 +315,6 @@ def _not_ready(video: Video) -> Problem:
 
 def _video_object(service: Service, video: Video) -> dict[str, Any]:
     """As the protocol has it, and `waits`, which is ours: for whose word a finished clip waits, and until when."""
-    with service.ledger.reading() as tx:
-        waiting = waits(service, tx, video)
     error = {"code": video.error_code, "message": video.error_message} if video.error_code else None
     return {
         "id": video.id,
@@ -332,7 +330,7 @@ def _video_object(service: Service, video: Video) -> dict[str, Any]:
         "seconds": str(video.seconds),
         "remixed_from_video_id": video.parent_id if video.action == "remix" else None,
         "error": error,
-        "waits": waiting,
+        "waits": waits(service, video),
     }
 
 
