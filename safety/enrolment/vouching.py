@@ -8,7 +8,6 @@ operator signs that they know of it.
 import hashlib
 import io
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,18 +35,20 @@ from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
 from safety import voices
 from safety.errors import Refused
-from safety.faces import enrol_portrait
+from safety.faces import Likeness, enrol_film, enrol_portrait
 from safety.gallery import Gallery
 from safety.likeness import StoredLikeness, store_likeness
 from safety.register import Register
+from safety.sampling import SHORT_SIDE
 
 MAX_PIXELS = 40_000_000
 MAX_SIDES = 30_000
 """Width and height together: a strip of few pixels can still be scaled into a picture no memory holds."""
 FORMATS = ("JPEG", "PNG", "WEBP")
 """What a picture may be. Other decoders are never reached; some of them start programs."""
-FRAMES = 12
-POSES = 5
+FRAMES = 24
+POSES = 8
+"""Of the frames of a film, as many as this are searched for a face, and become the likeness."""
 
 
 def enrol_vouched(
@@ -80,11 +81,12 @@ def enrol_vouched(
         )
     if enrolment.device_key is not None:
         decode_bytes(enrolment.device_key, 32)
-    images = _usable(pictures(picture))
-    enrolled = enrol_portrait(images)
+    images = pictures(picture)
+    enrolled, kept = (enrol_portrait(images), (0,)) if len(images) == 1 else enrol_film(images, most=POSES)
     # Whoever is not heard, or not alone, is enrolled without a voice: no grant lets theirs be made.
     voice = voices.enrol(picture).voice
-    likeness = StoredLikeness(enrolled.likeness, images[enrolled.best], enrolled.face, voice)
+    portrait = images[kept[enrolled.best]]
+    likeness = StoredLikeness(enrolled.likeness, portrait, enrolled.face, voice)
 
     def operation(tx: Transaction) -> tuple[PersonId, CameoId]:
         operator_key = tx.operator_key(enrolment.operator)
@@ -146,18 +148,6 @@ def _account(tx: Transaction, enrolment: Enrolment, at: datetime) -> PersonId:
     return person_id
 
 
-def _usable(images: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.uint8]]:
-    """Of a video's frames, those that show the person well enough. An image stays as it is, to be judged."""
-    if len(images) == 1:
-        return images
-    usable = []
-    for image in images:
-        with suppress(Refused):
-            enrol_portrait(image)
-            usable.append(image)
-    return usable[:POSES] or images[:1]
-
-
 def pictures(path: Path) -> Sequence[NDArray[np.uint8]]:
     """What a file shows: one image, or a few frames of a video. uint8 [h, w, 3] RGB. Raises MediaError."""
     try:
@@ -167,7 +157,12 @@ def pictures(path: Path) -> Sequence[NDArray[np.uint8]]:
             raise
     probe = media.probe(path, media.Limits())
     step = max(0.1, float(probe.seconds) / FRAMES)
-    return [frame for _, frame in media.frames(path, every_s=step)][:FRAMES]
+    found, due_s = list[NDArray[np.uint8]](), 0.0
+    for glimpse in media.glimpses(path):
+        if glimpse.seconds + 1e-6 >= due_s and len(found) < FRAMES:
+            due_s = glimpse.seconds + step
+            found.append(glimpse.picture(short_side=SHORT_SIDE))
+    return found
 
 
 def decode_picture(data: bytes) -> NDArray[np.uint8]:
