@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authenticator import Passkey, made_for
 from command import countersign
-from films import Film, make
+from films import Film, Head, encode, make
 from ledger.canonical import canonical
 from ledger.consent.statement import ENROLMENT_TAG, sign
 from live import OPERATOR, Launcher, Site, collins_picture, hopper_picture, pixels, unknown, video_of, zulu
@@ -347,7 +347,7 @@ def acted(asked: dict[str, Any], path: Path, **changes: Any) -> bytes:
 
 
 @pytest.mark.timeout(400)
-def test_a_film_of_what_was_asked_waits_with_its_scores_and_an_older_one_is_refused(
+def test_a_film_of_what_was_asked_waits_with_its_scores_and_a_still_one_is_refused(
     looking: Site, tmp_path: Path
 ) -> None:
     someone = opened(looking)
@@ -371,21 +371,20 @@ def test_a_film_of_what_was_asked_waits_with_its_scores_and_an_older_one_is_refu
     told = countersign(looking.home, "enrolments", "show", asked["capture_id"])
     assert (told.status, "the head turns as was asked" in told.text) == (0, True), told.text
 
-    # The same film, for somebody else's challenge: other digits, and the head goes elsewhere.
+    # One picture, and nothing to hear: refused at once, with what to do better, and not kept.
     other = opened(looking, "Grace Hopper")
-    theirs = other.begin()
-    while sorted(theirs["turns"]) == sorted(asked["turns"]):
-        theirs = other.begin()
-    refused = other.send(theirs["capture_id"], film)
+    theirs, before = other.begin(), kept(looking)
+    still = encode([Head(pixels(collins_picture())).picture] * 75, None, tmp_path / "still.webm")
+    refused = other.send(theirs["capture_id"], still)
     assert refused.status_code == 403, refused.text
     reasons = {one["id"]: one for one in refused.json()["reasons"]}
-    assert "enrolment.film.turns" in reasons
+    assert set(reasons) >= {f"enrolment.film.{one}" for one in ("turns", "digits", "camera")}
     assert all(one["remedy"] for one in reasons.values())
+    assert kept(looking) == before
     status = other.status()
-    assert (status["status"], "turn your head" in status["reason"]) == ("refused", True)
-    assert reason(other.send(theirs["capture_id"], film)) == (404, "enrolment.no_challenge")
-    assert other.begin()["digits"]
-
+    assert (status["status"], "read aloud" in status["reason"]) == ("refused", True)
+    assert reason(other.send(theirs["capture_id"], still)) == (404, "enrolment.no_challenge")
+    assert other.begin()["digits"] != theirs["digits"]
     for account in (someone, other):
         account.web.close()
 

@@ -289,7 +289,7 @@ def _laid_over(crop: NDArray[np.float32], usual: NDArray[np.float32]) -> NDArray
             np.eye(2, 3, dtype=np.float32),
             cv2.MOTION_AFFINE,
             enough,
-            None,  # type: ignore[arg-type]
+            np.full(usual[_UPPER].shape, 255, np.uint8),
             3,
         )[1]
     except cv2.error:  # too unlike, as a head turned away is
