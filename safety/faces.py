@@ -382,7 +382,48 @@ def enrol_portrait(images: Picture | Sequence[Picture]) -> Enrolled:
             f"`{len(pictures)}` portraits were sent",
             f"send between 1 and {MAX_POSES} portraits",
         )
-    faces = tuple(map(_only_face, search(pictures)))
+    return _enrolled(tuple(map(_only_face, search(pictures))))
+
+
+def enrol_film(images: Sequence[Picture], *, most: int) -> tuple[Enrolled, tuple[int, ...]]:
+    """The likeness of the one person in the frames of a film, and which frames it was taken from, `most` at most.
+
+    Frames that no portrait could be taken from are passed over. Of the others, those most unlike each other are kept,
+    as long as they are clearly of one person; a frame that is off, as from a blur, is dropped. One that clearly shows
+    somebody else is not: raises Refused, as :func:`enrol_portrait` does, also where no frame is of use.
+    """
+    usable: dict[int, Face] = {}
+    refused: Refused | None = None
+    for place, found in enumerate(search(images)):
+        try:
+            usable[place] = _only_face(found)
+        except Refused as why:
+            refused = refused or why
+    if not usable:
+        raise refused or Refused(
+            "portrait.count", "there is no picture in the film", "film yourself again, and send all of it"
+        )
+    places = list(usable)
+    poses = np.stack([usable[place].template for place in places])
+    apart = np.linalg.norm(poses[:, None] - poses[None, :], axis=2)
+    middle = int(np.median(apart, axis=1).argmin())
+    if not (apart[middle] <= STRANGER_DISTANCE).all():
+        raise _different_people()
+    best = max(
+        np.flatnonzero(apart[middle] <= GRANT_DISTANCE).tolist(),
+        key=lambda n: (usable[places[n]].frontal, usable[places[n]].score),
+    )
+    kept = [best]
+    while len(kept) < most:
+        # Farthest from all that are kept, and of the same person as every one of them.
+        nearest = np.where((apart[kept] <= GRANT_DISTANCE).all(axis=0), apart[kept].min(axis=0), 0)
+        if not nearest.max() > 0:
+            break
+        kept.append(int(nearest.argmax()))
+    return _enrolled(tuple(usable[places[n]] for n in kept)), tuple(places[n] for n in kept)
+
+
+def _enrolled(faces: tuple[Face, ...]) -> Enrolled:
     best = max(range(len(faces)), key=lambda i: (faces[i].frontal, faces[i].score))
     if not faces[best].frontal or faces[best].score < ENROL_SCORE:
         raise Refused(
@@ -393,12 +434,16 @@ def enrol_portrait(images: Picture | Sequence[Picture]) -> Enrolled:
     poses = np.stack([face.template for face in faces])
     apart = np.linalg.norm(poses[:, None] - poses[None, :], axis=2)
     if not (apart <= GRANT_DISTANCE).all():
-        raise Refused(
-            "portrait.different_people",
-            "the portraits do not clearly show the same person",
-            "send portraits of one person, in even light, without sunglasses",
-        )
+        raise _different_people()
     return Enrolled(Likeness(np.vstack([poses.mean(axis=0), poses])), faces, best)
+
+
+def _different_people() -> Refused:
+    return Refused(
+        "portrait.different_people",
+        "the portraits do not clearly show the same person",
+        "send portraits of one person, in even light, without sunglasses",
+    )
 
 
 def _only_face(found: Sequence[Face]) -> Face:

@@ -4,8 +4,8 @@ Guarantees
 
 - Scores are integers 0 to 1000 by category. What could not be looked for is named in :attr:`Shown.unchecked`, whatever
   stopped it: weights that are missing or altered, a crash, a time-out, an answer that is no number.
-- Every sampled frame is looked at for nudity, whole and in the squares that cover it: the network sees a square, and
-  in a wide picture squeezed into one people are thinner than any it was trained on.
+- Every sampled frame is looked at for nudity, and one in three in the squares that cover it as well: the network sees
+  a square, and in a wide picture squeezed into one people are thinner than any it was trained on.
 - Everything runs in worker processes.
 
 Nudity is scored by Yahoo's open_nsfw, whose probability is taken as it is. Measured on pictures at hand that show none
@@ -38,8 +38,10 @@ CLEAR: Final = 500
 often wrong by a little, in a blur or a cut; that a clip of real people stops at 300 would make that a refusal."""
 APPARENT_MINOR: Final = 300
 """Any frame this much like one that shows a child shows one."""
-EVERY_OTHER: Final = 2
-"""Of the sampled frames, how many to one that is compared with descriptions: that takes ten times as long."""
+CLOSELY_EVERY: Final = 3
+COMPARED_EVERY: Final = 4
+"""Of the sampled frames, how many to one that is looked at in squares too, and to one that is compared with
+descriptions, which takes ten times as long."""
 LIKEN_TIMEOUT_S: Final = 180.0
 """The first picture waits for open_clip and the model to load, too."""
 T = TypeVar("T")
@@ -59,14 +61,13 @@ def look(pictures: Sequence[Picture], added: Folder | None = None) -> Shown:
     """Look at sampled frames, each uint8 [h, w, 3] RGB, in their order. `added`: where an operator's models lie."""
     scores: dict[Category, int] = {}
     unchecked = set[Check]()
-    bare = _answered(
-        lambda: list(workers.shared().map(nudity, ((picture,) for picture in pictures))), "nudity"
-    )
+    asked = ((picture, index % CLOSELY_EVERY == 0) for index, picture in enumerate(pictures))
+    bare = _answered(lambda: list(workers.shared().map(nudity, asked)), "nudity")
     if bare:
         scores["sexual"] = agreed(bare)
     else:
         unchecked.add("nudity")
-    likened = _answered(lambda: _likened(pictures[::EVERY_OTHER], added), "violence and minors")
+    likened = _answered(lambda: _likened(pictures[::COMPARED_EVERY], added), "violence and minors")
     minors = 0
     if likened:
         for concept in zeroshot.CONCEPTS:
@@ -112,10 +113,10 @@ _SEEN_PX: Final = 224
 _RESIZED_PX: Final = 256
 
 
-def nudity(picture: Picture) -> int:
-    """0 to 1000: the most of the whole picture and of the squares that cover it."""
+def nudity(picture: Picture, closely: bool = True) -> int:
+    """0 to 1000: the most of the whole picture and, `closely`, of the squares that cover it."""
     views = [Image.fromarray(picture)]
-    if picture.shape[0] != picture.shape[1]:
+    if closely and picture.shape[0] != picture.shape[1]:
         views += zeroshot.squares(picture)
     answer = _open_nsfw()(np.stack([_as_trained(view) for view in views]))
     if answer.shape != (len(views), 2) or not ((answer >= 0) & (answer <= 1)).all():

@@ -2,9 +2,9 @@
 
 Guarantees
 
-- Every sampled frame is glanced at; those that show writing which the last one read did not are read, and so is one
-  in every :data:`READ_EVERY`. So large words are read in whatever sample they stand, small ones where they stand
-  for about two seconds.
+- Every other sampled frame is glanced at; those that show writing which the last one read did not are read, and so
+  is one in every :data:`READ_EVERY`. So large words are read where they stand for half a second, in still pictures
+  for a whole one; small ones where they stand for one second, and for three in still pictures.
 - Only lines that were read with confidence count. Lines that stand together are one passage, top to bottom, so that
   a sentence broken over lines is read whole; and so is everything in a frame.
 - What stops this leaves the clip unchecked for `text`: weights that are missing or altered, a crash, no numbers.
@@ -31,8 +31,9 @@ from safety.errors import CheckUnavailable
 from safety.faces import Picture
 from safety.policy.facts import Check
 
-READ_EVERY: Final = 5
-"""Of the sampled frames, how many to one that is read whatever a glance finds."""
+GLANCE_EVERY: Final = 2
+READ_EVERY: Final = 8
+"""Of the sampled frames, how many to one that is glanced at, and to one that is read whatever a glance finds."""
 GLANCE_PX, READ_PX = 320, 640
 """The longer side at which writing is looked for. A glance takes a quarter of the time."""
 CONFIDENT: Final = 0.8
@@ -67,7 +68,7 @@ class Line(NamedTuple):
 def read(pictures: Sequence[Picture]) -> Written:
     """Read sampled frames, each uint8 [h, w, 3] RGB, in their order."""
     try:
-        glances = list(workers.shared().map(glance, ((picture,) for picture in pictures)))
+        glances = list(workers.shared().map(glance, ((picture,) for picture in pictures[::GLANCE_EVERY])))
         chosen = worth_reading(pictures, glances)
         found = list(workers.shared().map(lines, ((pictures[index],) for index in chosen)))
     except CheckUnavailable as error:
@@ -77,9 +78,14 @@ def read(pictures: Sequence[Picture]) -> Written:
 
 
 def worth_reading(pictures: Sequence[Picture], glances: Sequence[tuple[Line, ...]]) -> list[int]:
-    """Which frames to read: one in every few, and those where a line stands that the last one read did not have."""
+    """Which frames to read: one in every few, and those where a line stands that the last one read did not have.
+
+    `glances`: what was found in every other frame.
+    """
     chosen: list[int] = []
-    for index, (picture, seen) in enumerate(zip(pictures, glances, strict=True)):
+    glanced = range(0, len(pictures), GLANCE_EVERY)
+    for index, seen in zip(glanced, glances, strict=True):
+        picture = pictures[index]
         if index % READ_EVERY == 0 or any(_differ(picture, pictures[chosen[-1]], line) for line in seen):
             chosen.append(index)
     return chosen

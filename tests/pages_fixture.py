@@ -221,6 +221,7 @@ def enrolment(language: Language, status: str) -> dict[str, Any]:
         "capture_id": f"capture_{'k' * 26}",
         "digits": "481273",
         "turns": ["left", "right", "left"],
+        "colours": [],
         "expires_at": "2099-03-01T00:05:00Z",
     }
     return {

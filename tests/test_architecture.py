@@ -64,6 +64,8 @@ def test_imports_run_one_way() -> None:
         ("cedarpy", {"safety/policy/cedar.py"}),
         ("dbos", {"generator/pipeline.py"}),
         ("face_recognition", {"safety/faces.py"}),
+        ("open_clip", {"safety/zeroshot.py"}),
+        ("rapidocr", {"safety/writing.py"}),
         ("obstore", {"ledger/store/objects.py"}),
         ("alembic", {"ledger/store/database.py"}),
         ("av", {"ledger/provenance/media.py", "generator/reference/__init__.py"}),

@@ -6,14 +6,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authenticator import Passkey, made_for
 from command import countersign
+from films import Film, make
 from ledger.canonical import canonical
 from ledger.consent.statement import ENROLMENT_TAG, sign
 from live import OPERATOR, Launcher, Site, collins_picture, hopper_picture, pixels, unknown, video_of, zulu
@@ -261,6 +264,15 @@ def test_without_agreeing_to_the_very_text_nothing_begins(account: Account) -> N
     assert account.status()["status"] == "none"
 
 
+def test_only_who_agreed_to_it_is_lit_in_colours_and_never_twice_in_the_same(account: Account) -> None:
+    assert account.begin()["colours"] == []
+    agreed = {"agreed": True, "lit": True, "consent_sha256": account.status()["consent"]["sha256"]}
+    colours = account.web.post("/v1/enrolment/challenge", json=agreed).json()["colours"]
+    assert len(colours) == 4
+    assert all(one != other for one, other in pairwise(colours))
+    assert account.status()["capture"]["colours"] == colours
+
+
 def test_the_text_is_in_the_persons_language(live: Site) -> None:
     someone = opened(live, "Ada", "de")
     assert "Film" in someone.status()["consent"]["text"]
@@ -314,3 +326,94 @@ def test_a_film_that_comes_too_late_is_refused(launcher: Launcher, tmp_path: Pat
     assert kept(site) == [path for path in kept(site) if "probe" in path.parts]
     someone.web.close()
     site.stop()
+
+
+# Films that are looked at -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def looking(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A service whose workers look at every film."""
+    site = Site(launcher, tmp_path_factory.mktemp("looking") / "home", examines=True)
+    site.start()
+    yield site
+    site.stop()
+
+
+def acted(asked: dict[str, Any], path: Path, **changes: Any) -> bytes:
+    """A film of somebody doing as they were asked."""
+    film = Film(asked["digits"], asked["turns"], turn_s=1.2, **changes)
+    return make(film, pixels(collins_picture()), path)
+
+
+@pytest.mark.timeout(400)
+def test_a_film_of_what_was_asked_waits_with_its_scores_and_an_older_one_is_refused(
+    looking: Site, tmp_path: Path
+) -> None:
+    someone = opened(looking)
+    asked = someone.begin()
+    film = acted(asked, tmp_path / "film.webm")
+    answer = someone.send(asked["capture_id"], film)
+    if answer.status_code == 403:  # a machine understands a machine's digits five times in six
+        assert {one["id"] for one in answer.json()["reasons"]} == {"enrolment.film.digits"}
+        asked = someone.begin()
+        film = acted(asked, tmp_path / "film.webm")
+        answer = someone.send(asked["capture_id"], film)
+    assert answer.status_code == 202, answer.text
+    with looking.client(OPERATOR) as operator:
+        (waiting,) = operator.get("/v1/enrolments").json()["enrolments"]
+    scores = {one["check"]: one["score"] for one in waiting["findings"]}
+    assert list(scores.values()) == sorted(scores.values()), "the worst first"
+    assert set(scores) == {
+        "face", "person", "turns", "digits", "lips", "camera", "screen", "depth", "pace",
+    }  # fmt: skip
+    assert min(scores["face"], scores["person"], scores["turns"], scores["camera"]) >= 500, scores
+    told = countersign(looking.home, "enrolments", "show", asked["capture_id"])
+    assert (told.status, "the head turns as was asked" in told.text) == (0, True), told.text
+
+    # The same film, for somebody else's challenge: other digits, and the head goes elsewhere.
+    other = opened(looking, "Grace Hopper")
+    theirs = other.begin()
+    while sorted(theirs["turns"]) == sorted(asked["turns"]):
+        theirs = other.begin()
+    refused = other.send(theirs["capture_id"], film)
+    assert refused.status_code == 403, refused.text
+    reasons = {one["id"]: one for one in refused.json()["reasons"]}
+    assert "enrolment.film.turns" in reasons
+    assert all(one["remedy"] for one in reasons.values())
+    status = other.status()
+    assert (status["status"], "turn your head" in status["reason"]) == ("refused", True)
+    assert reason(other.send(theirs["capture_id"], film)) == (404, "enrolment.no_challenge")
+    assert other.begin()["digits"]
+
+    for account in (someone, other):
+        account.web.close()
+
+
+def test_a_second_account_for_a_face_needs_an_operator_who_knows(launcher: Launcher, tmp_path: Path) -> None:
+    site = Site(launcher, tmp_path / "home")
+    site.start()
+    picture, device = collins_picture(), Ed25519PrivateKey.generate()
+    first = site.vouch(picture, device=device, alike=...)
+    assert first.status_code == 201, first.text
+    again = site.vouch(picture, device=Ed25519PrivateKey.generate(), alike=...)
+    assert reason(again) == (400, "enrolment.already_enrolled")
+    assert first.json()["person_id"] not in again.text, "it says who has that face"
+    assert site.vouch(hopper_picture(), device=Ed25519PrivateKey.generate(), alike=...).status_code == 201
+    assert site.vouch(picture, device=Ed25519PrivateKey.generate()).status_code == 201
+    site.stop()
+
+
+def test_a_filmed_likeness_is_not_used_for_a_day_and_its_owner_reads_when(
+    account: Account, film: bytes
+) -> None:
+    asked = account.begin()
+    account.send(asked["capture_id"], film)
+    began = datetime.now(UTC)
+    cameo_id = account.vouched(asked["capture_id"], film).json()["cameo_id"]
+    usable = datetime.fromisoformat(account.status()["usable_from"])
+    assert 23.9 < (usable - began).total_seconds() / 3600 <= 24.1
+    assert account.web.get("/v1/me").json()["usable_from"] == account.status()["usable_from"]
+    entries = account.web.get(f"/v1/cameos/{cameo_id}/uses").json()["entries"]
+    (entry,) = [one for one in entries if one["kind"] == "enrolment"]
+    assert entry["body"]["filmed"] is True

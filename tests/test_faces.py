@@ -38,6 +38,7 @@ from safety.faces import (
     Picture,
     check_output,
     distance,
+    enrol_film,
     enrol_portrait,
     find_faces,
     match,
@@ -497,3 +498,51 @@ def test_a_480p_frame_is_searched_quickly() -> None:
         find_faces(frame)
         spent.append(time.thread_time() - began)
     assert min(spent) < 1.0
+
+
+# ── films ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _filmed(monkeypatch: pytest.MonkeyPatch, *shown: tuple[Face, ...]) -> list[Picture]:
+    monkeypatch.setattr(faces, "search", lambda _: iter(shown))
+    return [FRAME] * len(shown)
+
+
+def _turned(axis: int, away: float) -> Face:
+    template = np.zeros(128)
+    template[axis] = away
+    return _face(template)
+
+
+def test_a_likeness_is_of_the_frames_most_unlike_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = replace(_face(_at(0.0)), score=1.5)
+    film = _filmed(monkeypatch, (ahead,), (_turned(1, 0.01),), (_turned(2, 0.3),), (), (_turned(3, 0.3),))
+    enrolled, kept = enrol_film(film, most=3)
+    assert kept == (0, 2, 4)
+    assert enrolled.best == 0
+    assert enrolled.likeness.templates.shape == (4, 128)
+
+
+def test_a_frame_that_is_off_is_no_part_of_a_likeness(monkeypatch: pytest.MonkeyPatch) -> None:
+    near = [(_turned(axis, 0.1),) for axis in range(5)]
+    film = _filmed(monkeypatch, *near, (_turned(9, 0.55),))
+    _, kept = enrol_film(film, most=16)
+    assert set(kept) == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [
+        ([(_turned(1, 0.1),)] * 5 + [(_turned(1, 0.9),)], "portrait.different_people"),
+        ([(), ()], "portrait.no_face"),
+        ([(_turned(1, 0.1), _turned(2, 0.1))] * 3, "portrait.several_faces"),
+        ([], "portrait.count"),
+        ([(replace(_turned(1, 0.1), frontal=False),)] * 3, "portrait.not_frontal"),
+    ],
+)
+def test_a_film_that_shows_no_one_person_well_is_refused(
+    monkeypatch: pytest.MonkeyPatch, shown: list[tuple[Face, ...]], reason: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        enrol_film(_filmed(monkeypatch, *shown), most=8)
+    assert refused.value.reason.id == reason

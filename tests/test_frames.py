@@ -240,7 +240,7 @@ def test_a_child_in_one_frame_is_one_whatever_its_neighbours_show(
     monkeypatch.setattr(
         zeroshot, "liken", lambda *_: zeroshot.Likened(dict.fromkeys(zeroshot.CONCEPTS, next(said)))
     )
-    shown = frames.look([photograph("coffee")] * 5, added(drawn))
+    shown = frames.look([photograph("coffee")] * (2 * frames.COMPARED_EVERY + 1), added(drawn))
     assert shown.apparent_minors == 1
     assert (shown.scores["minors"], shown.scores["violence"]) == (320, 10)
 

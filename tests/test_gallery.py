@@ -1,6 +1,7 @@
 """One face among everyone enrolled: nobody is missed, nobody who left is found, and it is as current as the database."""
 
 import threading
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from ledger.ids import CameoId
 from ledger.store.keeping import forget_likeness
+from ledger.store.transaction import Transaction
 from safety import gallery as galleries
 from safety.errors import CheckUnavailable
 from safety.faces import Face, Likeness
@@ -29,7 +31,8 @@ def spread(rng: np.random.Generator, count: int, steep: float) -> NDArray[np.flo
     """Templates that differ more along some directions than along others, as faces do."""
     deviations = np.exp(-np.arange(128) * steep)
     rows = rng.normal(size=(count, 128)) * deviations * 0.6 / np.sqrt((deviations**2).sum())
-    return rows @ np.linalg.qr(rng.normal(size=(128, 128)))[0] + rng.normal(0, 0.1, 128)
+    turned: NDArray[np.float64] = rows @ np.linalg.qr(rng.normal(size=(128, 128)))[0]
+    return turned + rng.normal(0, 0.1, 128)
 
 
 @settings(max_examples=15, deadline=None)
@@ -225,7 +228,7 @@ def test_many_look_while_people_come_and_go(world: World) -> None:
     for axis in range(2, 12):
         someone = enrolled(world, axis)
         if axis % 2:
-            world.ledger.transact(lambda tx, one=someone: tx.erase_person(one.person_id))
+            world.ledger.transact(partial(Transaction.erase_person, person_id=someone.person_id))
     for thread in threads:
         thread.join()
     assert wrong == []

@@ -61,6 +61,21 @@ def would(world: Ruled, app: AppId, *people: Someone, **changes: Any) -> set[str
     return set() if isinstance(answer, WouldAllow) else ids(answer)
 
 
+# ── when ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_likeness_that_came_in_by_a_film_is_not_used_for_a_day(world: Ruled) -> None:
+    app, filmed, seen = world.app(), world.enrol(filmed=True), world.enrol()
+    for person in (filmed, seen):
+        world.grant(person, app)
+    assert world.allow(app, seen).permit, "an operator had them before them"
+    assert refused(world, world.request(app, filmed)) == {"consent.cooling_off"}
+    world.wait(hours=23, minutes=59)
+    assert refused(world, world.request(app, filmed, seen)) == {"consent.cooling_off"}
+    world.wait(minutes=1)
+    assert world.release(world.allow(app, filmed).permit) is None
+
+
 # ── to whom ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

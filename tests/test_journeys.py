@@ -24,6 +24,8 @@ pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
 
 SCREENSHOTS = Path(__file__).resolve().parent.parent / "var" / "screenshots"
+LASTING = {"SESSION_HOURS": "72", "IDLE_MINUTES": "4000"}
+"""Sessions outlive the day that a filmed likeness waits."""
 PHONE = ViewportSize(width=390, height=844)
 AUTHENTICATOR = {
     "protocol": "ctap2",
@@ -37,7 +39,7 @@ AUTHENTICATOR = {
 
 @pytest.fixture(scope="module")
 def site(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    opened = Site(launcher, tmp_path_factory.mktemp("journey"), env={"AGE_ISSUER": "demo"})
+    opened = Site(launcher, tmp_path_factory.mktemp("journey"), env={"AGE_ISSUER": "demo", **LASTING})
     opened.start()
     yield opened
     opened.stop()
@@ -188,7 +190,7 @@ def test_from_the_first_page_to_the_last(journey: Journey, site: Site, tmp_path:
 
     # On film, with the camera of this phone.
     page.goto("/me/enrol")
-    page.get_by_role("checkbox").check()
+    page.get_by_role("checkbox").first.check()
     journey.button("Begin")
     page.locator(".digits").wait_for()
     journey.shot("enrol-digits")
@@ -199,6 +201,8 @@ def test_from_the_first_page_to_the_last(journey: Journey, site: Site, tmp_path:
     cameo_id = vouch(site, me["person_id"])
     page.goto("/me")
     assert journey.api("/v1/me")["likeness"] == "active"
+    page.get_by_text("To be used from").wait_for()
+    journey.shot("home-while-it-waits")
 
     # A permission: narrow as it is offered, read, signed with the passkey.
     page.goto("/me/permissions/new")
@@ -228,6 +232,14 @@ def test_from_the_first_page_to_the_last(journey: Journey, site: Site, tmp_path:
     said = countersign(tmp_path / "elsewhere", "consent", "verify", file)
     assert said.status == 0, said.text
     assert site.url in said.text
+
+    # An app asks too early: the likeness came in by a film, and waits a day.
+    with site.client("film club") as app:
+        asking = {"prompt": PROMPT, "seconds": "1", "size": "640x360", "character_ids": [cameo_id]}
+        early = app.post("/v1/videos", json=asking)
+        assert (early.status_code, early.json()["error"]["code"]) == (403, "consent.cooling_off"), early.text
+    site.stop()
+    site.start(ahead_s=25 * 3600)
 
     # An app asks, and the draft waits.
     with site.client("film club") as app:

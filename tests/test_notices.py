@@ -433,7 +433,9 @@ def test_nobody_enrols_a_face_that_is_registered(town: World, tmp_path: Path) ->
             "issued": zulu(town.at),
         }
         evidence = sign(ENROLMENT_TAG, parse_enrolment(said).signed_bytes(), operator)
-        return enrol_vouched(town.ledger, town.gate.register, said, evidence, path, at=town.at)[1]
+        return enrol_vouched(
+            town.ledger, town.gate.register, town.gate.gallery, said, evidence, path, at=town.at
+        )[1]
 
     hopper = hopper_picture()
     notice = registered(town, enrol_portrait([pixels(hopper)]).likeness)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -168,18 +169,17 @@ def test_of_somebody_erased_nothing_is_recorded(world: World) -> None:
     request = world.request(app)
     asked = {"action": "generate", "purpose": request.purpose, "audience": "requester"}
     for cameo_id in (bob.cameo_id, CameoId("cameo_" + "0" * 26)):
-        index = world.ledger.transact(
-            lambda tx, cameo_id=cameo_id: tell_seen(
-                tx,
-                [cameo_id],
-                video_id=request.video_id,
-                app_id=app,
-                where="clip",
-                outcome="refused",
-                asked=asked,
-                at=world.at,
-            )
+        about = partial(
+            tell_seen,
+            cameo_ids=[cameo_id],
+            video_id=request.video_id,
+            app_id=app,
+            where="clip",
+            outcome="refused",
+            asked=asked,
+            at=world.at,
         )
+        index = world.ledger.transact(about)
         assert index is None
     assert world.ledger.checkpoint() == before
 

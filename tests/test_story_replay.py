@@ -229,6 +229,18 @@ def test_an_honest_story_is_believed_and_counted() -> None:
     assert honest().erase().replay().standing.erased
 
 
+def test_a_use_within_a_day_of_the_film_a_likeness_came_in_by_is_no_honest_story() -> None:
+    def filmed(hours: float) -> Life:
+        life = Life().enrol(filmed=True)
+        grant = life.grant()
+        return life.wait(hours=hours).decide("video_a", grant)
+
+    assert filmed(24).replay().allowed == 1
+    with pytest.raises(Violation) as caught:
+        filmed(23.9).replay()
+    assert caught.value.reason.id == "story.cooling_off"
+
+
 # --- accounts, guardians, executors, delegates ---------------------------------------------------------------
 
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import ill
-from ledger.errors import MediaError
+from ledger.errors import LedgerError, MediaError
 from safety import workers
-from safety.errors import CheckUnavailable, InvalidInput, Refused
+from safety.errors import CheckUnavailable, InvalidInput, Refused, SafetyError
 from safety.workers import Workers, _packed, _types, _unpacked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,10 +118,16 @@ def test_an_interrupted_question_leaves_no_answer_behind(monkeypatch: pytest.Mon
 
 
 def test_what_a_function_refuses_is_refused_in_its_words(two: Workers) -> None:
-    for kind, expected in (("refused", Refused), ("invalid", InvalidInput), ("media", MediaError)):
+    kinds: dict[str, type[SafetyError | LedgerError]] = {
+        "refused": Refused,
+        "invalid": InvalidInput,
+        "media": MediaError,
+    }
+    for kind, expected in kinds.items():
         with pytest.raises(expected) as raised:
             two.call(ill.raises, kind)
-        assert raised.value.reason.remedy
+        error: Any = raised.value
+        assert error.reason.remedy
     assert lost(two, ill.raises, "foreign") == "check.failed"
 
 
@@ -162,7 +168,8 @@ def test_nothing_is_built_that_the_function_does_not_declare(
 ) -> None:
     if fault is ill.fields_wrong:
         # Only their number and types of data are held: what a lying worker says may still be wrong.
-        assert two.call(ill.fields_wrong).pairs == 1
+        wrong: Any = two.call(ill.fields_wrong)
+        assert wrong.pairs == 1
         return
     assert lost(two, fault) in {"check.lost", "check.failed"}
 

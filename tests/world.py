@@ -112,7 +112,11 @@ class World:
         return app_id
 
     def enrol(
-        self, born_on: date | None = date(1980, 1, 1), *, likeness: StoredLikeness | None = None
+        self,
+        born_on: date | None = date(1980, 1, 1),
+        *,
+        likeness: StoredLikeness | None = None,
+        filmed: bool = False,
     ) -> Someone:
         someone = Someone(PersonId(new_id("person")), CameoId(new_id("cameo")), Ed25519PrivateKey.generate())
         face = likeness or StoredLikeness(
@@ -133,6 +137,7 @@ class World:
                 "cameo_id": someone.cameo_id,
                 "enrolment": {"born_on": born_on.isoformat() if born_on else None, "device_key": key},
                 "list_key": tx.held(someone.person_id).list_key_digest,
+                **({"filmed": True} if filmed else {}),
             }
             tx.append("enrolment", someone.cameo_id, [About(someone.person_id, "owner", body)], at=self.at)
 

@@ -34,7 +34,6 @@ from ledger.store.transaction import Transaction
 from safety import workers
 from safety.enrolment import Challenge, enrol_vouched, new_challenge
 from safety.enrolment.checks import DOUBTED, Asked, Examined, Finding, alike, examine, worst_first
-from safety.enrolment.vouching import resembling
 from safety.faces import Likeness
 
 Ask = Request[Any, Any, Any]
@@ -68,6 +67,8 @@ class ChallengeIn(Strict):
     agreed: Literal[True]
     """To the text of `GET /v1/enrolment`."""
     consent_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    lit: bool = False
+    """Let the page light my face in colours at the end: harder to counterfeit, and not for everybody."""
 
 
 @get("/v1/enrolment", sync_to_thread=True)
@@ -120,7 +121,7 @@ def begin_enrolment(request: Ask, service: Service, data: ChallengeIn) -> dict[s
         if tx.count(f"enrol/{person_id}", at=at, life_s=86_400) > ATTEMPTS_A_DAY:
             return "often"
         capture_id = new_id("capture")
-        challenge = new_challenge(capture_id, person_id, text, at=at)
+        challenge = new_challenge(capture_id, person_id, text, at=at, lit=data.lit)
         asked = seal(tx.held(person_id).key, challenge.model_dump_json().encode(), context=capture_id)
         now, until = int(at.timestamp()), int(challenge.expires.timestamp())
         tx.add_capture(Capture(capture_id, person_id, "challenge", asked, now, until))
@@ -214,7 +215,7 @@ def _examined(service: Service, challenge: Challenge, path: Path, at: datetime) 
             403, *(Reason(f"{FILM_REFUSED}.{one.check}", one.sentence, one.remedy) for one in wrong)
         )
     with service.ledger.reading() as tx:
-        known = resembling(tx, Likeness(film.templates), but=person_id)
+        known = service.gate.gallery.near(tx, Likeness(film.templates)) is not None
     return worst_first((*film.findings, *([alike()] if known else [])))
 
 
@@ -371,6 +372,7 @@ def _enrol(
         person_id, cameo_id = enrol_vouched(
             service.ledger,
             service.gate.register,
+            service.gate.gallery,
             _json(statement, "statement"),
             _evidence(evidence),
             path,
@@ -429,6 +431,7 @@ def _shown(challenge: Challenge, text: str | None) -> dict[str, Any]:
         "capture_id": challenge.capture_id,
         "digits": challenge.digits,
         "turns": list(challenge.turns),
+        "colours": list(challenge.colours),
         "expires_at": zulu(challenge.expires),
         "consent_sha256": challenge.consent_sha256,
     }

@@ -304,7 +304,11 @@ def stop_guarding(request: Ask, service: Service, form: Form) -> Response[Any]:
 
 @on("/me/enrol")
 def begin(request: Ask, service: Service, form: Form) -> Response[Any]:
-    agreed = {"agreed": form.one("agreed") == "yes", "consent_sha256": form.one("consent_sha256")}
+    agreed = {
+        "agreed": form.one("agreed") == "yes",
+        "consent_sha256": form.one("consent_sha256"),
+        "lit": form.one("lit") == "yes",
+    }
     do(enrolment.begin_enrolment, request, service, checked(enrolment.ChallengeIn, agreed))
     return to("/me/enrol")
 

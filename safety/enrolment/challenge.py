@@ -13,6 +13,9 @@ from ledger.ids import PersonId
 CHALLENGE_LIFE = timedelta(minutes=5)
 DIGITS, TURNS = 6, 3
 Turn = Literal["left", "right"]
+LIGHTS = 4
+COLOURS = ("red", "green", "blue", "white")
+"""One for four fifths of a second: well under the three flashes a second that can harm (WCAG 2.2, 2.3.1)."""
 
 
 class Challenge(Strict):
@@ -33,8 +36,13 @@ class Challenge(Strict):
     expires: Moment
 
 
-def new_challenge(capture_id: str, person_id: PersonId, consent: str, *, at: datetime) -> Challenge:
-    """Random digits and head turns, with both directions among them."""
+def new_challenge(
+    capture_id: str, person_id: PersonId, consent: str, *, at: datetime, lit: bool = False
+) -> Challenge:
+    """Random digits and head turns, with both directions among them; `lit`: and colours, none twice in a row."""
+    colours: list[str] = []
+    while lit and len(colours) < LIGHTS:
+        colours.append(secrets.choice([one for one in COLOURS if one not in colours[-1:]]))
     choices: tuple[Turn, Turn] = ("left", "right")
     turns = [secrets.choice(choices) for _ in range(TURNS)]
     if len(set(turns)) == 1:
@@ -44,6 +52,7 @@ def new_challenge(capture_id: str, person_id: PersonId, consent: str, *, at: dat
         capture_id=capture_id,
         digits="".join(secrets.choice("0123456789") for _ in range(DIGITS)),
         turns=tuple(turns),
+        colours=tuple(colours),
         person_id=person_id,
         consent_sha256=sha256(consent.encode()).hex(),
         issued=at.replace(microsecond=0),

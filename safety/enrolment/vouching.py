@@ -8,7 +8,6 @@ operator signs that they know of it.
 import hashlib
 import io
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,25 +35,26 @@ from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
 from safety import voices
 from safety.errors import Refused
-from safety.faces import Likeness, enrol_portrait
-from safety.likeness import StoredLikeness, store_likeness, templates_of
+from safety.faces import enrol_film, enrol_portrait
+from safety.gallery import Gallery
+from safety.likeness import StoredLikeness, store_likeness
 from safety.register import Register
+from safety.sampling import SHORT_SIDE
 
 MAX_PIXELS = 40_000_000
 MAX_SIDES = 30_000
 """Width and height together: a strip of few pixels can still be scaled into a picture no memory holds."""
 FORMATS = ("JPEG", "PNG", "WEBP")
 """What a picture may be. Other decoders are never reached; some of them start programs."""
-ALIKE_DISTANCE = 0.50
-"""Nearer than this to somebody enrolled, an operator has to say that they know. Wider than what a grant takes: a second
-account for a face costs its owner more than a second look costs an operator."""
-FRAMES = 12
-POSES = 5
+FRAMES = 24
+POSES = 8
+"""Of the frames of a film, as many as this are searched for a face, and become the likeness."""
 
 
 def enrol_vouched(
     ledger: Ledger,
     register: Register,
+    gallery: Gallery,
     value: object,
     evidence: DeviceSignature,
     picture: Path,
@@ -81,12 +81,12 @@ def enrol_vouched(
         )
     if enrolment.device_key is not None:
         decode_bytes(enrolment.device_key, 32)
-    shown = pictures(picture)
-    images = _usable(shown)
-    enrolled = enrol_portrait(images)
+    images = pictures(picture)
+    enrolled, kept = (enrol_portrait(images), (0,)) if len(images) == 1 else enrol_film(images, most=POSES)
     # Whoever is not heard, or not alone, is enrolled without a voice: no grant lets theirs be made.
-    voice = voices.enrol(picture).voice if len(shown) > 1 else None
-    likeness = StoredLikeness(enrolled.likeness, images[enrolled.best], enrolled.face, voice)
+    voice = voices.enrol(picture).voice if len(images) > 1 else None
+    portrait = images[kept[enrolled.best]]
+    likeness = StoredLikeness(enrolled.likeness, portrait, enrolled.face, voice)
 
     def operation(tx: Transaction) -> tuple[PersonId, CameoId]:
         operator_key = tx.operator_key(enrolment.operator)
@@ -101,7 +101,7 @@ def enrol_vouched(
                 "this is the face of somebody who asked that it is never generated, or near to it",
                 "have them withdraw their notice first; whoever only looks alike turns to the operator",
             )
-        if enrolment.alike is None and resembling(tx, likeness.templates, but=enrolment.person_id):
+        if enrolment.alike is None and gallery.near(tx, likeness.templates) is not None:
             raise Refused(
                 "enrolment.already_enrolled",
                 "a face like this one is enrolled already, under another account",
@@ -122,20 +122,6 @@ def enrol_vouched(
         return person_id, cameo_id
 
     return ledger.transact(operation)
-
-
-def resembling(tx: Transaction, face: Likeness, *, but: str | None) -> bool:
-    """Whether somebody of another account than `but` is enrolled who looks like this. Everyone enrolled is compared."""
-
-    def near(cameo_id: CameoId) -> bool:
-        cameo = tx.cameo(cameo_id)
-        if cameo is None or cameo.person_id == but:
-            return False
-        theirs = templates_of(tx, cameo_id).templates
-        apart = np.linalg.norm(theirs[:, None] - face.templates[None, :], axis=2)
-        return not bool((apart > ALIKE_DISTANCE).all())
-
-    return any(map(near, tx.cameo_ids()))
 
 
 def _account(tx: Transaction, enrolment: Enrolment, at: datetime) -> PersonId:
@@ -162,18 +148,6 @@ def _account(tx: Transaction, enrolment: Enrolment, at: datetime) -> PersonId:
     return person_id
 
 
-def _usable(images: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.uint8]]:
-    """Of a video's frames, those that show the person well enough. An image stays as it is, to be judged."""
-    if len(images) == 1:
-        return images
-    usable = []
-    for image in images:
-        with suppress(Refused):
-            enrol_portrait(image)
-            usable.append(image)
-    return usable[:POSES] or images[:1]
-
-
 def pictures(path: Path) -> Sequence[NDArray[np.uint8]]:
     """What a file shows: one image, or a few frames of a video. uint8 [h, w, 3] RGB. Raises MediaError."""
     try:
@@ -183,7 +157,12 @@ def pictures(path: Path) -> Sequence[NDArray[np.uint8]]:
             raise
     probe = media.probe(path, media.Limits())
     step = max(0.1, float(probe.seconds) / FRAMES)
-    return [frame for _, frame in media.frames(path, every_s=step)][:FRAMES]
+    found, due_s = list[NDArray[np.uint8]](), 0.0
+    for glimpse in media.glimpses(path):
+        if glimpse.seconds + 1e-6 >= due_s and len(found) < FRAMES:
+            due_s = glimpse.seconds + step
+            found.append(glimpse.picture(short_side=SHORT_SIDE))
+    return found
 
 
 def decode_picture(data: bytes) -> NDArray[np.uint8]:

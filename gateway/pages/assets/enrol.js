@@ -3,7 +3,7 @@
 import { complain } from "./swap.js";
 
 const form = document.getElementById("capture");
-const SAY_S = 8, TURN_S = 3;
+const SAY_S = 8, TURN_S = 3, COLOUR_MS = 800;
 
 function kind() {
   return ["video/webm;codecs=vp9,opus", "video/webm", "video/mp4"].find((one) => window.MediaRecorder?.isTypeSupported(one));
@@ -17,18 +17,36 @@ async function cue(words, seconds) {
   }
 }
 
+// The whole screen in one colour after another: the face takes their light, and a film made before does not.
+async function light(colours) {
+  const sheet = document.createElement("div");
+  Object.assign(sheet.style, { position: "fixed", inset: "0", zIndex: "99" });
+  document.body.append(sheet);
+  for (const colour of colours) {
+    sheet.style.background = colour;
+    await new Promise((done) => { setTimeout(done, COLOUR_MS); });
+  }
+  return sheet;
+}
+
 async function record(stream) {
   const pieces = [], recorder = new MediaRecorder(stream, { mimeType: kind() });
   recorder.addEventListener("dataavailable", (event) => pieces.push(event.data));
   const ended = new Promise((done) => { recorder.addEventListener("stop", done); });
-  const { digits, turns, say, ready, done: last, ...rest } = form.dataset;
+  const { digits, turns, colours, say, ready, light: look, done: last, ...rest } = form.dataset;
   const place = document.getElementById("cue");
   place.hidden = false;
   await cue(ready, 3);
   recorder.start();
   await cue(say.replace("{digits}", digits), SAY_S);
   for (const turn of turns.split(" ")) await cue(rest[`turn${turn[0].toUpperCase()}${turn.slice(1)}`], TURN_S);
+  let sheet;
+  if (colours) {
+    await cue(look, 1);
+    sheet = await light(colours.split(" "));
+  }
   recorder.stop();
+  sheet?.remove();
   await ended;
   stream.getTracks().forEach((one) => one.stop());
   place.textContent = last;
