@@ -5,6 +5,8 @@ Recordings: six sentences of two synthetic speakers (flite's `rms` and `slt`, fr
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -13,16 +15,23 @@ import av
 import numpy as np
 import pytest
 from av.audio.stream import AudioStream
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
+from skimage import data as samples
 
 from generator.reference import camera, scene, sound
+from ledger.consent.grant import Modality
+from ledger.consent.statement import ENROLMENT_TAG, encode_key, parse_enrolment, sign
 from ledger.errors import MediaError
 from ledger.ids import CameoId
 from ledger.provenance import media
 from safety import models, voices
+from safety.chain import Allowed, Cleared, raw_clip
 from safety.clearing import Expected, look
+from safety.enrolment import enrol_vouched
 from safety.errors import CheckUnavailable, InvalidInput
 from safety.faces import Likeness
+from safety.gate import Denied
 from safety.likeness import EnrolledVoices, StoredLikeness, voice_of
 from safety.prompt import CATEGORIES
 from safety.voice.activity import RATE_HZ, Span, speech
@@ -30,7 +39,7 @@ from safety.voice.digits import in_order, spoken_digits
 from safety.voice.speakers import mel_spectrogram, similarity, windows
 from safety.voice.words import Said
 from safety.voices import Heard, Sounds, Voice, hear, listen, template
-from world import World
+from world import World, zulu
 
 SPEECH = Path(__file__).parent / "vectors" / "speech"
 RMS, SLT = CameoId("cameo_rms"), CameoId("cameo_slt")
@@ -57,16 +66,23 @@ def read_aloud(name: str, from_s: float, to_s: float) -> Samples:
     return np.concatenate(parts)[round(from_s * RATE_HZ) : round(to_s * RATE_HZ)].astype(np.float32)
 
 
-def clip(path: Path, left: Samples | None, right: Samples | None = None, *, delay_s: float = 0.0) -> Path:
+def clip(
+    path: Path,
+    left: Samples | None,
+    right: Samples | None = None,
+    *,
+    delay_s: float = 0.0,
+    picture: NDArray[np.uint8] | None = None,
+) -> Path:
     """A small film with this sound in both ears, or in each its own."""
     with av.open(str(path), "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         ears = cast("AudioStream", out.add_stream("aac", rate=RATE_HZ, layout="stereo"))
         ears.bit_rate = 96_000
-        for number in range(10):
-            picture = np.full((64, 64, 3), 40 + number, np.uint8)
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        shown = np.full((64, 64, 3), 40, np.uint8) if picture is None else picture
+        stream.height, stream.width, stream.pix_fmt = *shown.shape[:2], "yuv420p"
+        for _ in range(10):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
         out.mux(stream.encode())
         if left is not None:
             both = np.stack([left, left if right is None else right]).astype(np.float32)
@@ -478,3 +494,58 @@ def test_a_voice_that_cannot_be_read_is_not_passed_over(
     monkeypatch.setattr("safety.likeness.unseal", lambda *_, **__: b"not a template")
     with world.ledger.reading() as tx, pytest.raises(CheckUnavailable):
         EnrolledVoices().read(tx)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "asked", [frozenset({"face", "voice"}), frozenset({"face"})], ids=["voice granted", "face only"]
+)
+def test_a_voice_passes_the_gate_only_where_it_was_granted(
+    world: World, tmp_path: Path, known: dict[CameoId, Voice], asked: frozenset[Modality]
+) -> None:
+    app = world.app()
+    face = np.zeros((64, 64, 3), np.uint8)
+    templates = Likeness(np.random.default_rng(3).normal(0, 0.1, (1, 128)))
+    someone = world.enrol(likeness=StoredLikeness(templates, face, (8, 56, 56, 8), known[RMS]))
+    world.grant(someone, app, modalities=["face", "voice"])
+    allowed = world.gate.decide(replace(world.request(app, someone), modalities=asked), at=world.at)
+    assert isinstance(allowed, Allowed)
+    path = clip(tmp_path / "raw.mp4", np.concatenate([_pause(), said("rms-harbour")]))
+    answer = world.gate.clear(raw_clip(allowed, path, backend="model", version="1", closed=True))
+    if "voice" in asked:
+        assert isinstance(answer, Cleared)
+        assert answer.review == ()
+        assert {"speech", "voices"} <= set(answer.checks)
+    else:
+        assert isinstance(answer, Denied)
+        # Refused at once, as nobody's whom the app could know of; a stranger's would be held for reviewers.
+        assert {one.id for one in answer.reasons} == {"clear.ungranted_voice"}
+
+
+@pytest.mark.slow
+def test_who_speaks_in_the_film_they_enrol_with_is_enrolled_with_their_voice(
+    world: World, tmp_path: Path, known: dict[CameoId, Voice]
+) -> None:
+    operator, person = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    world.ledger.transact(lambda tx: tx.register_operator("dana", encode_key(operator.public_key())))
+    path = clip(
+        tmp_path / "film.mp4",
+        np.concatenate([said("slt-garden"), said("slt-letter")]),
+        picture=np.asarray(samples.astronaut(), np.uint8),
+    )
+    statement = {
+        "schema": "countersign/enrolment/v1",
+        "path": "vouched",
+        "operator": "dana",
+        "display_name": "Eileen Collins",
+        "device_key": encode_key(person.public_key()),
+        "born_on": "1956-11-19",
+        "portrait_sha256": sha256(path.read_bytes()).hexdigest(),
+        "issued": zulu(world.at),
+    }
+    evidence = sign(ENROLMENT_TAG, parse_enrolment(statement).signed_bytes(), operator)
+    _, cameo_id = enrol_vouched(world.ledger, world.gate.register, statement, evidence, path, at=world.at)
+    with world.ledger.reading() as tx:
+        voice = voice_of(tx, cameo_id)
+    assert voice is not None
+    assert similarity(voice, known[SLT]) >= voices.ENROLLED
