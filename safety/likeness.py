@@ -17,6 +17,7 @@ from ledger.keys import seal, unseal
 from ledger.store.records import Cameo
 from ledger.store.transaction import Transaction
 from safety.faces import Likeness
+from safety.prompt import people
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,13 @@ def store_likeness(tx: Transaction, cameo_id: CameoId, owner: PersonId, likeness
     picture = io.BytesIO()
     Image.fromarray(likeness.portrait).save(picture, "PNG")
     head = json.dumps(likeness.face).encode()
+    person = tx.person(owner)
     tx.add_cameo(
         Cameo(
             id=cameo_id,
             person_id=owner,
             likeness=seal(key, likeness.templates.to_bytes(), context=f"likeness/{cameo_id}"),
             portrait=seal(key, head + b"\n" + picture.getvalue(), context=f"portrait/{cameo_id}"),
+            name_key=people.key(person.display_name) if person is not None else None,
         )
     )

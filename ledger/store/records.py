@@ -85,6 +85,8 @@ class Cameo:
     person_id: PersonId
     likeness: bytes = field(repr=False)
     portrait: bytes = field(repr=False)
+    name_key: str | None = None
+    """What their name is looked up by; None where it is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,18 @@ Guarantees
   Disguise can therefore only raise a score. Text that scores far higher undisguised than as typed is `obfuscated`.
 - Where a voter can not be asked there is no score: :class:`CheckUnavailable`, which denies.
 
-Left to others: the decision. Who is named is `people.py`.
+Left to others: the decision, and who of those named is enrolled here. Who is named is `people.py`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, get_args
 
 from ledger.consent.grant import Context
 from safety.errors import InvalidInput
 from safety.policy.facts import Category
-from safety.prompt import meaning, normal, people, rules, sentence
+from safety.prompt import meaning, normal, people, rules
 from safety.prompt.normal import MAX_CHARS, MAX_FOLDED
 
 __all__ = ["CATEGORIES", "MAX_CHARS", "VERSION", "Screening", "readings", "screen", "warm"]
@@ -47,6 +47,10 @@ class Screening:
     contexts: frozenset[Context]
     normalised: str
     matched: tuple[tuple[str, str], ...]
+    figures: frozenset[int] = frozenset()
+    """People whom everybody knows and whom the text names: places in the list."""
+    name_keys: frozenset[str] = field(default=frozenset(), repr=False)
+    """What to look up people by who are enrolled here and may be named."""
 
 
 def screen(text: str) -> Screening:
@@ -87,13 +91,21 @@ def screen(text: str) -> Screening:
         contexts.add("violent")
     matched = tuple(dict.fromkeys(match for reading in seen for match in reading.matched))
     normalised = " ".join(found.plain.split())
-    return Screening(VERSION, MappingProxyType(scores), frozenset(contexts), normalised, matched)
+    said_plainly = (*found.meant, *found.views)
+    return Screening(
+        VERSION,
+        MappingProxyType(scores),
+        frozenset(contexts),
+        normalised,
+        matched,
+        people.figures(said_plainly),
+        people.keys(said_plainly),
+    )
 
 
 def warm() -> None:
     """Load what :func:`screen` needs, so that the first prompt does not wait. Raises CheckUnavailable."""
     screen("a lighthouse at dawn")
-    people.figures(["a lighthouse at dawn"])
 
 
 def readings(text: str) -> tuple[str, ...]:
@@ -105,10 +117,9 @@ def _other_texts(text: str, plain: str) -> Iterator[tuple[str, int]]:
     """What else the text says where it is written in a code, and how sure a sign of disguise that is."""
     for hidden in normal.hidden(text):
         yield hidden, 900
-    network = sentence.network()
-    as_is = network.count(plain)
+    as_is = meaning.pieces(plain)
     for turned in (normal.backwards(plain), normal.rot13(plain)):
-        if network.count(turned) < _TURNED * as_is:
+        if meaning.pieces(turned) < _TURNED * as_is:
             yield turned, 800
 
 
