@@ -78,16 +78,16 @@ def screen(text: str) -> Screening:
     seen = [typed, *map(rules.read, views)]
     words = rules.highest(seen)
     meant = meaning.judge(said, words)
-    scores = {c: max(words.get(c, 0), meant.scores.get(c, 0)) for c in CATEGORIES}
     leap = max(words.get(c, 0) - typed.scores.get(c, 0) for c in CATEGORIES)
+    _weigh_together(words)
+    scores = {c: max(words.get(c, 0), meant.scores.get(c, 0)) for c in CATEGORIES}
     unread = 0 if meant.whole else 600
     scores["obfuscated"] = max(obfuscated, unread, 700 if leap >= 300 else 0)
-    _weigh_together(scores)
     contexts = {context for reading in seen for context in reading.contexts}
     contexts |= {context for context in _HEARD_OF if meant.scores[f"context.{context}"] >= 500}
-    if scores["sexual"] >= SEXUAL_CONTEXT:
+    if words.get("sexual", 0) >= SEXUAL_CONTEXT or scores["sexual"] >= 500:
         contexts.add("sexual")
-    if scores["violence"] >= VIOLENT_CONTEXT:
+    if words.get("violence", 0) >= VIOLENT_CONTEXT or scores["violence"] >= 500:
         contexts.add("violent")
     matched = tuple(dict.fromkeys(match for reading in seen for match in reading.matched))
     normalised = " ".join(found.plain.split())
@@ -123,9 +123,10 @@ def _other_texts(text: str, plain: str) -> Iterator[tuple[str, int]]:
             yield turned, 800
 
 
-def _weigh_together(scores: dict[Category, int]) -> None:
+def _weigh_together(words: dict[str, int]) -> None:
     """Sexual content and youth are judged side by side: each makes the other's doubtful signs count."""
-    if scores["sexual"] >= 500 and scores["minors"] >= 300:
-        scores["minors"] = max(scores["minors"], 600)
-    if scores["minors"] >= 500 and scores["sexual"] >= 300:
-        scores["sexual"] = max(scores["sexual"], 600)
+    sexual, minors = words.get("sexual", 0), words.get("minors", 0)
+    if sexual >= 500 and minors >= 300:
+        words["minors"] = max(minors, 600)
+    if minors >= 500 and sexual >= 300:
+        words["sexual"] = max(sexual, 600)

@@ -44,9 +44,9 @@ ROUNDS: Final = 300
 SEEDS: Final = Path(__file__).with_name("seeds.txt")
 HARM: Final = ("sexual", "violence", "hate", "self_harm", "illicit", "harassment", "impersonation")
 AT: Final[Mapping[str, tuple[tuple[float, int], tuple[float, int]]]] = {
-    **dict.fromkeys(JUDGED, ((0.02, 300), (0.004, 500))),
-    "violence": ((0.03, 400), (0.004, 700)),
-    "minors": ((0.03, 300), (0.01, 500)),
+    **dict.fromkeys(JUDGED, ((0.01, 300), (0.003, 500))),
+    "violence": ((0.02, 400), (0.004, 700)),
+    "minors": ((0.02, 300), (0.005, 500)),
 }
 """Of each head: which score which share of benign texts is to pass."""
 
@@ -136,7 +136,7 @@ def read_seeds(path: Path, random: np.random.Generator) -> list[Example]:
 
 
 def _seed_labels(named: str) -> dict[str, bool]:
-    holds = set(named.split("+"))
+    holds = set(named.split("+")) - {"benign"}
     if holds & {"political", "romantic", "advertising"}:
         holds |= {f"context.{one}" for one in holds}
     return {head: head in holds for head in JUDGED}
@@ -191,7 +191,7 @@ def prepared(examples: Sequence[Example], features: Numbers) -> Known:
     unknown = np.isnan(labels[:, minors])
     by_words = features[:, meaning.SIZE + WORDS.index("minors")]
     labels[unknown & (by_words >= 0.65), minors] = 1
-    labels[unknown & (by_words == 0), minors] = 0
+    labels[unknown & (by_words < 0.65), minors] = 0  # "girl" is said of women
     kept, group = _apart(np.ascontiguousarray(features[:, : meaning.SIZE]), labels)
     numbers = np.random.default_rng(SEED).permutation(group.max() + 1)
     sources = np.array([one.source for one in examples])
@@ -202,11 +202,17 @@ def _number(known: bool | None) -> float:
     return float("nan") if known is None else float(known)
 
 
+_BLOCK: Final = 256
+
+
 def _apart(vectors: Numbers, labels: Numbers) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which texts to keep, and to which group of close texts each belongs."""
     group, kept = np.arange(len(vectors)), list[int]()
-    for at, vector in enumerate(vectors):
-        close = np.flatnonzero(vectors[:at] @ vector >= CLOSE)
+    near = np.zeros((0, 0), np.bool_)
+    for at in range(len(vectors)):
+        if at % _BLOCK == 0:
+            near = vectors[: at + _BLOCK] @ vectors[at : at + _BLOCK].T >= CLOSE
+        close = np.flatnonzero(near[:at, at % _BLOCK])
         alike = [n for n in close if np.array_equal(labels[n], labels[at], equal_nan=True)]
         if not alike:
             kept.append(at)
