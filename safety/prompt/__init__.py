@@ -68,11 +68,12 @@ def screen(text: str) -> Screening:
     found = normal.read(repaired[:MAX_FOLDED], rules.VOCABULARY)
     views = [*rules.worth_reading(found.views)]
     obfuscated = normal.signs_of_disguise(text, repaired)
-    said = list(found.meant)
+    said, plainly = list(found.meant), [*found.meant, *found.views]
     for other, sign in _other_texts(text, found.plain):
         read = normal.read(normal.repair(other)[:MAX_FOLDED], rules.VOCABULARY)
         views += rules.worth_reading(read.views)
         said = [*read.meant[:1], *said]
+        plainly += [*read.meant, *read.views]
         obfuscated = max(obfuscated, sign)
 
     seen = [typed, *map(rules.read, views)]
@@ -91,15 +92,14 @@ def screen(text: str) -> Screening:
         contexts.add("violent")
     matched = tuple(dict.fromkeys(match for reading in seen for match in reading.matched))
     normalised = " ".join(found.plain.split())
-    said_plainly = (*found.meant, *found.views)
     return Screening(
         VERSION,
         MappingProxyType(scores),
         frozenset(contexts),
         normalised,
         matched,
-        people.figures(said_plainly),
-        people.keys(said_plainly),
+        people.figures(plainly),
+        people.keys(plainly),
     )
 
 

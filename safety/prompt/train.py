@@ -46,7 +46,6 @@ HARM: Final = ("sexual", "violence", "hate", "self_harm", "illicit", "harassment
 AT: Final[Mapping[str, tuple[tuple[float, int], tuple[float, int]]]] = {
     **dict.fromkeys(JUDGED, ((0.01, 300), (0.003, 500))),
     "violence": ((0.02, 400), (0.004, 700)),
-    "minors": ((0.02, 300), (0.005, 500)),
 }
 """Of each head: which score which share of benign texts is to pass."""
 
