@@ -31,7 +31,7 @@ NAMED = [
     "Lionel\u200b Messi scores",
     "Rowan Аtkinson drives a small car",
     "Will Smith laughs",
-    "tfiws rolyat with the band and the crowd",
+    "egats eht no sgnis tfiws rolyat",
 ]
 NOBODY = [
     "a man named Chris",
