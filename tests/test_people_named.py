@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from safety.afterwards import Denied
 from safety.prompt import people, screen
-from safety.replay import Redecided, redecide
 from world import World
 
 NAMED = [
@@ -146,17 +145,3 @@ def test_who_is_erased_is_not_looked_up_any_more(world: World) -> None:
         assert tx.called({"mirelavantongeren"}) == {her.person_id}
     world.ledger.transact(lambda tx: tx.name_cameo(her.person_id, None))
     assert refused(world, world.request(app, ada, prompt=WITH_HER)) == set()
-
-
-def test_a_decision_about_a_name_is_made_again_as_it_was(world: World) -> None:
-    app, ada = world.app(), world.enrol(name="Ada Lovelace")
-    world.enrol(name="Mirela Vantongeren")
-    world.grant(ada, app)
-    for prompt in (WITH_HER, "Taylor Swift in golden light"):
-        request = world.request(app, ada, prompt=prompt)
-        assert isinstance(world.gate.decide(request, at=world.at), Denied)
-        with world.ledger.reading() as tx:
-            made = redecide(tx, world.gate.sets, request.video_id, facts_key=world.ledger.keyring.facts_key)
-        assert isinstance(made, Redecided)
-        assert made.differs == ()
-        assert made.decision.asked.request.named_people == 1

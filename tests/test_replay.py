@@ -724,3 +724,15 @@ def test_preferences_read_by_another_version_are_no_ground_to_accuse(
     monkeypatch.setattr("safety.preferences.VERSION", "another")
     assert "another version" in lost(ruled, with_hers.video_id)
     assert redone(ruled, without_her.video_id).differs == ()
+
+
+def test_a_decision_about_a_name_is_made_again_as_it_was(ruled: Ruled) -> None:
+    app, ada = ruled.app(), ruled.enrol(name="Ada Lovelace")
+    ruled.enrol(name="Mirela Vantongeren")
+    ruled.grant(ada, app)
+    for prompt in ("mirela vantongeren walks along a beach", "Taylor Swift in golden light"):
+        request = ruled.request(app, ada, prompt=prompt)
+        assert isinstance(ruled.gate.decide(request, at=ruled.at), Denied)
+        made = redone(ruled, request.video_id)
+        assert made.differs == ()
+        assert made.decision.asked.request.named_people == 1
