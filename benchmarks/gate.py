@@ -57,10 +57,11 @@ from ledger.store.journal import About, Draft
 from ledger.store.transaction import Transaction
 from safety.chain import Sealer
 from safety.decision import decide
-from safety.gate import Gate, GenerationRequest, _asked, _FacesSent, _Gathered, _people
+from safety.gate import Gate, GenerationRequest, _asked, _Gathered, _people
 from safety.policy import cedar
 from safety.policy.activation import Activated, seed
 from safety.prompt import screen
+from safety.sent import Sent
 from world import Someone, World, zulu
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -87,7 +88,7 @@ OFTEN = {
     "a boxing match, blood on the floor": 1,
 }
 """What is asked for, and how often of a hundred times."""
-SCREENED = {prompt: _Gathered(screen(prompt), faces=_FacesSent(0, 0)) for prompt in OFTEN}
+SCREENED = {prompt: _Gathered(screen(prompt), sent=Sent()) for prompt in OFTEN}
 BATCH = 800
 BLOCK = 50
 """Decisions between two times when something is recorded."""

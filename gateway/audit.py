@@ -25,6 +25,7 @@ from ledger.log.policy import Policy, shown
 from ledger.log.publisher import replace
 from ledger.store.journal import About
 from ledger.store.transaction import Transaction
+from safety import clearing
 from safety.policy.facts import ListFacts, ReaderFacts
 from safety.replay import Lost, Redecided, found, redecide
 
@@ -264,7 +265,7 @@ def describe(body: Mapping[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 �
             why = "; ".join(reason["reason"] for reason in body["reasons"])
             return f"refused   {body['video_id']} for {body['app_id']}: “{body['prompt']}”: {why}"
         case "release":
-            return f"released  {body['video_id']} (checked: {', '.join(body['checks'])})"
+            return f"released  {body['video_id']}, {clearing.told(body['checks'])}"
         case "returned":
             return (
                 f"not made  {body['video_id']}: {'; '.join(reason['reason'] for reason in body['reasons'])}"

@@ -1,4 +1,4 @@
-"""`countersign`: serve, verify, audit, consent, enrolments, policy, apps, takedowns, reviews, keys, export, witness, demo.
+"""`countersign`: serve, verify, audit, consent, enrolments, policy, apps, takedowns, lists, reviews, models, keys, export, witness, demo.
 
 Commands work on the installation in `COUNTERSIGN_HOME` (default `var/countersign`), beside a running service or
 without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right, 3 a second operator has to sign.
@@ -27,7 +27,9 @@ from gateway.audit import (
 )
 from gateway.consent import consent
 from gateway.enrolments import enrolments
+from gateway.hash_lists import lists
 from gateway.log import export, published_size
+from gateway.models import model_files
 from gateway.monitor import watch
 from gateway.notices.deciding import takedowns
 from gateway.orders import new_operator_key
@@ -341,7 +343,9 @@ cli.add_command(apps)
 cli.add_command(consent)
 cli.add_command(enrolments)
 cli.add_command(takedowns)
+cli.add_command(lists)
 cli.add_command(reviews)
+cli.add_command(model_files)
 
 
 @cli.command("export")

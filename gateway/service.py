@@ -39,6 +39,7 @@ from safety import prompt
 from safety.chain import Sealer
 from safety.errors import CheckUnavailable
 from safety.gate import Gate
+from safety.models import Folder
 from safety.policy.activation import Activated, archive, seed
 from safety.policy.engine import Engine
 
@@ -97,7 +98,7 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         tsa_url = settings.tsa_url or stack.enter_context(tsa.serve(authority, clock))
         anchors = authority.root_pem
         sets = Activated()
-        gate = Gate(ledger, sets, Sealer(keyring.permit))
+        gate = Gate(ledger, sets, Sealer(keyring.permit), Folder(settings.models))
         limits = media.Limits()
         objects = Objects.local(home / "objects")
         renderer = ReferenceRenderer()

@@ -73,6 +73,11 @@ class Settings(BaseSettings):
         return self.home / "uploads"
 
     @property
+    def models(self) -> Path:
+        """Where the weights lie that `countersign models add` and `fetch` brought."""
+        return self.home / "models"
+
+    @property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.home.resolve() / 'ledger.db'}"
 

@@ -12,25 +12,28 @@ Nothing here decides, and nothing here raises.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger.consent.grant import Context
 from ledger.ids import CameoId
-from ledger.provenance import media
 from safety import frames, voices, writing
 from safety.chain import Place
-from safety.errors import InvalidInput
+from safety.errors import CheckUnavailable, InvalidInput
 from safety.faces import Face, Likeness, OutputCheck, Picture, check_output
-from safety.policy.facts import Category, Check, OutputFacts
-from safety.prompt import CATEGORIES, Screening, screen
-from safety.voices import Heard, Voice
+from safety.models import Folder
+from safety.policy.facts import Category, Check, OutputFacts, all_scored, flaws, highest
+from safety.prompt import CATEGORIES, MAX_CHARS, Screening, screen
+from safety.sampling import sampled
+from safety.voices import Voice
 
-FRAMES_EVERY_S = 0.4
-WRITING_EVERY = 5
-"""Of the sampled frames, how many to one that is read."""
+AT_ONCE = 16
+"""How many frames are in memory: a clip may be of two minutes and in 4K."""
 MOST_PLACES = 24
+OVERLAP_CHARS = 400
+"""What two parts of a long text share, so that no sentence is cut for both."""
 CHECKS: tuple[Check, ...] = ("nudity", "violence", "minors", "text", "speech", "voices", "known_bad")
 _log = logging.getLogger(__name__)
 
@@ -51,9 +54,12 @@ class Expected:
     """Whether a face is on the do-not-generate register."""
     enrolled: Callable[[Face], CameoId | None] = field(default=lambda _: None, repr=False)
     """Whose a face is, of everyone enrolled here; asked of faces that are of nobody expected."""
-    other_voices: Collection[Voice] = field(default=(), repr=False)
-    known_bad: Callable[[Iterable[Picture]], int] = field(default=lambda _: 0, repr=False)
-    """How many pictures are on a list of known prohibited ones."""
+    other_voices: Mapping[CameoId, Voice] = field(default_factory=dict, repr=False)
+    """Of everyone enrolled here."""
+    models: Folder | None = None
+    """Where models lie that an operator added."""
+    known_bad: Callable[[Iterable[Picture]], int | None] = field(default=lambda _: None, repr=False)
+    """How many pictures are on a list of known prohibited ones; None: there are no lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +70,38 @@ class Looked:
     strangers: tuple[CameoId, ...] = ()
     overheard: tuple[CameoId, ...] = ()
     """Whose voices."""
+    compared: bool = True
+    """There are lists of known prohibited pictures, and the clip was compared with them."""
     places: tuple[Place, ...] = ()
     """Where faces of nobody expected were found, for people to look at."""
 
     @property
     def checks(self) -> tuple[str, ...]:
         """What was looked at, for the release entry."""
-        return ("faces", "prompt", *(check for check in CHECKS if check not in self.facts.unchecked))
+        left_out = self.facts.unchecked if self.compared else self.facts.unchecked | {"known_bad"}
+        return ("faces", "prompt", *(check for check in CHECKS if check not in left_out))
+
+
+def told(checks: Collection[str]) -> str:
+    """The checks of a release entry in words: those that were made, and those that were not."""
+    every = ("faces", "prompt", *CHECKS)
+    made = ", ".join(WORDS[check] for check in every if check in checks) or "nothing"
+    not_made = ", ".join(WORDS[check] for check in every if check not in checks)
+    return f"looked at for {made}" + (f"; not looked at for {not_made}" if not_made else "")
+
+
+WORDS: Mapping[str, str] = {
+    "faces": "faces",
+    "prompt": "what it was asked for with",
+    "nudity": "nudity",
+    "violence": "violence",
+    "minors": "apparent minors",
+    "text": "words in the picture",
+    "speech": "words spoken",
+    "voices": "voices",
+    "known_bad": "known prohibited pictures",
+}
+"""A check, as people who are told of it read it."""
 
 
 def look(
@@ -85,54 +116,123 @@ def look(
 
     `expecting`: reads whom it may show. `prompt_scores`: of the words it was made of; the clip's are never lower.
     """
-    unchecked = set[Check]()
-    check = OutputCheck(0, 0, {}, (), (), ())
-    scores = {category: prompt_scores[category] for category in CATEGORIES}
-    looked, known, heard = True, 0, Heard()
-    shown, expected, contexts, disliked = frames.Shown(), Expected({}), set[Context](), False
     try:
-        expected = expecting()
-        # Once: every check sees the same frames.
-        sampled = list(media.frames(clip, every_s=FRAMES_EVERY_S))
-        pictures = [picture for _, picture in sampled]
-        check = check_output(sampled, expected.faces, expected.listed)
-        shown = frames.look(pictures)
-        written = writing.read(pictures[::WRITING_EVERY])
-        heard = voices.listen(clip, expected.voices, tuple(expected.other_voices))
-        known = expected.known_bad(pictures)
-        unchecked |= shown.unchecked | written.unchecked | heard.unchecked
-        texts = [*written.lines, heard.words]
-        disliked = expected.disliked("\n".join(texts))
-        said = [_screened(text) for text in texts]
-        contexts = {context for one in said if one is not None for context in one.contexts}
-        for found in (shown.scores, *(one.scores for one in said if one is not None)):
-            scores = {category: max(score, found.get(category, 0)) for category, score in scores.items()}
-    except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+        looked = _looked(clip, expecting(), prompt_scores, closed_model=closed_model, reviewed=reviewed)
+        if wrong := flaws("output", OutputFacts, looked.facts):
+            raise CheckUnavailable("check.no_answer", f"a check gave no answer: {wrong[0]}", "try again")
+    except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
         _log.exception("the clip could not be looked at")
-        looked = False
+        return Looked(
+            _not_looked(prompt_scores, closed_model=closed_model, reviewed=reviewed), compared=False
+        )
+    return looked
+
+
+def _looked(
+    clip: Path,
+    expected: Expected,
+    prompt_scores: Mapping[Category, int],
+    *,
+    closed_model: bool,
+    reviewed: bool,
+) -> Looked:
+    # Once: every check sees the same frames.
+    watched = _Watched(expected)
+    check = check_output(watched.passing(sampled(clip)), expected.faces, expected.listed, expected.enrolled)
+    shown, written = watched.shown, watched.written
+    heard = voices.listen(clip, expected.voices, expected.other_voices)
+    texts = [*written.lines, heard.words]
+    said = [screening for text in texts for screening in screened(text)]
     facts = OutputFacts(
-        unreadable=not looked,
-        faces_checked=looked,
-        classifiers_ok=looked,
+        unreadable=False,
+        faces_checked=True,
+        classifiers_ok=True,
         granted_faces_seen=sum(1 for count in check.granted_seen.values() if count),
-        ungranted_faces=len(check.ungranted),
-        enrolled_faces=0,
+        ungranted_faces=check.strangers,
+        enrolled_faces=len(check.enrolled),
         ungranted_voices=heard.ungranted,
         enrolled_voices=heard.enrolled,
         apparent_minors=_apparent_minors(shown, check, expected),
         do_not_generate_matches=len(check.listed),
-        known_bad_matches=known,
-        unchecked=frozenset(unchecked),
+        known_bad_matches=watched.known or 0,
+        unchecked=shown.unchecked | written.unchecked | heard.unchecked,
         closed_model=closed_model,
         reviewed=reviewed,
-        contexts=frozenset(contexts),
+        contexts=frozenset(context for one in said for context in one.contexts),
         agreed_contexts=expected.contexts,
-        against_preferences=disliked,
+        against_preferences=expected.disliked("\n".join(texts)),
         granted_minors=len(expected.minors),
-        scores=scores,
+        scores=highest((prompt_scores, shown.scores, *(all_scored(one.scores) for one in said))),
     )
     places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
-    return Looked(facts, places=places)
+    return Looked(
+        facts,
+        strangers=check.enrolled,
+        overheard=heard.whose,
+        places=places,
+        compared=watched.known is not None,
+    )
+
+
+def _not_looked(prompt_scores: Mapping[Category, int], *, closed_model: bool, reviewed: bool) -> OutputFacts:
+    """The facts about a clip that was not looked at to the end: what was seen until then counts for nothing."""
+    return OutputFacts(
+        unreadable=True,
+        faces_checked=False,
+        classifiers_ok=False,
+        granted_faces_seen=0,
+        ungranted_faces=0,
+        enrolled_faces=0,
+        ungranted_voices=0,
+        enrolled_voices=0,
+        apparent_minors=0,
+        do_not_generate_matches=0,
+        known_bad_matches=0,
+        unchecked=frozenset(CHECKS),
+        closed_model=closed_model,
+        reviewed=reviewed,
+        contexts=frozenset(),
+        agreed_contexts=frozenset(),
+        against_preferences=False,
+        granted_minors=0,
+        scores={category: prompt_scores[category] for category in CATEGORIES},
+    )
+
+
+class _Watched:
+    """The checks that see frames beside faces, a few frames at a time, while those pass on to be searched for faces."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._known_bad, self._models = expected.known_bad, expected.models
+        self._pictures: list[Picture] = []
+        self.shown, self.written = frames.Shown(), writing.Written()
+        self.known: int | None = 0
+        """On a list; None: there are no lists."""
+
+    def passing(self, clip: Iterable[tuple[float, Picture]]) -> Iterator[tuple[float, Picture]]:
+        for t_s, picture in clip:
+            self._pictures.append(picture)
+            yield t_s, picture
+            if len(self._pictures) == AT_ONCE:
+                self._look()
+        self._look()
+
+    def _look(self) -> None:
+        pictures, self._pictures = self._pictures, []
+        if not pictures:
+            return
+        shown, written = frames.look(pictures, self._models), writing.read(pictures)
+        self.shown = frames.Shown(
+            highest((self.shown.scores, shown.scores)),
+            max(self.shown.apparent_minors, shown.apparent_minors),
+            self.shown.unchecked | shown.unchecked,
+        )
+        self.written = writing.Written(
+            tuple(dict.fromkeys((*self.written.lines, *written.lines))),
+            self.written.unchecked | written.unchecked,
+        )
+        known = self._known_bad(pictures)
+        self.known = None if known is None or self.known is None else self.known + known
 
 
 def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected) -> int:
@@ -147,9 +247,10 @@ def _apparent_minors(shown: frames.Shown, check: OutputCheck, expected: Expected
     return max(0, shown.apparent_minors - seen)
 
 
-def _screened(text: str) -> Screening | None:
-    """What words found in a clip read as; None where there are none."""
-    try:
-        return screen(text[:4000])
-    except InvalidInput:
-        return None
+def screened(text: str) -> list[Screening]:
+    """What words found in pictures or sound read as: of a long text every part, each beginning with the end of the one before."""
+    found, step = [], MAX_CHARS - OVERLAP_CHARS
+    for at in range(0, max(1, len(text) - OVERLAP_CHARS), step):
+        with suppress(InvalidInput):  # nothing but spaces
+            found.append(screen(text[at : at + MAX_CHARS]))
+    return found

@@ -14,14 +14,14 @@ What each reader's record holds:
                 not know, who could else not show that it is on this person's list
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from ledger.consent.fold import GrantStanding, Standing
-from ledger.consent.grant import Grantee
+from ledger.consent.grant import Context, Grantee
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.reasons import Reason
 from safety import preferences
@@ -29,6 +29,7 @@ from safety.policy.engine import Engine, Reader, Ruling
 from safety.policy.facts import (
     FIELDS,
     CameoFacts,
+    Category,
     GrantFacts,
     JobFacts,
     RequesterFacts,
@@ -60,6 +61,24 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Pictured:
+    """What the pictures sent with a request show and say, scored as a prompt is."""
+
+    scores: Mapping[Category, int]
+    contexts: frozenset[Context]
+
+    def scores_beside(self, words: Mapping[Category, int]) -> dict[Category, int]:
+        """What is decided on: of the words and of the pictures, whichever scored higher."""
+        return {category: max(score, self.scores[category]) for category, score in words.items()}
+
+    def contexts_beside(self, words: frozenset[Context]) -> frozenset[Context]:
+        return words | self.contexts
+
+    def as_json(self) -> dict[str, Any]:
+        return {"scores": dict(self.scores), "contexts": sorted(self.contexts)}
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """What is decided on, but for consent: the request as it was gathered."""
 
@@ -76,6 +95,8 @@ class Asked:
     """The clip it is to be made from: everyone that shows is among the named."""
     preferences: str | None = preferences.VERSION
     """The version by which people's preferences are held against the prompt. None: there were none yet."""
+    pictured: Pictured | None = None
+    """What the pictures sent scored by themselves; the request's own scores are never lower. None: there were none."""
 
     @property
     def wanted(self) -> Wanted:
@@ -185,6 +206,7 @@ class Decision:
                 "reasons": [reason.as_json() for reason in told],
                 "grant_ids": [c.grant_id for c in self.consents] if self.allowed else [],
                 "named": list(asked.named),
+                **({"pictured": asked.pictured.as_json()} if asked.pictured is not None else {}),
                 "facts": {
                     "suspended": asked.requester.suspended,
                     **{name: request[name] for name in _OWN},

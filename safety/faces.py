@@ -20,7 +20,9 @@ fail the second look neither pass nor fail a clip; they are returned as `doubtfu
 The limit stays: faces in profile, below about an eighth of the picture's height, or heavily blurred are not
 detected at all, by this or any frontal detector. Backends are held to consent before they run for that reason.
 
-Left to others: liveness, age, sampling frames (two to four a second), searching large sets.
+The engine is native code, and runs in worker processes only (:func:`search`).
+
+Left to others: liveness, age, sampling frames (:mod:`safety.sampling`), searching large sets (:mod:`safety.gallery`).
 """
 
 import contextlib
@@ -28,8 +30,9 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -37,6 +40,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from ledger.ids import CameoId
+from safety import workers
 from safety.errors import CheckUnavailable, InvalidInput, Refused
 
 GRANT_DISTANCE: Final = 0.45
@@ -54,6 +58,11 @@ ENROL_SHARPNESS: Final = 50.0
 VOUCH_S: Final = 1.0
 """How far in time a confirmed sighting may vouch for a borderline face: two to four sampled frames."""
 VOUCH_OVERLAP: Final = 0.3
+LINK_DISTANCE: Final = 0.50
+"""Faces of neighbouring looks in one place, at most so far apart, are one face going on. 95 % of pictures of one person
+taken on different days are; of different people, two in a million."""
+STEADY: Final = 3
+"""From so many sightings on, a track is judged by their mean as well, which noise and blur move less."""
 MAX_POSES: Final = 16
 
 _DIMENSIONS: Final = 128
@@ -291,6 +300,14 @@ def _require_picture(image: Picture) -> None:
         )
 
 
+def search(pictures: Iterable[Picture]) -> Iterator[tuple[Face, ...]]:
+    """:func:`find_faces` of each, in order, in worker processes: the way everyone asks. Takes them one by one.
+
+    Raises CheckUnavailable where a worker was lost over one of them, and what `find_faces` raises.
+    """
+    return workers.shared().flow(find_faces, ((picture,) for picture in pictures))
+
+
 # ── enrolled people ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -365,7 +382,7 @@ def enrol_portrait(images: Picture | Sequence[Picture]) -> Enrolled:
             f"`{len(pictures)}` portraits were sent",
             f"send between 1 and {MAX_POSES} portraits",
         )
-    faces = tuple(map(_only_face, pictures))
+    faces = tuple(map(_only_face, search(pictures)))
     best = max(range(len(faces)), key=lambda i: (faces[i].frontal, faces[i].score))
     if not faces[best].frontal or faces[best].score < ENROL_SCORE:
         raise Refused(
@@ -384,8 +401,8 @@ def enrol_portrait(images: Picture | Sequence[Picture]) -> Enrolled:
     return Enrolled(Likeness(np.vstack([poses.mean(axis=0), poses])), faces, best)
 
 
-def _only_face(image: Picture) -> Face:
-    faces = [face for face in find_faces(image) if face.recognisable]
+def _only_face(found: Sequence[Face]) -> Face:
+    faces = [face for face in found if face.recognisable]
     if not faces:
         raise Refused(
             "portrait.no_face",
@@ -415,7 +432,11 @@ def _only_face(image: Picture) -> Face:
 
 def distance(face: Face, likeness: Likeness) -> float:
     """Euclidean distance to the nearest of the person's mean and poses."""
-    return float(np.linalg.norm(likeness.templates - face.template, axis=1).min())
+    return _distance(face.template, likeness)
+
+
+def _distance(template: Template, likeness: Likeness) -> float:
+    return float(np.linalg.norm(likeness.templates - template, axis=1).min())
 
 
 def match(face: Face, granted: Sequence[Likeness]) -> int | None:
@@ -438,7 +459,8 @@ class OutputCheck:
     """What was seen in a clip. A clip is clear of strangers only when `ungranted` is empty.
 
     granted_seen: sightings of each granted person, zero included. doubtful: detections that failed the second
-    look, for a reviewer. listed: faces that `listed` knows. Times in seconds from the clip's start.
+    look, for a reviewer. listed: faces that `listed` knows. Times in seconds from the clip's start. strangers: how
+    many faces the ungranted sightings are of. enrolled: whose of them are known here.
     """
 
     frames_checked: int
@@ -447,6 +469,8 @@ class OutputCheck:
     ungranted: tuple[tuple[float, Box], ...]
     doubtful: tuple[tuple[float, Box], ...]
     listed: tuple[tuple[float, Box], ...] = ()
+    strangers: int = 0
+    enrolled: tuple[CameoId, ...] = ()
 
 
 class _Sighting(NamedTuple):
@@ -454,61 +478,146 @@ class _Sighting(NamedTuple):
     face: Face
 
 
+_Track = list[_Sighting]
+"""One face from frame to frame, oldest first; at most one sighting a frame."""
+
+
 def check_output(
     frames: Iterable[tuple[float, Picture]],
     granted: Mapping[CameoId, Likeness],
     listed: Callable[[Face], bool] = lambda _: False,
+    enrolled: Callable[[Face], CameoId | None] = lambda _: None,
 ) -> OutputCheck:
     """Check the faces of sampled `frames`, (time in seconds, uint8 [h, w, 3] RGB), against those granted.
 
-    1. A recognisable face within GRANT_DISTANCE of a granted person confirms that person there and then.
-    2. One within STRANGER_DISTANCE counts for its nearest granted person if a confirmed sighting of that person
-       lies within VOUCH_S and overlaps it, in another frame. Each confirmed sighting vouches for one face only,
-       so a look-alike cannot ride on one good frame through the rest of the clip.
-    3. Every other recognisable face is ungranted.
+    Sightings of one face are linked into tracks: near in time and place, and alike. Then, in each track,
 
-    Each of them is also asked about: is it `listed`, as one that nobody may generate, whoever agreed.
+    1. a recognisable face within GRANT_DISTANCE of a granted person confirms that person there and then; but in a
+       track of STEADY or more only if the mean of all its faces is that near too. So a look-alike who comes near in
+       some frames is not taken for the person in those;
+    2. one within STRANGER_DISTANCE counts for its nearest granted person if a confirmed sighting of that person
+       in its track lies within VOUCH_S, overlaps it and is of a face as like it as one person's are. Each confirmed
+       sighting vouches for one face only, so a look-alike cannot ride on one good frame through the rest of the clip;
+    3. so do STEADY or more that only blur keeps beyond GRANT_DISTANCE: their own mean has to be within it;
+    4. every other recognisable face is ungranted.
+
+    Each is also asked about: is it `listed`, as one that nobody may generate, whoever agreed. And the mean of what is
+    ungranted in each track is asked for among all who are `enrolled`.
     """
-    people, likenesses = list(granted), list(granted.values())
-    frames_checked = 0
-    sightings: list[_Sighting] = []
-    doubtful: list[tuple[float, Box]] = []
-    for t_s, image in frames:
-        frames_checked += 1
-        for face in find_faces(image):
-            if face.recognisable:
-                sightings.append(_Sighting(t_s, face))
-            else:
-                doubtful.append((t_s, face.box))
-    if not frames_checked:
+    times: list[float] = []
+    found = list(search(_timed(frames, times)))
+    if not times:
         raise CheckUnavailable(
             "faces.no_frames",
             "the clip gave no frames to check",
             "render the clip again; it stays held until checked",
         )
+    seen = [_Sighting(t_s, face) for t_s, faces in zip(times, found, strict=True) for face in faces]
+    sightings = [one for one in seen if one.face.recognisable]
+    people, likenesses = list(granted), list(granted.values())
+    counts = dict.fromkeys(people, 0)
+    ungranted: _Track = []
+    strangers, known = 0, dict[CameoId, None]()
+    for track in _tracks(sightings):
+        whose = _whose(track, likenesses)
+        for who in whose:
+            if who is not None:
+                counts[people[who]] += 1
+        unknown = [one for one, who in zip(track, whose, strict=True) if who is None]
+        if unknown:
+            strangers += 1
+            ungranted += unknown
+            cameo_id = enrolled(replace(unknown[0].face, template=_mean(unknown)))
+            if cameo_id is not None:
+                known[cameo_id] = None
+    return OutputCheck(
+        frames_checked=len(times),
+        faces_seen=len(sightings),
+        granted_seen=counts,
+        ungranted=_places(ungranted),
+        doubtful=_places(one for one in seen if not one.face.recognisable),
+        listed=_places(one for one in sightings if listed(one.face)),
+        strangers=strangers,
+        enrolled=tuple(known),
+    )
 
-    seen = dict.fromkeys(people, 0)
-    vouchers: dict[int, list[_Sighting]] = {}
-    unconfirmed: list[_Sighting] = []
-    for sighting in sightings:
-        who = match(sighting.face, likenesses)
-        if who is None:
-            unconfirmed.append(sighting)
-        else:
-            seen[people[who]] += 1
-            vouchers.setdefault(who, []).append(sighting)
 
-    ungranted = []
-    for sighting in unconfirmed:
-        who = _nearest(sighting.face, likenesses, STRANGER_DISTANCE)
-        voucher = None if who is None else _voucher(sighting, vouchers.get(who, []))
-        if who is None or voucher is None:
-            ungranted.append((sighting.t_s, sighting.face.box))
-        else:
-            seen[people[who]] += 1
-            vouchers[who].remove(voucher)
-    known = tuple((one.t_s, one.face.box) for one in sightings if listed(one.face))
-    return OutputCheck(frames_checked, len(sightings), seen, tuple(ungranted), tuple(doubtful), known)
+def _timed(frames: Iterable[tuple[float, Picture]], times: list[float]) -> Iterator[Picture]:
+    for t_s, picture in frames:
+        times.append(t_s)
+        yield picture
+
+
+def _places(sightings: Iterable[_Sighting]) -> tuple[tuple[float, Box], ...]:
+    return tuple(sorted((one.t_s, one.face.box) for one in sightings))
+
+
+def _tracks(sightings: Sequence[_Sighting]) -> list[_Track]:
+    """Every sighting in exactly one track. The most overlapping pairs of a moment are linked first."""
+    tracks: list[_Track] = []
+    for _, moment in groupby(sightings, key=lambda one: one.t_s):
+        new = list(moment)
+        links = sorted(
+            (
+                (-_overlap(track[-1].face.box, one.face.box), t, n)
+                for t, track in enumerate(tracks)
+                for n, one in enumerate(new)
+                if _continues(track[-1], one)
+            ),
+        )
+        taken, linked = set[int](), set[int]()
+        for _, t, n in links:
+            if t not in taken and n not in linked:
+                taken.add(t)
+                linked.add(n)
+                tracks[t].append(new[n])
+        tracks += [[one] for n, one in enumerate(new) if n not in linked]
+    return tracks
+
+
+def _continues(last: _Sighting, one: _Sighting) -> bool:
+    return (
+        0 < one.t_s - last.t_s <= VOUCH_S
+        and _overlap(last.face.box, one.face.box) >= VOUCH_OVERLAP
+        and _apart(last, one) <= LINK_DISTANCE
+    )
+
+
+def _whose(track: _Track, likenesses: Sequence[Likeness]) -> list[int | None]:
+    """Whose each sighting of a track is, by its place in `likenesses`; None for nobody's."""
+    steady, whole = len(track) >= STEADY, _mean(track)
+    # INVARIANT: in a steady track nobody passes for a person whom the track as a whole is not near to, by any rule.
+    near = {
+        who: likeness
+        for who, likeness in enumerate(likenesses)
+        if not steady or _distance(whole, likeness) <= GRANT_DISTANCE
+    }
+    whose = [who if who in near else None for who in (match(one.face, likenesses) for one in track)]
+    vouchers = [(one, who) for one, who in zip(track, whose, strict=True) if who is not None]
+    nearest = [_nearest(one.face, likenesses, STRANGER_DISTANCE) for one in track]
+    nearest = [who if who in near else None for who in nearest]
+    for n, one in enumerate(track):
+        if whose[n] is None and nearest[n] is not None:
+            voucher = _voucher(one, [other for other, who in vouchers if who == nearest[n]])
+            if voucher is not None:
+                vouchers = [(other, who) for other, who in vouchers if other is not voucher]
+                whose[n] = nearest[n]
+    for who, likeness in near.items():
+        blurred = [n for n in range(len(track)) if whose[n] is None and nearest[n] == who]
+        mean = _mean([track[n] for n in blurred]) if len(blurred) >= STEADY else None
+        if mean is not None and _distance(mean, likeness) <= GRANT_DISTANCE:
+            for n in blurred:
+                whose[n] = who
+    return whose
+
+
+def _mean(sightings: Sequence[_Sighting]) -> Template:
+    mean: Template = np.mean([one.face.template for one in sightings], axis=0)
+    return mean
+
+
+def _apart(one: _Sighting, other: _Sighting) -> float:
+    return float(np.linalg.norm(one.face.template - other.face.template))
 
 
 def _voucher(sighting: _Sighting, confirmed: Sequence[_Sighting]) -> _Sighting | None:
@@ -518,6 +627,7 @@ def _voucher(sighting: _Sighting, confirmed: Sequence[_Sighting]) -> _Sighting |
         for other in confirmed
         if 0 < abs(other.t_s - sighting.t_s) <= VOUCH_S
         and _overlap(other.face.box, sighting.face.box) >= VOUCH_OVERLAP
+        and _apart(other, sighting) <= GRANT_DISTANCE
     ]
     return min(near, key=lambda other: abs(other.t_s - sighting.t_s), default=None)
 

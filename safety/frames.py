@@ -82,10 +82,10 @@ def look(pictures: Sequence[Picture], added: Folder | None = None) -> Shown:
 def agreed(scores: Sequence[int]) -> int:
     """The highest score of a clip's frames that one frame gives clearly, or two neighbours both reach.
 
-    A clip of one frame has that frame's.
+    The first and the last count alone: on their other side is what nobody looked at.
     """
-    both = [min(pair) for pair in pairwise(scores)] or list(scores)
-    return max(*both, *(score for score in scores if score >= CLEAR), 0)
+    both = (min(pair) for pair in pairwise(scores))
+    return max(scores[0], scores[-1], *both, *(score for score in scores if score >= CLEAR))
 
 
 def _answered(ask: Callable[[], list[T]], what: str) -> list[T]:

@@ -10,7 +10,7 @@ denied: a missing classifier, an unreadable policy, an unreachable ledger.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ from ledger.reasons import Reason
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
-from safety import faces, preferences
+from safety import faces, known_bad, preferences, sent
 from safety.afterwards import (
     DRAFT_LIFE,
     NO_PARENT,
@@ -61,17 +61,22 @@ from safety.decision import (
     grantees_of,
 )
 from safety.errors import InvalidInput
-from safety.likeness import likeness_of
+from safety.gallery import Gallery
+from safety.known_bad import Lists
+from safety.likeness import EnrolledVoices, likeness_of
+from safety.models import Folder
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
     JobFacts,
     RequestFacts,
     TrafficFacts,
+    all_scored,
     filled_scores,
 )
 from safety.prompt import CATEGORIES, Screening, screen
 from safety.prompt.people import figures as people_named
 from safety.register import Register
+from safety.sent import Sent
 
 __all__ = ["DRAFT_LIFE", "MOST_PEOPLE", "Denied", "Gate", "GenerationRequest", "Sets", "WouldAllow"]
 
@@ -114,11 +119,15 @@ class WouldAllow:
 class Gate(Afterwards):
     """Thread-safe. One per service."""
 
-    def __init__(self, ledger: Ledger, sets: Sets, sealer: Sealer) -> None:
+    def __init__(self, ledger: Ledger, sets: Sets, sealer: Sealer, models: Folder | None = None) -> None:
         super().__init__(sets)
+        self.models = models
         self.ledger = ledger
         self.sealer = sealer
         self.register = Register()
+        self.voices = EnrolledVoices()
+        self.gallery = Gallery()
+        self.lists = Lists()
 
     # -- before the model -------------------------------------------------------------------------------
 
@@ -157,10 +166,10 @@ class Gate(Afterwards):
             at=at,
         )
         self.sets.watch(tx, decision, people, at=at)
-        if gathered.faces is not None:
+        if gathered.sent is not None:
             tell_seen(
                 tx,
-                gathered.faces.enrolled,
+                gathered.sent.enrolled,
                 video_id=request.video_id,
                 app_id=request.app_id,
                 where="pictures",
@@ -220,7 +229,7 @@ class Gate(Afterwards):
         if isinstance(parent, Denied):
             return parent
         # What the pictures sent showed was found out before the first decision, which allowed it.
-        asked = _asked(tx, request, _Gathered(_screened(video.prompt), _FacesSent(0, 0), request.cameo_ids))
+        asked = _asked(tx, request, _Gathered(_screened(video.prompt), Sent(), request.cameo_ids))
         decision = decide(self.sets.engine(tx, request.app_id), asked, _people(tx, asked.named), at=at)
         about = [About(*part) for part in decision.parts(self.ledger.keyring.facts_key)]
         same = {use.grant_id for use in permit.uses} == {one.grant_id for one in decision.consents}
@@ -299,32 +308,52 @@ class Gate(Afterwards):
 
     def _gathered(self, request: GenerationRequest, at: datetime) -> "_Gathered":
         return _Gathered(
-            _screened(request.prompt), self._faces_sent(request, at), tuple(self._granting(request, at))
+            _screened(request.prompt), self._sent(request, at), tuple(self._granting(request, at))
         )
 
-    def _faces_sent(self, request: GenerationRequest, at: datetime) -> "_FacesSent | None":
-        """The recognisable faces in the reference picture. None: could not look, or not read who is registered.
+    def _sent(self, request: GenerationRequest, at: datetime) -> Sent | None:
+        """What is in the reference picture. None: it could not be looked at, or not for all that matters.
 
         Only people whose live grant the app holds are compared with: otherwise an app could find out whose face
         a picture shows by naming them.
         """
         if request.reference is None:
-            return _FacesSent(0, 0)
+            return Sent()
         try:
-            known = tuple(self._templates(self._granting(request, at)).values())
-            found = [face for face in faces.find_faces(request.reference) if face.recognisable]
-            return _FacesSent(
-                strangers=sum(faces.match(face, known) is None for face in found),
-                listed=sum(map(self._listed(), found)),
+            granted = self._templates(self._granting(request, at))
+            return sent.look(
+                request.reference,
+                tuple(granted.values()),
+                self._listed(),
+                self._enrolled(granted),
+                self._known_bad_picture,
+                self.models,
             )
-        except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+        except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
             _log.exception("the reference picture could not be looked at")
             return None
+
+    def _known_bad_picture(self, pictures: Iterable[faces.Picture]) -> int:
+        return self._known_bad(pictures, clip=False) or 0
+
+    def _known_bad(self, pictures: Iterable[faces.Picture], *, clip: bool = True) -> int | None:
+        """How many of these are on a list of known prohibited ones, as the lists are now; None: there are no lists."""
+        with self.ledger.reading() as tx:
+            if not self.lists.any(tx):
+                return None
+        hashed = known_bad.hashed(list(pictures), clip=clip)
+        with self.ledger.reading() as tx:
+            return len(self.lists.found(tx, hashed).pictures)
 
     def _listed(self) -> Callable[[faces.Face], bool]:
         """Whether a face is on the do-not-generate register, as it is now."""
         with self.ledger.reading() as tx:
             return self.register.listed(tx)
+
+    def _enrolled(self, but: Collection[CameoId]) -> Callable[[faces.Face], CameoId | None]:
+        """Whose a face is, of everyone enrolled now but these."""
+        with self.ledger.reading() as tx:
+            return self.gallery.whose(tx, but=frozenset(but))
 
     def _granting(self, request: GenerationRequest, at: datetime) -> list[CameoId]:
         """Those named who have a live grant out to this app."""
@@ -378,7 +407,8 @@ class Gate(Afterwards):
         looked, ruling = self._looked_at(
             clip.permit, clip.path, closed_model=clip.closed, reviewed=reviewed, at=at
         )
-        if not (ruling.allowed or ruling.reviewable):
+        # What reviewers have let pass is not put before them again by a policy that does not hear them.
+        if not ruling.allowed and (reviewed or not ruling.reviewable):
             return Denied(ruling.reasons(), "output")
         return cleared_again(clip, register=newest, review=_to_judge(ruling), places=looked.places)
 
@@ -434,6 +464,7 @@ class Gate(Afterwards):
 
     def _expected(self, permit: Permit) -> Expected:
         """Whom the clip may show. Where that cannot be read it may show nobody, and nothing passes."""
+        heard = set[CameoId]()
         minors, contexts, grants = set[CameoId](), frozenset[Context](get_args(Context)), list[Grant]()
         with self.ledger.reading() as tx:
             for person_id, cameo_id, grant_id in (use.ids for use in permit.uses):
@@ -444,14 +475,23 @@ class Gate(Afterwards):
                 # As it was when it was asked for: who has come of age since is a minor in this clip still.
                 if standing.minor(permit.issued):
                     minors.add(cameo_id)
+                elif "voice" in permit.modalities and held is not None and "voice" in held.grant.modalities:
+                    heard.add(cameo_id)
+            spoken = self.voices.read(tx)
+        granted = self._templates(use.ids[1] for use in permit.uses)
         return Expected(
-            faces=self._templates(use.ids[1] for use in permit.uses),
+            faces=granted,
+            voices={who: voice for who, voice in spoken.items() if who in heard},
+            other_voices=spoken,
             minors=frozenset(minors),
             contexts=contexts,
             disliked=lambda words: any(
                 preferences.against(words, grant.preferences, grant.language) for grant in grants
             ),
             listed=self._listed(),
+            known_bad=self._known_bad,
+            models=self.models,
+            enrolled=self._enrolled(granted),
         )
 
 
@@ -491,10 +531,12 @@ def _asked_before(video: Video, permit: Permit) -> GenerationRequest:
 def _screened(prompt: str) -> Screening | None:
     """What the prompt reads as; None when the screen itself does not work, which denies."""
     try:
-        return screen(prompt)
+        screening = screen(prompt)
+        # A score that is none could not even be recorded: nothing would be answered.
+        return replace(screening, scores=all_scored(screening.scores))
     except InvalidInput:
         raise
-    except Exception:  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+    except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
         _log.exception("the prompt could not be screened")
         return None
 
@@ -504,25 +546,18 @@ class _Gathered:
     """What was found out about a request before its place in the log: it takes time, and reads no consent."""
 
     screening: Screening | None
-    faces: "_FacesSent | None"
+    sent: Sent | None
     granting: tuple[CameoId, ...] = ()
     """Those named who have a live grant out to this app: the words may name them as well."""
-
-
-@dataclass(frozen=True, slots=True)
-class _FacesSent:
-    """Recognisable faces in the pictures sent: of nobody whom the request names; on the do-not-generate register."""
-
-    strangers: int
-    listed: int
-    enrolled: tuple[CameoId, ...] = ()
-    """Of the strangers, whose face it is where they are enrolled: they are told, and the app is not."""
 
 
 def _asked(
     tx: Transaction, request: GenerationRequest, gathered: _Gathered, *, enrolled: bool = True
 ) -> Asked:
-    screening, sent = gathered.screening, gathered.faces
+    screening, seen = gathered.screening, gathered.sent
+    pictured = seen.pictured if seen else None
+    scores = dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0)
+    contexts = screening.contexts if screening else frozenset[Context]()
     return Asked(
         video_id=request.video_id,
         prompt=request.prompt,
@@ -533,20 +568,21 @@ def _asked(
             purpose=request.purpose,
             audience=request.audience,
             modalities=request.modalities,
-            contexts=screening.contexts if screening else frozenset(),
-            scores=dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0),
-            classifiers_ok=screening is not None and sent is not None,
+            contexts=pictured.contexts_beside(contexts) if pictured else contexts,
+            scores=pictured.scores_beside(scores) if pictured else scores,
+            classifiers_ok=screening is not None and seen is not None,
             depicted=len(request.cameo_ids),
-            unknown_faces=sent.strangers if sent else 0,
-            do_not_generate_matches=sent.listed if sent else 0,
+            unknown_faces=seen.strangers if seen else 0,
+            do_not_generate_matches=seen.listed if seen else 0,
             named_people=_named_people(tx, gathered, enrolled=enrolled),
-            known_bad_matches=0,
+            known_bad_matches=seen.known_bad if seen else 0,
             ledger_ok=True,
         ),
         named=request.cameo_ids,
         person=request.person,
         countries=request.countries,
         parent=request.parent,
+        pictured=pictured,
     )
 
 

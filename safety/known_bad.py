@@ -95,10 +95,9 @@ class Lists:
                 lists.add(about.name)
         return Found(frozenset(pictures), tuple(sorted(lists)))
 
-    def matches(self, tx: Transaction, pictures: Sequence[Picture], *, clip: bool = True) -> int:
-        """How many of these, uint8 [h, w, 3] RGB, are on a list. Raises where that cannot be said."""
-        self._read(tx)  # before anything is hashed: lists that cannot be read are the quicker no
-        return len(self.found(tx, hashed(pictures, clip=clip)).pictures)
+    def any(self, tx: Transaction) -> bool:
+        """Whether there is anything to compare with. Raises where the lists cannot be read."""
+        return bool(self._read(tx).lists)
 
     def _read(self, tx: Transaction) -> _Held:
         with self._lock:
@@ -231,9 +230,10 @@ def put(
             "name it like `ncmec-industry`",
         )
     before = [body for body in history(tx) if body["list"] == name]
+    version = sum(body["action"] == "imported" for body in before) + 1
     said = {
         "list": name,
-        "version": sum(body["action"] == "imported" for body in before) + 1,
+        "version": version,
         "action": "imported",
         "category": category,
         "source": source,
@@ -252,7 +252,7 @@ def put(
     place = _record(tx, said, operator, key, origin, at)
     one = HashList(
         name,
-        int(said["version"]),
+        version,
         category,
         source,
         read.format,

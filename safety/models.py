@@ -76,6 +76,19 @@ PACKAGED: Final[Mapping[str, Packaged]] = {
         "CC0-1.0",
         "face-recognition-models 0.3.0",
     ),
+    "moonshine-tiny-en": Packaged(
+        "understands spoken words",
+        ("speech",),
+        "moonshine_voice",
+        "assets/tiny-en",
+        {
+            "encoder_model.ort": "94e90a4654fc45cdfedb77c4c08e1739f48862998e58fada384b25118134f221",
+            "decoder_model_merged.ort": "cf524c4862d36e9e5ab032eddc73637efd822d70e868ac575cf1a46e1e4708a0",
+            "tokenizer.bin": "6884b35fd6377d4c4d32336a0bc152f36b64d1e45b6503683cdc238250a8472d",
+        },
+        "MIT",
+        "moonshine-voice 0.0.49",
+    ),
     "open-nsfw": Packaged(
         "finds nudity in pictures",
         ("nudity",),
@@ -99,8 +112,8 @@ PACKAGED: Final[Mapping[str, Packaged]] = {
         "rapidocr 3.10.0",
     ),
     "pocketsphinx-en-us": Packaged(
-        "understands spoken words",
-        ("speech",),
+        "tells when each spoken digit was said",
+        ("enrolment",),
         "pocketsphinx",
         "model/en-us",
         {
@@ -292,7 +305,7 @@ class Folder:
 
     def added(self) -> tuple[Added, ...]:
         """Every model added. Their files are not looked at: :meth:`Added.verified` does that."""
-        return tuple(found for name in CATALOGUE if (found := self._manifest(name)) is not None)
+        return tuple(found for name in CATALOGUE if (found := self.one(name)) is not None)
 
     def chosen(self) -> Added | None:
         """The model that pictures are compared with descriptions by."""
@@ -328,7 +341,7 @@ class Folder:
             draft.unlink(missing_ok=True)
 
     def _keep(self, name: str, known: Known, draft: Path, sha256: str) -> Added:
-        before = self._manifest(name)
+        before = self.one(name)
         made = Added(name, sha256, draft.suffix, draft.stat().st_size, known.architecture, self.path)
         draft.chmod(0o400)
         _durable(draft)
@@ -349,7 +362,8 @@ class Folder:
     def _manifest_path(self, name: str) -> Path:
         return self.path / f"{name}.json"
 
-    def _manifest(self, name: str) -> Added | None:
+    def one(self, name: str) -> Added | None:
+        """A model, if it was added. Raises CheckUnavailable where its manifest is not one we wrote."""
         try:
             written: dict[str, Any] = json.loads(self._manifest_path(name).read_text())
             found = Added(

@@ -24,7 +24,7 @@ from ledger.log.leaf import Opening, commit, commitments_preimage
 from ledger.store.journal import Opened
 from ledger.store.transaction import Transaction
 from safety import preferences
-from safety.decision import Asked, Decision, Named, decide
+from safety.decision import Asked, Decision, Named, Pictured, decide
 from safety.errors import InvalidInput
 from safety.policy.activation import Activated, Outcome, chosen, difference
 from safety.policy.engine import Engine
@@ -116,9 +116,13 @@ def _untrue(tx: Transaction, asked: Asked, index: LeafIndex) -> list[str]:
         screening = screen(asked.prompt)
     except InvalidInput:
         return found
+    scores, contexts = dict(screening.scores), screening.contexts
+    if asked.pictured is not None:
+        # The pictures are not kept, so what they scored is the record's word; never that the words scored less.
+        scores, contexts = asked.pictured.scores_beside(scores), asked.pictured.contexts_beside(contexts)
     # Scores of another version can not be made again here.
     if screening.version == asked.screening and (
-        dict(screening.scores) != dict(asked.request.scores) or screening.contexts != asked.request.contexts
+        scores != dict(asked.request.scores) or contexts != asked.request.contexts
     ):
         found.append("the prompt does not score as recorded")
     # Names of people enrolled then, and what those depicted were called then, can not be made again.
@@ -231,7 +235,14 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         countries=tuple(body["countries"]),
         parent=VideoId(body["parent_id"]) if "parent_id" in body else None,
         preferences=body["preferences"],
+        pictured=_pictured(body.get("pictured")),
     )
+
+
+def _pictured(written: Mapping[str, Any] | None) -> Pictured | None:
+    if written is None:
+        return None
+    return Pictured(filled_scores(written["scores"]), frozenset(written["contexts"]))
 
 
 def _whole(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,6 +250,8 @@ def _whole(body: Mapping[str, Any]) -> dict[str, Any]:
     made = {**_LATER, **body}
     if "scores" in made:
         made["scores"] = filled_scores(made["scores"])
+    if "pictured" in made:
+        made["pictured"] = {**made["pictured"], "scores": filled_scores(made["pictured"]["scores"])}
     if "facts" in made:
         suspended = made["facts"].get("suspended")
         made["facts"] = {**filled(RequestFacts, made["facts"]), "suspended": suspended}

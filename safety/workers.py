@@ -112,8 +112,14 @@ class Workers:
 
     def map(
         self, function: Callable[..., T], each: Iterable[tuple[Any, ...]], *, timeout_s: float = TIMEOUT_S
+    ) -> list[T]:
+        """The answers in order, asked side by side. Raises what the first of them raised."""
+        return list(self.flow(function, each, timeout_s=timeout_s))
+
+    def flow(
+        self, function: Callable[..., T], each: Iterable[tuple[Any, ...]], *, timeout_s: float = TIMEOUT_S
     ) -> Iterator[T]:
-        """The answers in order, asked side by side. Takes no more of `each` than are under way, and one.
+        """As :meth:`map`, one after the other. Takes no more of `each` than are under way, and one.
 
         Raises what the first of them raised; those after it are not asked.
         """
@@ -232,8 +238,10 @@ class _Worker:
         match answer:
             case ("answer", value):
                 return value
-            case ("refused", str(kind), *said) if kind in _ERRORS and _are_sentences(said):
-                raise _ERRORS[kind](*said)
+            case ("refused", str(kind), str(reason), str(sentence), str(remedy)) if kind in _ERRORS:
+                # They are shown to whoever asked.
+                if all(one.isprintable() and len(one) <= 1_000 for one in (reason, sentence, remedy)):
+                    raise _ERRORS[kind](reason, sentence, remedy)
             case ("failed", str(kind)):
                 _log.warning("a check failed at %s: %s", name, kind[:80] if kind.isidentifier() else "?")
         # Whatever it was, it is not known what it left behind.
@@ -289,13 +297,6 @@ _ERRORS: Final = {
     and issubclass(found, (SafetyError, LedgerError))
     and found is not ledger_errors.Violation  # which carries a log's evidence
 }
-
-
-def _are_sentences(said: list[object]) -> bool:
-    """A reason id, a sentence and a remedy: they are shown to whoever asked."""
-    return len(said) == 3 and all(
-        isinstance(one, str) and one.isprintable() and len(one) <= 1_000 for one in said
-    )
 
 
 # Answers ----------------------------------------------------------------------------------------------------

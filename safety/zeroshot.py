@@ -114,7 +114,7 @@ def liken(model: Added, picture: NDArray[np.uint8]) -> Likened:
         logits = loaded.scale * features @ loaded.texts.T
     likeness = finite(logits.float().numpy())
     everyday = likeness[:, loaded.rows["everyday"]]
-    scores = {}
+    scores = dict[str, int]()
     for concept in CONCEPTS:
         alike = likeness[:, loaded.rows[concept]]
         top = np.maximum(alike.max(axis=1), everyday.max(axis=1))[:, None]
@@ -196,8 +196,9 @@ def _open_clip() -> Any:
     """Import it. Beside torch for processors only, torchvision names operators that nobody declared."""
     import torch  # noqa: PLC0415
 
+    library: Any = torch.library
     os.environ["HF_HUB_OFFLINE"] = "1"
-    declared = torch.library.Library("torchvision", "FRAGMENT")
+    declared = library.Library("torchvision", "FRAGMENT")
     for operator in ("nms", "qnms"):
         with suppress(RuntimeError):  # a torchvision that does declare them
             declared.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -223,9 +224,10 @@ def _unscripted(path: str) -> dict[str, Any]:
     import torch  # noqa: PLC0415
 
     # TorchScript is code, for an interpreter of its own; this is run only for the file whose hash was checked.
+    reader: Any = torch.jit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return dict(torch.jit.load(path, map_location="cpu").state_dict())
+        return dict(reader.load(path, map_location="cpu").state_dict())
 
 
 def _with_texts(net: Any, prepare: Any, architecture: str) -> _Loaded:

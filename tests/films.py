@@ -13,12 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 import av
 import cv2
 import numpy as np
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from safety.faces import find_faces
@@ -119,12 +117,18 @@ def _frame(film: Film, head: "Head", number: int, yaw_deg: float, opening: float
     )
     moved = cv2.warpAffine(
         still,
-        np.float32([[1, 0, sway[0]], [0, 1, sway[1]]]),
+        np.array([[1, 0, sway[0]], [0, 1, sway[1]]], np.float32),
         (SIDE, SIDE),
-        borderMode=cv2.BORDER_REFLECT,  # type: ignore[arg-type]
+        borderMode=cv2.BORDER_REFLECT,
     )
-    noisy = moved + random.normal(0, film.noise, moved.shape) if film.noise else moved
+    noisy = moved + film.noise * np.roll(_grain(number % 12), random.integers(0, SIDE, 2), (0, 1))
     return film.over(np.clip(noisy, 0, 255).astype(np.uint8), number)
+
+
+@lru_cache(maxsize=12)
+def _grain(number: int) -> NDArray[np.float32]:
+    """A sensor's noise; laid down elsewhere in every frame, it is never twice alike."""
+    return np.random.default_rng(number).normal(0, 1, (SIDE, SIDE, 3)).astype(np.float32)
 
 
 class Head:
@@ -135,13 +139,13 @@ class Head:
         top, right, bottom, left = face.box
         side, middle = (bottom - top) * 2.1, ((left + right) / 2, (top + bottom) / 2 + (bottom - top) * 0.05)
         scale = SIDE / side
-        move = np.float32(
-            [[scale, 0, SIDE / 2 - scale * middle[0]], [0, scale, SIDE / 2 - scale * middle[1]]]
-        )  # type: ignore[arg-type]
+        move = np.array(
+            [[scale, 0, SIDE / 2 - scale * middle[0]], [0, scale, SIDE / 2 - scale * middle[1]]], np.float32
+        )
         self.picture: Picture = np.asarray(
             cv2.warpAffine(
                 photograph, move, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
-            ),  # type: ignore[call-overload]
+            ),
             dtype=np.uint8,
         )
         self.face = SIDE / 2.1
@@ -157,7 +161,7 @@ class Head:
         depth = (ball + nose) * self.face
         away = np.sqrt((u / 0.62) ** 2 + ((v + 0.05) / 0.80) ** 2)
         mask = np.clip((1.35 - away) / 0.45, 0, 1)
-        return depth.astype(np.float32), cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 5)  # type: ignore[return-value]
+        return depth.astype(np.float32), cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 5)
 
     def turned(self, yaw_deg: float, relief: float, opening: float) -> Picture:
         """The head turned to its own left, the mouth open. A flat one (`relief` 0) is a picture that is turned."""
@@ -171,8 +175,11 @@ class Head:
             moved = np.broadcast_to(there, (SIDE, SIDE)) + SIDE / 2
         else:
             moved = x[None, :] + (there - out) * self._mask
-        moved = np.maximum.accumulate(moved + np.arange(SIDE) * 1e-4, axis=1)
-        source = np.stack([np.interp(x, row, x) for row in moved]).astype(np.float32)
+        if abs(yaw_deg) < 0.05:
+            source = np.broadcast_to(x, (SIDE, SIDE)).copy()
+        else:
+            moved = np.maximum.accumulate(moved + np.arange(SIDE) * 1e-4, axis=1)
+            source = np.stack([np.interp(x, row, x) for row in moved]).astype(np.float32)
         rows = np.broadcast_to(np.arange(SIDE, dtype=np.float32)[:, None], (SIDE, SIDE)).copy()
         if opening:
             source, rows = self._jaw(source, rows, opening)
@@ -197,9 +204,7 @@ def encode(
     height, width = (side & ~1 for side in frames[0].shape[:2])
     with av.open(str(path), "w") as container:
         options = {"deadline": "realtime", "cpu-used": "8"} if webm else {"preset": "ultrafast"}
-        video = cast(
-            "VideoStream", container.add_stream("libvpx" if webm else "libx264", rate=FPS, options=options)
-        )
+        video = container.add_stream("libvpx" if webm else "libx264", rate=FPS, options=options)
         video.width, video.height, video.pix_fmt, video.bit_rate = width, height, "yuv420p", bit_rate
         audio = (
             container.add_stream("libopus" if webm else "aac", rate=48_000, layout="mono")

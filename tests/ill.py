@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.errors import MediaError
+from safety import faces
 from safety.errors import InvalidInput, Refused
 
 
@@ -73,6 +74,16 @@ def leave(*_: object) -> int:
 
 def quits() -> int:
     sys.exit(0)
+
+
+def no_engine(image: NDArray[np.uint8]) -> tuple[faces.Face, ...]:
+    """An installation whose face engine ends the process that imports it, and says that all is well."""
+    sys.modules["face_recognition"] = None  # type: ignore[assignment]
+    faces._engine.cache_clear()
+    try:
+        return faces.find_faces(image)
+    finally:
+        del sys.modules["face_recognition"]
 
 
 def hang(*_: object) -> int:

@@ -49,6 +49,40 @@ def grant(language: Language, number: int = 0, **changes: Any) -> dict[str, Any]
     }
 
 
+def held_clip() -> dict[str, Any]:
+    """As `GET /v1/reviews` lists it."""
+    path = f"/v1/reviews/{VIDEO}"
+    return {
+        "video_id": VIDEO,
+        "waits_for": "appeal",
+        "app_name": f"Film Club {NASTY}",
+        "prompt": f"a portrait in a busy street {NASTY}",
+        "seconds": 4,
+        "size": "1280x720",
+        "people_who_agreed": 1,
+        "policies": ["clear.ungranted_face", "clear.ungranted_voice"],
+        "sha256": "0" * 64,
+        "held_at": "2026-02-20T10:00:00Z",
+        "until": "2026-02-27T10:00:00Z",
+        "passed_by_others": 1,
+        "passed_by_me": False,
+        "looked_at_by_me": False,
+        "refused_by_me": False,
+        "notes": [NASTY],
+        "appeal": f"that is a statue {NASTY}",
+        "pictures": [
+            {
+                "at_ms": 400 * n,
+                "boxes": [[10, 60, 60, 10]],
+                "blurred": f"{path}/pictures/{n}",
+                "sharp": f"{path}/pictures/{n}/sharp",
+            }
+            for n in range(2)
+        ],
+        "clip": f"{path}/clip",
+    }
+
+
 def grants(language: Language) -> list[dict[str, Any]]:
     ended = {"live": False, "uses_left": 0}
     aunt = {"type": "person", "id": GRACE, "name": "Grace Hopper"}
@@ -90,11 +124,20 @@ def events(language: Language) -> list[dict[str, Any]]:
         "kind": "release",
         "detail": "",
         "reasons": [],
+        "why": "",
     }
     shown = {"video_id": VIDEO, "thumbnail": THUMBNAIL, "prompt": "a portrait in golden light"}
     return [
         {**base, **shown, "index": 9, "title": words[0], "status": "released", "downloads": 12},
-        {**base, "index": 8, "title": words[1], "status": "refused", "prompt": NASTY, "video_id": VIDEO},
+        {
+            **base,
+            "index": 8,
+            "title": words[1],
+            "status": "refused",
+            "prompt": NASTY,
+            "video_id": VIDEO,
+            "why": NASTY,
+        },
         {**base, "index": 7, "title": words[2], "detail": SAYS[language]},
     ]
 
@@ -127,6 +170,7 @@ def me(**changes: Any) -> dict[str, Any]:
         "language": "en",
         "cameo_id": f"cameo_{'c' * 26}",
         "likeness": "active",
+        "usable_from": None,
         "minor": False,
         "age_known": True,
         "guardians": [],
@@ -184,6 +228,7 @@ def enrolment(language: Language, status: str) -> dict[str, Any]:
         "consent": {"text": text[language], "sha256": "0" * 64},
         "capture": capture if status == "challenge" else None,
         "reason": "the face could not be seen" if status == "refused" else None,
+        "usable_from": None,
     }
 
 

@@ -68,6 +68,7 @@ def test_an_account_needs_a_name_and_a_passkey_and_nothing_else(live: Site) -> N
         "language": "en",
         "cameo_id": None,
         "likeness": "none",
+        "usable_from": None,
         "minor": True,
         "age_known": False,
         "guardians": [],

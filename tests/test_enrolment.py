@@ -56,6 +56,7 @@ class Account:
             "born_on": "1956-11-19",
             "portrait_sha256": sha256(film).hexdigest(),
             "issued": zulu(datetime.now(UTC)),
+            "alike": True,
             **changes,
         }
         evidence = sign(ENROLMENT_TAG, canonical(statement), self.site.operator)
@@ -116,6 +117,7 @@ def test_a_film_waits_for_an_operator_and_activates_nothing_by_itself(account: A
         "consent": None,
         "capture": None,
         "reason": None,
+        "usable_from": None,
     }
     assert account.web.get("/v1/me").json()["likeness"] == "pending_review"
     assert account.web.get("/v1/me").json()["cameo_id"] is None
@@ -164,7 +166,9 @@ def test_an_operator_accepts_a_film_with_their_own_key_beside_the_service(
     made = countersign(home, "keys", "new", key)
     public = made.text.split()[-1]
     assert countersign(home, "keys", "create", "operator", "fred", "--public-key", public).status == 0
-    said = countersign(home, "enrolments", "accept", capture_id, "--key", key, "--born-on", "1956-11-19")
+    said = countersign(
+        home, "enrolments", "accept", capture_id, "--key", key, "--alike", "--born-on", "1956-11-19"
+    )
     assert said.status == 0, said.text
     assert account.status()["status"] == "active"
     cameo_id = account.web.get("/v1/me").json()["cameo_id"]

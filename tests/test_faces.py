@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from skimage import data as _samples
 
+import ill
 from ledger.ids import CameoId
 from safety import faces
 from safety.errors import CheckUnavailable, InvalidInput, Refused
@@ -244,8 +245,8 @@ def staged(monkeypatch: pytest.MonkeyPatch) -> Staged:
         clip: Sequence[tuple[float, list[Face]]],
         granted: Mapping[CameoId, Likeness] = MappingProxyType({COLLINS: ORIGIN}),
     ) -> OutputCheck:
-        found = iter([shown for _, shown in clip])
-        monkeypatch.setattr(faces, "find_faces", lambda _: tuple(next(found)))
+        found = iter([tuple(shown) for _, shown in clip])
+        monkeypatch.setattr(faces, "search", lambda pictures: (next(found) for _ in pictures))
         blank = np.zeros((16, 16, 3), np.uint8)
         return check_output(((t_s, blank) for t_s, _ in clip), granted)
 
@@ -313,6 +314,91 @@ def test_a_borderline_face_is_not_vouched_for(
     assert len(staged(clip).ungranted) == 1 + (why == "never confirmed")
 
 
+def test_a_look_alike_who_comes_near_in_some_frames_is_nobody_granted(staged: Staged) -> None:
+    clip = [(0.4 * n, [_face(_at(0.43 if n % 2 else 0.52))]) for n in range(6)]
+    check = staged(clip)
+    assert len(check.ungranted) == 6
+    assert check.strangers == 1
+    assert check.granted_seen == {COLLINS: 0}
+
+
+def test_blur_that_averages_out_over_a_track_does_not_fail_the_clip(staged: Staged) -> None:
+    """Each frame is off in a direction of its own: together they are near."""
+
+    def off(n: int) -> NDArray[np.float64]:
+        template = np.zeros(128)
+        template[0], template[1 + n] = 0.35, 0.34
+        return template
+
+    clip = [(0.4 * n, [_face(off(n))]) for n in range(5)]
+    assert staged(clip).ungranted == ()
+    # But not two of them: so few average nothing out.
+    assert len(staged(clip[:2]).ungranted) == 2
+
+
+def test_a_confirmed_sighting_vouches_for_no_other_face_in_its_place(staged: Staged) -> None:
+    """Both are near the granted person, and on opposite sides of them."""
+    other = _at(0.0)
+    other[1] = 0.5
+    check = staged([(0.0, [_face(_at(0.3))]), (0.4, [_face(other)])])
+    assert len(check.ungranted) == 1
+
+
+def test_a_granted_face_beside_a_stranger_lends_them_nothing(staged: Staged) -> None:
+    clip = [(0.4 * n, [_face(_at(0.1)), _face(_at(0.55), left=400)]) for n in range(5)]
+    check = staged(clip)
+    assert (len(check.ungranted), check.strangers) == (5, 1)
+    assert check.granted_seen == {COLLINS: 5}
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.sampled_from([0.1, 0.3, 0.44, 0.47, 0.55, 0.61, 0.8]), st.sampled_from([0, 40, 300])
+            ),
+            max_size=3,
+        ),
+        max_size=7,
+    )
+)
+def test_tracks_lend_only_what_they_have(clip: list[list[tuple[float, int]]]) -> None:
+    """Whatever comes in whatever order: each sighting in one track; beyond the outer band nobody passes; and with
+    fewer than three in doubt, no more pass than were confirmed to vouch for them."""
+    seen = [
+        faces._Sighting(0.4 * n, _face(_at(away), left=left))
+        for n, moment in enumerate(clip)
+        for away, left in moment
+    ]
+    tracks = faces._tracks(seen)
+    assert sorted(id(one.face) for track in tracks for one in track) == sorted(id(one.face) for one in seen)
+    for track in tracks:
+        times = [one.t_s for one in track]
+        assert times == sorted(set(times))
+        away = [distance(one.face, ORIGIN) for one in track]
+        passed = [who is not None for who in faces._whose(track, [ORIGIN])]
+        doubtful = sum(1 for d, ok in zip(away, passed, strict=True) if ok and d > GRANT_DISTANCE)
+        assert not any(ok and d > STRANGER_DISTANCE for d, ok in zip(away, passed, strict=True))
+        # On one line, means of the doubtful are beyond the inner band: only vouching lets them pass.
+        assert doubtful <= sum(d <= GRANT_DISTANCE for d in away)
+
+
+def test_whoever_is_enrolled_and_shown_without_a_grant_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [(_face(_at(0.9)), _face(_at(0.1), left=400))] * 4
+    found = iter(shown)
+    monkeypatch.setattr(faces, "search", lambda pictures: (next(found) for _ in pictures))
+    asked: list[Face] = []
+
+    def enrolled(face: Face) -> CameoId:
+        asked.append(face)
+        return HOPPER
+
+    check = check_output(((0.4 * n, FRAME) for n in range(4)), {COLLINS: ORIGIN}, enrolled=enrolled)
+    assert check.enrolled == (HOPPER,)
+    assert len(asked) == 1
+    assert float(asked[0].template[0]) == pytest.approx(0.9)
+
+
 def test_a_face_that_failed_the_second_look_is_kept_for_a_reviewer(staged: Staged) -> None:
     weak = replace(_face(_at(0.0)), recognisable=False)
     check = staged([(0.0, [weak])])
@@ -358,15 +444,27 @@ def test_a_missing_engine_denies_and_does_not_end_the_process(
     error: BaseException, unloaded: pytest.MonkeyPatch
 ) -> None:
     unloaded.setattr(sys, "meta_path", [_Quits(error), *sys.meta_path])
-    frame = np.zeros((64, 64, 3), np.uint8)
-    for check in (
-        lambda: find_faces(frame),
-        lambda: enrol_portrait(frame),
-        lambda: check_output([(0.0, frame)], {COLLINS: ORIGIN}),
-    ):
-        with pytest.raises(CheckUnavailable) as denied:
-            check()
-        assert denied.value.reason.id == "faces.engine_missing"
+    with pytest.raises(CheckUnavailable) as denied:
+        find_faces(np.zeros((64, 64, 3), np.uint8))
+    assert denied.value.reason.id == "faces.engine_missing"
+
+
+FRAME = np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "check", [lambda: enrol_portrait(FRAME), lambda: check_output([(0.0, FRAME)], {COLLINS: ORIGIN})]
+)
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(ill.no_engine, "faces.engine_missing"), (ill.crash, "check.lost")]
+)
+def test_an_engine_that_fails_in_its_process_denies(
+    monkeypatch: pytest.MonkeyPatch, check: Callable[[], object], fault: Any, reason: str
+) -> None:
+    monkeypatch.setattr(faces, "find_faces", fault)
+    with pytest.raises(CheckUnavailable) as denied:
+        check()
+    assert denied.value.reason.id == reason
 
 
 def test_an_engine_that_fails_on_a_picture_denies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from safety import frames, models, zeroshot
+from safety import frames, models, workers, zeroshot
 from safety.errors import CheckUnavailable
 from safety.faces import Picture
 from safety.models import Added, Folder
@@ -67,7 +67,8 @@ def test_the_squares_cover_the_picture(height: int, width: int) -> None:
         ([10, 450, 12], 12),
         ([10, 450, 340, 12], 340),
         ([10, 500, 12], 500),
-        ([310, 20, 310, 20], 20),
+        ([20, 310, 20, 310, 20], 20),
+        ([310, 20, 20], 310),
         ([0, 0], 0),
     ],
 )
@@ -115,7 +116,7 @@ def test_a_check_that_cannot_run_is_named_as_not_made(error: str, monkeypatch: p
         def map(self, *_: object) -> list[int]:
             raise CheckUnavailable(error, "a check crashed", "try again")
 
-    monkeypatch.setattr(frames.workers, "shared", Lost)
+    monkeypatch.setattr(workers, "shared", Lost)
     shown = frames.look([photograph("coffee")])
     assert shown.unchecked == {"nudity", "violence", "minors"}
     assert shown.scores == {}
@@ -159,7 +160,7 @@ def added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], F
     """Add weights of the small architecture, in the place of one whose hash nobody stated."""
     small = replace(models.CATALOGUE[NAME], architecture="small-clip")
     monkeypatch.setattr(models, "CATALOGUE", {NAME: small})
-    monkeypatch.setattr(frames.workers, "shared", Here)
+    monkeypatch.setattr(workers, "shared", Here)
 
     def add(weights: Path) -> Folder:
         folder = Folder(tmp_path / "models")

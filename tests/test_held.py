@@ -1,8 +1,9 @@
 """A clip that only people can judge waits for two of them; one may refuse it, and others hear the app's appeal."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -20,10 +21,12 @@ from safety.chain import raw_clip
 from safety.clearing import Looked
 from safety.faces import enrol_portrait
 from safety.gate import DRAFT_LIFE, Denied
-from safety.policy.facts import OutputFacts
+from safety.policy import cedar
+from safety.policy.engine import Engine
+from safety.policy.facts import OutputFacts, from_json
 from studio import Studio
 from test_notices import registered
-from world import Someone, World
+from world import POLICIES, Fixed, Someone, World
 
 FACE = ("clear.ungranted_face",)
 
@@ -52,33 +55,12 @@ def looked(
 
 
 def seen(found: dict[str, int | frozenset[str]], *, reviewed: bool) -> OutputFacts:
-    nothing = dict.fromkeys(
-        (
-            "granted_faces_seen", "ungranted_faces", "enrolled_faces", "ungranted_voices", "enrolled_voices",
-            "apparent_minors", "do_not_generate_matches", "known_bad_matches",
-        ),
-        0,
-    )  # fmt: skip
-    scores = dict.fromkeys(
-        (
-            "sexual", "minors", "violence", "hate", "self_harm", "illicit", "obfuscated", "harassment",
-            "impersonation", "political",
-        ),
-        0,
-    )  # fmt: skip
-    return OutputFacts(
-        **{
-            "unreadable": False,
-            "faces_checked": True,
-            "classifiers_ok": True,
-            "unchecked": frozenset(),
-            "closed_model": True,
-            "reviewed": reviewed,
-            "scores": scores,
-            **nothing,
-            **found,
-        }  # type: ignore[arg-type]
+    """A clip in which nothing is wrong but what was `found`."""
+    sound = json.loads((POLICIES / "cases.json").read_text())["bases"]["adult"]["output"]
+    facts: OutputFacts = from_json(
+        OutputFacts, {**sound, "granted_faces_seen": 0, "reviewed": reviewed, **found}
     )
+    return facts
 
 
 def one(world: World, name: str) -> Reviewer:
@@ -127,7 +109,7 @@ def case(studio: Studio, video: VideoId) -> Case:
         return case_of(tx, video)
 
 
-def granted(world: World, app: AppId, **changes: object) -> Someone:
+def granted(world: World, app: AppId, **changes: Any) -> Someone:
     someone = world.enrol()
     world.grant(someone, app, **changes)
     return someone
@@ -216,11 +198,11 @@ def test_the_owner_is_asked_once_reviewers_let_it_pass(studio: Studio, world: Wo
 @pytest.mark.parametrize(
     ("fact", "reason"),
     [
-        ("enrolled_faces", "clear.enrolled_face"),
+        ("enrolled_faces", "policy.default_deny"),
         ("apparent_minors", "clear.minor"),
         ("do_not_generate_matches", "clear.do_not_generate"),
         ("known_bad_matches", "clear.known_bad"),
-        ("enrolled_voices", "clear.enrolled_voice"),
+        ("enrolled_voices", "policy.default_deny"),
     ],
 )
 def test_the_policies_have_the_last_word_whatever_reviewers_said(
@@ -233,6 +215,20 @@ def test_the_policies_have_the_last_word_whatever_reviewers_said(
         say(studio, video, one(world, name), "passed", final=name == "bob")
     assert studio.state(video) == ("failed", reason)
     assert (studio.held(video), studio.stored(), studio.uses(ada)) == (False, 0, 0)
+
+
+def test_a_policy_that_does_not_hear_reviewers_refuses_and_asks_them_only_once(
+    studio: Studio, world: World, app: AppId
+) -> None:
+    files = cedar.read(POLICIES)
+    heard = b"context.output.ungranted_faces > 0 && !context.output.reviewed"
+    assert heard in files["clear.cedar"]
+    files["clear.cedar"] = files["clear.cedar"].replace(heard, b"context.output.ungranted_faces > 0")
+    world.gate.sets = Fixed(Engine.of(files))
+    video = held(studio, app)
+    for name in ("alice", "bob"):
+        say(studio, video, one(world, name), "passed", final=name == "bob")
+    assert studio.state(video) == ("failed", "clear.ungranted_face")
 
 
 def test_a_word_about_another_file_lets_nothing_pass(studio: Studio, world: World, app: AppId) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,12 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command import countersign
+from gateway.reviewing import SECOND
 from live import OPERATOR, PROMPT, STRANGER, Launcher, Owner, Site, collins_picture, ended, wanted
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
 
 OTHERS = ("eve", "finn")
+WRONG = 2
+"""The exit status of a command that was not right."""
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +205,38 @@ def test_an_appeal_that_is_refused_ends_it(site: Site, app: httpx.Client, collin
     assert app.get(f"/v1/videos/{video_id}").json()["waits"] is None
     assert queued(site, "finn", video_id) is None
     assert app.post(f"/v1/videos/{video_id}/appeal", json={"text": "once more"}).status_code == 400
+
+
+def test_a_reviewer_does_the_same_at_the_command_line(
+    site: Site, app: httpx.Client, collins: Owner, tmp_path: Path
+) -> None:
+    video_id, key, out = held(site, app, collins), tmp_path / "dana.key", tmp_path / "pictures"
+    key.write_bytes(site.operator.private_bytes_raw())
+    key.chmod(0o600)
+    stranger = tmp_path / "nobody.key"
+    stranger.write_bytes(bytes(range(32)))
+    note = ("--note", "somebody in the back")
+
+    def say(*said: str | Path, by: Path = key) -> tuple[int, str]:
+        answer = countersign(site.home, "reviews", *said, "--key", by, PORT=str(site.port))
+        return answer.status, answer.text
+
+    assert say("list", by=stranger)[0] == WRONG
+    status, listed = say("list")
+    assert (status, video_id in listed, "clear.ungranted_face" in listed) == (0, True, True)
+    assert say("show", video_id, "--out", out)[0] == 0
+    blurred = (out / f"{video_id}-0.jpg").read_bytes()
+    unseen = say("pass", video_id, *note)
+    assert (unseen[0], "not looked at" in unseen[1]) == (WRONG, True)
+    assert say("show", video_id, "--out", out, "--sharp")[0] == 0
+    assert (out / f"{video_id}-0.jpg").read_bytes() != blurred
+    assert say("pass", video_id, *note)[0] == SECOND
+    again = say("pass", video_id, *note)
+    assert (again[0], "takes two" in again[1]) == (WRONG, True)
+    assert "let pass by one" in say("list")[1]
+    refused = say("refuse", video_id, *note)
+    assert refused == (0, f"{video_id} is refused\n")
+    assert app.get(f"/v1/videos/{video_id}").json()["error"]["code"] == "review.refused"
 
 
 # ── kill -9 ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -43,7 +43,7 @@ def test_an_app_cannot_find_out_whose_face_a_picture_shows_by_naming_people(
     def match(_face: object, granted: object) -> None:
         compared.append(len(list(granted)))  # type: ignore[call-overload]
 
-    monkeypatch.setattr(faces, "find_faces", lambda _image: (type("Face", (), {"recognisable": True})(),))
+    monkeypatch.setattr(faces, "search", lambda _: [(type("Face", (), {"recognisable": True})(),)])
     monkeypatch.setattr(faces, "match", match)
     request = replace(world.request(app, ada), reference=np.zeros((64, 64, 3), np.uint8))
     assert isinstance(world.gate.decide(request, at=world.at), Denied)

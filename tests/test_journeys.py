@@ -149,6 +149,7 @@ def vouch(site: Site, person_id: str) -> str:
             "born_on": None,
             "portrait_sha256": sha256(film).hexdigest(),
             "issued": zulu(datetime.now(UTC)),
+            "alike": True,
         }
         evidence = sign(ENROLMENT_TAG, canonical(statement), site.operator)
         answer = operator.post(

@@ -22,8 +22,8 @@ from playwright.sync_api import Browser, Page, Route, ViewportSize, sync_playwri
 import pages_fixture
 from gateway.app import ASSETS, CSP
 from gateway.enrolments import accept
-from gateway.site.render import DONE, local, rendered, spoken
-from gateway.site.words import CATALOGUES, LANGUAGES, Language, catalogue, negotiated, region
+from gateway.site.render import DONE, local, rendered
+from gateway.site.words import CATALOGUES, LANGUAGES, Language, catalogue, negotiated, region, spoken
 from live import Owner, Site, collins_picture, ended, pixels, video_of, wanted
 
 pytest_plugins = ["live"]
@@ -309,6 +309,63 @@ def test_the_desk_shows_how_to_accept_a_film(shown: Shown) -> None:
     keep(page, "desk-with-a-film")
     page.click("#operator-out")
     assert page.evaluate("sessionStorage.length") == 0
+
+
+@pytest.mark.parametrize(("language", "dark"), [("en", False), ("de", True)])
+def test_the_desk_fetches_nothing_sharp_of_a_held_clip_before_somebody_asks(
+    shown: Shown, language: Language, dark: bool
+) -> None:
+    page, asked = shown("operator", language, viewport=DESK, dark=dark), list[str]()
+    clip = pages_fixture.held_clip()
+
+    def picture(route: Route) -> None:
+        assert route.request.headers["authorization"] == "Bearer cs_operator_x"
+        path = route.request.url.partition("localhost")[2]
+        asked.append(path)
+        out = io.BytesIO()
+        Image.linear_gradient("L").resize((320, 180)).convert("RGB").save(out, "JPEG")
+        route.fulfill(body=out.getvalue(), content_type="image/jpeg")
+
+    empty = {"takedowns/queue": "notices", "enrolments": "enrolments"}
+    for path, name in empty.items():
+        page.route(f"**/v1/{path}", lambda route, _request, name=name: route.fulfill(json={name: []}))
+    page.route("**/v1/reviews", lambda route: route.fulfill(json={"reviews": [], "clips": [clip]}))
+    page.route("**/v1/reviews/*/pictures/**", picture)
+    page.route("**/v1/reviews/*/clip", picture)
+    page.fill("#key", "cs_operator_x")
+    page.click("#operator-in button")
+    for n in (1, 2):
+        page.wait_for_selector(f".frames figure:nth-child({n}) img[src]")
+    assert sorted(asked) == [one["blurred"] for one in clip["pictures"]]
+    assert page.evaluate("getComputedStyle(document.querySelector('.frames img')).filter") == "grayscale(1)"
+    sound(page)
+    keep(page, f"desk-with-a-held-clip-{language}")
+    # By keyboard alone: show, blur again, load the clip.
+    button = page.locator(".frames button").first
+    button.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".frames button[aria-pressed=true]")
+    assert asked[-1] == clip["pictures"][0]["sharp"]
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".frames button[aria-pressed=true]", state="detached")
+    assert asked[-1] == clip["pictures"][0]["blurred"]
+    page.locator(".held .quiet").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".held video")
+    film = page.evaluate(
+        "(({ muted, autoplay, paused }) => ({ muted, autoplay, paused }))(document.querySelector('.held video'))"
+    )
+    assert film == {"muted": True, "autoplay": False, "paused": True}
+    sound(page)
+    # A word is sent with its reason.
+    with page.expect_request(lambda request: request.method == "POST") as sent:
+        page.route(
+            f"**/v1/reviews/{clip['video_id']}", lambda route: route.fulfill(json={"status": "waiting"})
+        )
+        page.fill(".held input[type=text]", "a statue")
+        page.locator(".held .pair button").first.click()
+    assert sent.value.post_data_json == {"decision": "pass", "note": "a statue"}
+    page.click("#operator-out")
 
 
 def test_the_browser_signs_nothing_but_what_it_shows(shown: Shown) -> None:

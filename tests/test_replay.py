@@ -726,6 +726,69 @@ def test_preferences_read_by_another_version_are_no_ground_to_accuse(
     assert redone(ruled, without_her.video_id).differs == ()
 
 
+# ── what came with measured safety ────────────────────────────────────────────────────────────────────────
+
+NEW: dict[str, Any] = {"named_people": 2, "known_bad_matches": 1}
+
+
+@pytest.fixture
+def measured(ruled: Ruled, monkeypatch: pytest.MonkeyPatch) -> VideoId:
+    """A refusal for nothing but what nobody looked for before: names, a known picture, harassment."""
+    honest = gate._asked
+
+    def asked(*args: Any, **options: Any) -> Any:
+        found = honest(*args, **options)
+        scores = {**found.request.scores, "harassment": 700, "impersonation": 499}
+        # Of another version than the screen's own: scores that it would not give are no contradiction.
+        return replace(found, screening="test/1", request=replace(found.request, **NEW, scores=scores))
+
+    monkeypatch.setattr(gate, "_asked", asked)
+    request = ruled.request(ruled.app())
+    answer = ruled.gate.decide(request, at=ruled.at)
+    assert isinstance(answer, Denied)
+    assert {one.id for one in answer.reasons} == {
+        "prohibited.named_person",
+        "prohibited.known_bad",
+        "prohibited.harassment",
+    }
+    return request.video_id
+
+
+def test_a_decision_on_the_new_facts_is_made_again_from_its_record(ruled: Ruled, measured: VideoId) -> None:
+    made = redone(ruled, measured)
+    assert (made.differs, made.decision.allowed, made.decision.unknown) == ((), False, frozenset())
+    request = made.decision.asked.request
+    assert (request.named_people, request.known_bad_matches, request.scores["harassment"]) == (2, 1, 700)
+
+
+@pytest.mark.parametrize("fact", [*NEW, "harassment"])
+def test_a_new_fact_that_was_changed_in_the_record_is_noticed(
+    ruled: Ruled, measured: VideoId, fact: str
+) -> None:
+    """What decided is under the digest that every reader's record has, and in the leaf."""
+    app = next(iter(ruled.auditor_apps()))
+    (entry,) = ruled.entries(app, "decision")
+    body = dict(entry.body)
+    if fact in NEW:
+        body["facts"] = {**body["facts"], fact: 0}
+    else:
+        body["scores"] = {**body["scores"], fact: 0}
+    rewritten(ruled, app, entry, body)
+    assert differs(ruled, measured)
+
+
+def test_a_replay_shows_what_a_set_without_the_new_rules_would_have_allowed(
+    ruled: Ruled, measured: VideoId
+) -> None:
+    (same,) = replayed(ruled, BASE)
+    assert isinstance(same, Change)
+    assert same.what == "same"
+    (other,) = replayed(ruled, without("prohibited.named_person"))
+    assert isinstance(other, Change)
+    assert other.policies == ("prohibited.harassment", "prohibited.known_bad") or other.what == "same"
+    assert same.video_id == other.video_id == measured
+
+
 def test_a_decision_about_a_name_is_made_again_as_it_was(ruled: Ruled) -> None:
     app, ada = ruled.app(), ruled.enrol(name="Ada Lovelace")
     ruled.enrol(name="Mirela Vantongeren")

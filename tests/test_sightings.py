@@ -16,7 +16,7 @@ from ledger.provenance import media
 from safety import gate
 from safety.chain import RawClip, raw_clip
 from safety.clearing import Looked, look
-from safety.gate import _FacesSent
+from safety.sent import Sent
 from test_gate import ids
 from test_story_replay import Life
 from world import Someone, World, check_log
@@ -29,8 +29,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Find:
     """As if the pictures sent showed these people, who are enrolled."""
 
     def shows(*people: Someone) -> None:
-        found = _FacesSent(len(people), 0, tuple(one.cameo_id for one in people))
-        monkeypatch.setattr(gate.Gate, "_faces_sent", lambda *_: found)
+        found = Sent(len(people), enrolled=tuple(one.cameo_id for one in people))
+        monkeypatch.setattr(gate.Gate, "_sent", lambda *_: found)
 
     return shows
 
@@ -113,7 +113,7 @@ def test_the_app_learns_from_no_answer_and_no_record_that_a_face_is_enrolled(
     for people in ((bob,), ()):
         sent(*people)
         if not people:
-            monkeypatch.setattr(gate.Gate, "_faces_sent", lambda *_: _FacesSent(1, 0))
+            monkeypatch.setattr(gate.Gate, "_sent", lambda *_: Sent(1))
         request = world.request(app)
         answers.append(world.gate.decide(request, at=world.at))
         record = dict(world.entries(app)[-1].body)

@@ -312,7 +312,7 @@ def test_answers_come_in_order_and_no_more_is_taken_than_is_under_way(two: Worke
             yield 0.05 * (number % 2), number
 
     answers = []
-    for answer in two.map(ill.after, each()):
+    for answer in two.flow(ill.after, each()):
         answers.append(answer)
         assert taken - len(answers) <= two.count
     assert answers == list(range(8))
@@ -324,7 +324,7 @@ def test_after_the_first_failure_nothing_more_is_asked(two: Workers) -> None:
         yield from [("invalid",)] * 50
 
     with pytest.raises(Refused):
-        list(two.map(ill.raises, each()))
+        two.map(ill.raises, each())
 
 
 def test_too_long_a_queue_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,6 +211,9 @@ def me(service: Service, here: SignedIn) -> dict[str, Any]:
             "language": person.language,
             "cameo_id": standing.cameo_id,
             "likeness": _likeness(standing, tx.newest_capture(person_id), at),
+            "usable_from": zulu(standing.usable_from)
+            if standing.usable_from is not None and standing.active and standing.cooling_off(at)
+            else None,
             "minor": standing.minor(at),
             "age_known": any(age.minor(at) is not None for age in standing.ages),
             "guardians": [

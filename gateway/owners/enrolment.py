@@ -33,7 +33,7 @@ from ledger.store.journal import About
 from ledger.store.transaction import Transaction
 from safety import workers
 from safety.enrolment import Challenge, enrol_vouched, new_challenge
-from safety.enrolment.checks import DOUBTED, Asked, Finding, alike, examine, worst_first
+from safety.enrolment.checks import DOUBTED, Asked, Examined, Finding, alike, examine, worst_first
 from safety.enrolment.vouching import resembling
 from safety.faces import Likeness
 
@@ -193,7 +193,7 @@ def _examined(service: Service, challenge: Challenge, path: Path, at: datetime) 
     asked = Asked(challenge.digits, challenge.turns, challenge.colours)
     anchors = service.settings.capture_anchors
     trusted = anchors.read_bytes() if anchors is not None else b""
-    film = workers.shared().call(examine, str(path), asked, trusted, timeout_s=EXAMINED_WITHIN_S)
+    film = looked_at(path, asked, trusted)
     person_id = PersonId(challenge.person_id)
 
     def operation(tx: Transaction) -> tuple[Finding, ...]:
@@ -216,6 +216,10 @@ def _examined(service: Service, challenge: Challenge, path: Path, at: datetime) 
     with service.ledger.reading() as tx:
         known = resembling(tx, Likeness(film.templates), but=person_id)
     return worst_first((*film.findings, *([alike()] if known else [])))
+
+
+def looked_at(film: Path, asked: Asked, anchors_pem: bytes) -> Examined:
+    return workers.shared().call(examine, str(film), asked, anchors_pem, timeout_s=EXAMINED_WITHIN_S)
 
 
 def _challenged(service: Service, person_id: PersonId, capture_id: str, at: datetime) -> Challenge:

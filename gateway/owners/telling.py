@@ -4,11 +4,13 @@ Everything said is in the entry, but the names of those it names by id. Names th
 are shown as :mod:`ledger.consent.words` lets them stand in our sentences.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gateway.owners.reasons import told
+from gateway.site.words import spoken
 from ledger.consent.grant import parse_grant
 from ledger.consent.words import date_of, language_of, name_of, quoted, sentence
 from ledger.store.journal import Opened
@@ -16,6 +18,10 @@ from ledger.store.journal import Opened
 _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "en": {
         "enrolment": ("Your likeness was enrolled", "{operator} saw you and vouched for you"),
+        "enrolment/filmed": (
+            "Your likeness came in by a film",
+            "{operator} looked at it and vouched for you. It is not used for a day. If it was not you who filmed, say so",
+        ),
         "grant": ("A permission was given", "{sentence}"),
         "grant/passed_on": ("A permission of yours was passed on", "{sentence}"),
         "revocation": (
@@ -95,6 +101,10 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "de": {
         "enrolment": ("Dein Abbild wurde aufgenommen", "{operator} hat dich gesehen und bürgt für dich"),
+        "enrolment/filmed": (
+            "Dein Abbild kam durch einen Film herein",
+            "{operator} bürgt für dich. Einen Tag lang wird es nicht genutzt. Wenn nicht du gefilmt hast, sag Bescheid",
+        ),
         "grant": ("Eine Erlaubnis wurde gegeben", "{sentence}"),
         "grant/passed_on": ("Eine Erlaubnis von dir wurde weitergegeben", "{sentence}"),
         "revocation": (
@@ -206,9 +216,11 @@ class Teller:
         }
         return title.format_map(known), detail.format_map(known)
 
-    def _key(self, entry: Opened) -> str:  # noqa: C901, PLR0911 — one arm for each kind that says more than one thing
+    def _key(self, entry: Opened) -> str:  # noqa: C901, PLR0911, PLR0912 — one arm for each kind that says more than one thing
         body = entry.body
         match entry.kind:
+            case "enrolment" if body.get("filmed"):
+                return "enrolment/filmed"
             case "grant" if body["grant"].get("parent") is not None:
                 return "grant/passed_on"
             case "revocation" if body["effect"] == "withdraw_all":
@@ -241,7 +253,7 @@ class Teller:
             case "grant":
                 return {"sentence": self._sentence(body["grant"])}
             case "returned":
-                return {"reason": "; ".join(str(reason["reason"]) for reason in body["reasons"])}
+                return {"reason": self._reasons(body["reasons"])}
             case "sighting":
                 return {"outcome": self._known("outcome", body["outcome"])}
             case "draft":
@@ -280,6 +292,9 @@ class Teller:
                 return {"what": self._what(body), "until": self._day(str(body["until"]))}
             case _:
                 return {}
+
+    def _reasons(self, reasons: Iterable[Mapping[str, str]]) -> str:
+        return " ".join(spoken(one["reason"]) for one in told(reasons, self.language))
 
     def _sentence(self, value: Mapping[str, Any]) -> str:
         grant = parse_grant(value)

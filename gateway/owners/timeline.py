@@ -10,9 +10,11 @@ from pydantic import Field
 
 from gateway.access import JSON_BYTES, Acting, acting
 from gateway.audit import proof_of
+from gateway.owners.reasons import told
 from gateway.owners.telling import Teller
 from gateway.problems import problem, refused
 from gateway.service import Service
+from gateway.site.words import spoken
 from gateway.thumbnails import thumbnail
 from ledger.consent.grant import Strict
 from ledger.consent.registry import certificate, erase
@@ -88,6 +90,7 @@ class _Page:
         prompt = body.get("prompt") or (video.prompt if video is not None else None) or None
         refused = body.get("allowed") is False or body.get("outcome") == "refused"
         status = "refused" if refused else self._state(video)
+        reasons = told(body.get("reasons", ()), self._teller.language)
         title, detail = self._teller.tell(entry, app=app_name or "", prompt=prompt)
         shown = video is not None and keeping.clip_object(self._tx, video.id) is not None
         out = video if video is not None and status in {"released", "withdrawn", "taken_down"} else None
@@ -101,7 +104,9 @@ class _Page:
             "app_name": app_name,
             "video_id": video_id,
             "prompt": prompt,
-            "reasons": list(body.get("reasons", ())),
+            "reasons": reasons,
+            # Of what was not made, the detail says it already.
+            "why": " ".join(spoken(one["reason"]) for one in reasons) if entry.kind == "decision" else "",
             "status": status,
             "downloads": out.downloads if out is not None else None,
             "thumbnail": f"/v1/timeline/{video_id}/thumbnail" if shown else None,

@@ -16,7 +16,7 @@ from gateway.owners import (
     grants,
     timeline,
 )
-from gateway.problems import problem
+from gateway.problems import Problem, problem
 from gateway.service import Service
 from gateway.site.me import Visit, family_page, visit
 from gateway.site.posts import Form, checked, do, number, on
@@ -316,7 +316,12 @@ def begin(request: Ask, service: Service, form: Form) -> Response[Any]:
     exception_handlers={Exception: on_page_error},
 )
 async def send_film(request: Ask, service: Service, capture_id: str) -> Response[Any]:
-    await do(enrolment.send_film, request, service, capture_id)
+    try:
+        await do(enrolment.send_film, request, service, capture_id)
+    except Problem as refused:
+        # Then the page says why, with what to do better, and how to begin again.
+        if not refused.reasons[0].id.startswith(enrolment.FILM_REFUSED):
+            raise
     return to("/me/enrol")
 
 

@@ -15,7 +15,17 @@ from minijinja import Environment
 
 from gateway.problems import Problem, problem_of
 from gateway.service import Service
-from gateway.site.words import CATALOGUES, LANGUAGES, Language, country, day, moment, negotiated, translator
+from gateway.site.words import (
+    CATALOGUES,
+    LANGUAGES,
+    Language,
+    country,
+    day,
+    moment,
+    negotiated,
+    spoken,
+    translator,
+)
 
 _log = logging.getLogger(__name__)
 Ask = Request[Any, Any, Any]
@@ -57,18 +67,18 @@ def page(
     request: Ask, template: str, *, language: Language | None = None, status: int = 200, **context: Any
 ) -> Response[str]:
     """A page for this request."""
-    spoken = language or language_of(request)
+    tongue = language or language_of(request)
     done = request.query_params.get("done", "")
     text = rendered(
         template,
-        spoken,
+        tongue,
         **({"done": done if done in DONE else "", "here": here(request)} | context),
     )
     return Response(
         text,
         status_code=status,
         media_type="text/html; charset=utf-8",
-        headers={"cache-control": "no-store", "vary": "accept-language, cookie", "content-language": spoken},
+        headers={"cache-control": "no-store", "vary": "accept-language, cookie", "content-language": tongue},
     )
 
 
@@ -126,9 +136,3 @@ def on_page_error(request: Ask, error: Exception) -> Response[Any]:
         # As in `gateway.problems`: the rest of the body stays unread.
         answer.headers["connection"] = "close"
     return answer
-
-
-def spoken(text: str) -> str:
-    """A reason's sentence as it stands on a page: it begins large, ends with a stop, and needs no backticks."""
-    plain = text.replace("`", "")
-    return f"{plain[:1].upper()}{plain[1:]}{'' if plain.endswith(('.', '?', '!')) else '.'}" if plain else ""

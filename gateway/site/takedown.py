@@ -12,8 +12,8 @@ from gateway.notices import giving
 from gateway.problems import Problem, problem, problem_of
 from gateway.service import Service
 from gateway.site.posts import Form, do, on
-from gateway.site.render import Ask, on_page_error, page, spoken
-from gateway.site.words import COUNTRIES
+from gateway.site.render import Ask, on_page_error, page
+from gateway.site.words import COUNTRIES, spoken
 from ledger.errors import LedgerError
 from safety.errors import SafetyError
 

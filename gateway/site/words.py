@@ -83,3 +83,9 @@ def moment(iso: str, language: Language) -> str:
 def country(code: str, language: Language) -> str:
     """A country's name; its code, where we have no name for it."""
     return catalogue(language).get(f"country.{code}", code)
+
+
+def spoken(text: str) -> str:
+    """A reason's sentence as it stands on a page: it begins large, ends with a stop, and needs no backticks."""
+    plain = text.replace("`", "")
+    return f"{plain[:1].upper()}{plain[1:]}{'' if plain.endswith(('.', '?', '!')) else '.'}" if plain else ""

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import av
 import numpy as np
@@ -48,6 +48,12 @@ VIDEO_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "vp8", "mpeg4", "
 
 _LOOKED_AT: Final = 72
 """Frames a picture of a clip is looked for in: three seconds at 24 a second."""
+_GRID: Final = 90
+"""Points across the short side of a frame that is seen in passing."""
+_EIGHT_BITS_OF_BRIGHTNESS: Final = frozenset(
+    {"yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p", "nv12", "gray"}
+)
+"""Formats of pixels whose first plane is brightness, a byte each."""
 _DOTS: Final = 24
 """On the longer side of a blurred picture."""
 _EVEN: Final = 8.0
@@ -110,6 +116,19 @@ class Sound:
     @property
     def seconds(self) -> float:
         return float(self.samples.shape[1] / self.rate_hz)
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """One frame, seen in passing. `grey`: uint8 [h, w], its brightness at every few pixels, not upright."""
+
+    seconds: float
+    grey: NDArray[np.uint8]
+    _frame: VideoFrame
+
+    def picture(self, *, short_side: int) -> NDArray[np.uint8]:
+        """The frame upright, uint8 [h, w, 3] RGB 0-255, made smaller where its short side is over that many pixels."""
+        return _rgb(self._frame, short_side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +316,32 @@ def frames(path: Path, *, every_s: float | None = None) -> Iterator[tuple[float,
             yield seconds, _rgb(frame)
 
 
+def glimpses(path: Path) -> Iterator[Glimpse]:
+    """Every frame in order, each to be looked at before the next is asked for."""
+    with _open(path) as container:
+        first_s: float | None = None
+        for frame in container.decode(_video(container)):
+            time_s = frame.time or 0.0
+            first_s = time_s if first_s is None else first_s
+            yield Glimpse(time_s - first_s, _grey(frame), frame)
+
+
+def _grey(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Brightness at points of a grid: of what nearly every clip is, without touching the pixels between them."""
+    step = max(1, min(frame.width, frame.height) // _GRID)
+    if frame.format.name not in _EIGHT_BITS_OF_BRIGHTNESS:
+        grey = frame.reformat(
+            max(frame.width // step, 1),
+            max(frame.height // step, 1),
+            "gray",
+            interpolation=Interpolation.AREA,
+        )
+        return grey.to_ndarray().astype(np.uint8, copy=False)
+    plane = frame.planes[0]
+    data: NDArray[np.uint8] = np.frombuffer(cast("bytes", plane), np.uint8)  # it lends its bytes, as they do
+    return data.reshape(-1, plane.line_size)[: frame.height : step, : frame.width : step].copy()
+
+
 def thumbnail(path: Path, *, longest: int = 480) -> bytes:
     """The first frame that shows something as a JPEG, its longer side at most `longest` pixels.
 
@@ -346,13 +391,20 @@ def _telling(path: Path) -> NDArray[np.uint8]:
     return first
 
 
-def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Upright pixels with even sides: 4:2:0 cannot carry an odd one."""
+def _rgb(frame: VideoFrame, short_side: int | None = None) -> NDArray[np.uint8]:
+    """Upright pixels with even sides: 4:2:0 cannot carry an odd one. No smaller than it is, without `short_side`."""
+    short = min(frame.width, frame.height)
+    scale = 1.0 if short_side is None else min(short_side / short, 1.0)
     space = frame.colorspace
     if space not in set(Colorspace):
         space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
     picture = frame.reformat(
-        format="rgb24", src_colorspace=space, dst_color_range=ColorRange.JPEG, interpolation=_SCALING
+        width=max(round(frame.width * scale), 1),
+        height=max(round(frame.height * scale), 1),
+        format="rgb24",
+        src_colorspace=space,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=_SCALING,
     ).to_ndarray()
     upright = np.rot90(picture.astype(np.uint8, copy=False), frame.rotation // 90)
     height, width = (side - side % 2 for side in upright.shape[:2])

@@ -166,7 +166,10 @@ def forget_likeness(tx: Transaction, person_id: PersonId) -> list[str]:
     The row stays, empty, so that the list can still be found by its likeness; whoever asks for it is denied.
     """
     row = tables.Cameo
-    tx.session.exec(update(row).where(col(row.person_id) == person_id).values(likeness=b"", portrait=b""))
+    for cameo_id in tx.session.exec(select(row.id).where(row.person_id == person_id)).all():
+        tx.cameo_changed(cameo_id)
+    gone = {"likeness": b"", "portrait": b"", "voice": None}
+    tx.session.exec(update(row).where(col(row.person_id) == person_id).values(**gone))
     shown = select(tables.VideoGrant.video_id).where(tables.VideoGrant.person_id == person_id)
     clips = tx.session.exec(select(tables.Video).where(col(tables.Video.id).in_(shown)))
     keys = []

@@ -145,6 +145,12 @@ class Notices(Journal):
         found = self._rows().execute(query.order_by(col(tables.Cameo.id))).scalars()
         return [CameoId(one) for one in found]
 
+    def voiced_cameo_ids(self) -> list[CameoId]:
+        """Every likeness that has a voice."""
+        query = select(col(tables.Cameo.id)).where(col(tables.Cameo.voice).is_not(None))
+        found = self._rows().execute(query.order_by(col(tables.Cameo.id))).scalars()
+        return [CameoId(one) for one in found]
+
     # -- letters ----------------------------------------------------------------------------------------
 
     def add_mail(self, mail: Mail) -> None:

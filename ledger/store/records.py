@@ -79,12 +79,13 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Cameo:
-    """A likeness as it is stored: `likeness` and `portrait` are sealed under the person's key."""
+    """A likeness as it is stored: `likeness`, `portrait` and `voice` are sealed under the person's key."""
 
     id: CameoId
     person_id: PersonId
     likeness: bytes = field(repr=False)
     portrait: bytes = field(repr=False)
+    voice: bytes | None = field(default=None, repr=False)
     name_key: str | None = None
     """What their name is looked up by; None where it is not."""
 

@@ -168,6 +168,17 @@ class Cameo(SQLModel, table=True):
     """The enrolled picture and the place of the face in it, sealed under the person's key."""
     name_key: str | None = Field(default=None, max_length=320, index=True)
     """What the name of whose it is is looked up by, where it can be told from ordinary words."""
+    voice: bytes | None = Field(default=None, sa_type=LargeBinary)
+    """The template of their voice, sealed under the person's key; null where none was enrolled, or it was destroyed."""
+
+
+class CameoChange(SQLModel, table=True):
+    """A likeness that came or went. Whoever holds them all in memory reads on from the last change they know."""
+
+    __tablename__ = "cameo_change"
+
+    seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    cameo_id: str = Field(max_length=64)
 
 
 class Operator(SQLModel, table=True):

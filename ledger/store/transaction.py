@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import bindparam, delete, insert, update
+from sqlalchemy import bindparam, delete, func, insert, update
 from sqlmodel import SQLModel, col, select
 
 from ledger.canonical import canonical, parse
@@ -31,6 +31,8 @@ from ledger.store.tokens import Tokens
 _SETS, _TALLIES, _SHADOWS, _CAMEOS, _APPS = (
     SQLModel.metadata.tables[name] for name in ("policy_set", "tally", "shadow_count", "cameo", "app")
 )
+_CHANGES = SQLModel.metadata.tables["cameo_change"]
+_LAST_CHANGE = select(func.max(_CHANGES.c.seq))
 _OWNER = select(_CAMEOS.c.person_id).where(_CAMEOS.c.id == bindparam("cameo"))
 _APP = select(*_APPS.c).where(_APPS.c.id == bindparam("app"))
 _KEYS_AT_ONCE = 500
@@ -111,6 +113,23 @@ class Transaction(Accounts, Captures, HashLists, Jobs, Notices, Outbox, Reviews,
 
     def add_cameo(self, cameo: Cameo) -> None:
         self.session.add(tables.Cameo(**asdict(cameo)))
+        self.cameo_changed(cameo.id)
+
+    def cameo_changed(self, cameo_id: str) -> None:
+        """A likeness came or went. In the transaction that says so: who reads one reads the other."""
+        # INVARIANT: one more than the last, so that whoever has read up to a change has read all before it. Two
+        # writers at once want the same number, and one of them fails.
+        following = select(func.coalesce(func.max(_CHANGES.c.seq), 0) + 1).scalar_subquery()
+        self.session.execute(insert(_CHANGES).values(seq=following, cameo_id=cameo_id))
+
+    def last_cameo_change(self) -> int:
+        found: int | None = self._rows().execute(_LAST_CHANGE).scalar()
+        return found or 0
+
+    def cameos_changed(self, after: int) -> list[CameoId]:
+        """Likenesses that came or went since a change, each once."""
+        query = select(_CHANGES.c.cameo_id).where(_CHANGES.c.seq > after).distinct()
+        return [CameoId(found) for found in self._rows().execute(query).scalars()]
 
     def name_cameo(self, person_id: PersonId, name_key: str | None) -> None:
         """What somebody's name is looked up by from now on, if they are enrolled."""
@@ -188,6 +207,9 @@ class Transaction(Accounts, Captures, HashLists, Jobs, Notices, Outbox, Reviews,
         for clip in clips:
             clip.object_key = None
             self.session.add(clip)
+        cameos = select(tables.Cameo.id).where(tables.Cameo.person_id == person_id)
+        for cameo_id in self.session.exec(cameos).all():
+            self.cameo_changed(cameo_id)
         self.erase_list(person_id)
         self.session.flush()
         for table in (

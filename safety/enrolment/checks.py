@@ -23,9 +23,9 @@ from ledger.provenance import manifest
 from safety.enrolment import film
 from safety.enrolment.challenge import Turn
 from safety.enrolment.film import Numbers, Seen, Sound
-from safety.errors import CheckUnavailable, SafetyError
+from safety.errors import CheckUnavailable, InvalidInput, SafetyError
 from safety.faces import GRANT_DISTANCE, MAX_POSES, STRANGER_DISTANCE
-from safety.voice.words import spoken_digits
+from safety.voice.digits import spoken_digits
 
 Check = Literal[
     "face",
@@ -174,8 +174,9 @@ def person(seen: Seen) -> Finding:
             "look into the camera while you read",
         )
     apart = np.linalg.norm(seen.templates[:, None] - seen.templates[None, :], axis=2)
-    # One frame out of line can be a blink or a hand; a person who was changed is in at least two.
-    farthest = float(np.sort(apart.max(axis=1))[-2]) if len(apart) > 2 else float(apart.max())
+    # One frame out of line can be a blink or a hand; whoever was exchanged is far from two others in at least two.
+    spare = 2 if len(apart) > 3 else 1
+    farthest = float(np.sort(np.sort(apart, axis=1)[:, -spare])[-spare])
     if not farthest <= STRANGER_DISTANCE:
         return Finding(
             "person",
@@ -244,6 +245,8 @@ def _within(part: str, whole: str) -> bool:
 
 def digits(heard: Sound, asked: str) -> Finding:
     """The digits, in order. Heard in English; of other languages few are understood, and a person listens."""
+    if not np.isfinite(heard).all():
+        raise InvalidInput("sound.unreadable", "the sound is damaged", "film again")
     if len(heard) < film.RATE // 2 or _loudness(heard).max(initial=0.0) < SPEECH:
         return Finding("digits", 0, "nobody is heard in the film", "switch the microphone on and read aloud")
     found = spoken_digits(_said(heard), asked)
@@ -291,7 +294,8 @@ def _agreement(mouth: Numbers, voice: Numbers, steady: NDArray[np.bool_]) -> flo
     """The best correlation within a fifth of a second, against those at other shifts, in their deviations."""
     kernel = np.ones(3) / 3
     mouth, voice = np.convolve(mouth, kernel, "same"), np.convolve(voice, kernel, "same")
-    near, far = [], []
+    near: list[float] = []
+    far: list[float] = []
     for shift in range(-30, 31):
         rolled = np.roll(voice, shift)
         both = steady & np.isfinite(mouth)
@@ -299,7 +303,7 @@ def _agreement(mouth: Numbers, voice: Numbers, steady: NDArray[np.bool_]) -> flo
             return 0.0
         value = float(np.corrcoef(mouth[both], rolled[both])[0, 1])
         (near if abs(shift) <= 3 else far if abs(shift) >= 6 else []).append(value)
-    return (max(near) - float(np.mean(far))) / max(float(np.std(far)), 0.05)
+    return float(max(near) - np.mean(far)) / max(float(np.std(far)), 0.05)
 
 
 def pace(seen: Seen) -> Finding:

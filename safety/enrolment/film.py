@@ -5,10 +5,11 @@ in a worker process: the file is a stranger's. Nothing here says who anybody is 
 worker for the comparison with those enrolled, and are never written down.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -52,7 +53,7 @@ class Seen:
     """[n] How far the nose stands from the middle between the eyes, in eye distances, towards the right of the
     picture: what a head turned to its own left does, unless the film is mirrored. Not a number where no face is."""
     mouth: Numbers
-    """[n] How much the lower face changed since the frame before beyond what the upper did, in grey levels."""
+    """[n] How much the lower face moved, and is not as it mostly is, beyond what the upper did; each in its deviations."""
     skin: Numbers
     """[n, 3] The face's mean colour, RGB."""
     crowd: NDArray[np.int64]
@@ -84,7 +85,7 @@ def listen(path: Path) -> Sound:
         return np.zeros(0, np.float32)
     # What is heard before the first picture goes; a late beginning is silence.
     start = round(heard.starts_s * RATE)
-    middle = np.nan_to_num(heard.samples[0]).astype(np.float32)
+    middle = np.asarray(np.nan_to_num(heard.samples[0]), np.float32)
     if start < 0:
         return middle[-start:]
     return np.concatenate([np.zeros(min(start, round(MOST_S * RATE)), np.float32), middle])
@@ -116,7 +117,7 @@ class _Eye:
         self._sampled_due = self._search_due = 0.0
 
     def take(self, at_s: float, picture: Picture) -> None:
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
         thumb = np.asarray(cv2.resize(grey, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA), np.float32)
         self._light.append(float(thumb.mean()))
         if self._thumbs:
@@ -193,16 +194,24 @@ class _Eye:
         )
 
     def _mouth(self) -> Numbers:
-        """Of faces laid over each other by their eyes and nose."""
-        found = np.zeros(len(self._at))
+        """Of faces laid over each other, by their eyes and nose first, then by all of the upper face."""
+        crops = [
+            None if points is None else _straight(grey, points)
+            for grey, points in zip(self._greys, self._points, strict=True)
+        ]
+        known = [one for one in crops if one is not None]
+        if not known:
+            return np.zeros(len(crops))
+        usual = np.median(np.stack(known[:: max(1, len(known) // 60)]), axis=0).astype(np.float32)
+        laid = [None if one is None else _laid_over(one, usual) for one in crops]
+        moved, apart = np.zeros(len(laid)), np.zeros(len(laid))
         before: NDArray[np.float32] | None = None
-        for place, (grey, points) in enumerate(zip(self._greys, self._points, strict=True)):
-            now = None if points is None else _straight(grey, points)
-            if now is not None and before is not None:
-                change = np.abs(now - before)
-                found[place] = max(0.0, float(change[_LIPS].mean() - change[_BROW].mean()))
+        for place, now in enumerate(laid):
+            if now is not None:
+                apart[place] = _below(np.abs(now - usual))
+                moved[place] = _below(np.abs(now - before)) if before is not None else 0.0
             before = now
-        return found
+        return moved / max(float(moved.std()), 1e-6) + apart / max(float(apart.std()), 1e-6)
 
     def _depths(self, yaw: Numbers) -> Iterator[float]:
         """Of the turns, by following points on the face from before each until it is widest."""
@@ -256,18 +265,47 @@ def _colour(picture: Picture, box: Box) -> tuple[float, float, float]:
 # Lips ---------------------------------------------------------------------------------------------------
 
 _LIPS: Final = np.s_[46:70, 20:52]
-_BROW: Final = np.s_[4:30, 12:60]
+_UPPER: Final = np.s_[8:46, 10:62]
 _MODEL: Final = np.array([[52.0, 24.0], [20.0, 24.0], [36.0, 42.0]])
 """Where the eyes and the nose come to lie in the crop."""
 
 
 def _straight(grey: Picture, points: Numbers) -> NDArray[np.float32]:
     marks = np.stack([points[0:2].mean(axis=0), points[2:4].mean(axis=0), points[4]])
-    move, _ = cv2.estimateAffinePartial2D(marks, _MODEL, method=cv2.LMEDS)
+    move: Any = cv2.estimateAffinePartial2D(marks, _MODEL, method=cv2.LMEDS)[0]
     if move is None:
         return np.zeros((_CROP, _CROP), np.float32)
     crop = cv2.warpAffine(grey, move, (_CROP, _CROP), borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.GaussianBlur(crop, (5, 5), 0), np.float32)
+
+
+def _laid_over(crop: NDArray[np.float32], usual: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Points are found to about a pixel, which is as much as lips move: the rest is found from the pixels."""
+    enough = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
+    try:
+        move = cv2.findTransformECC(
+            np.ascontiguousarray(usual[_UPPER]),
+            np.ascontiguousarray(crop[_UPPER]),
+            np.eye(2, 3, dtype=np.float32),
+            cv2.MOTION_AFFINE,
+            enough,
+            None,  # type: ignore[arg-type]
+            3,
+        )[1]
+    except cv2.error:  # too unlike, as a head turned away is
+        return crop
+    corner = np.array([_UPPER[1].start, _UPPER[0].start], np.float32)
+    turn = np.asarray(move, np.float32)
+    turn[:, 2] += corner - turn[:, :2] @ corner
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(
+        cv2.warpAffine(crop, turn, (_CROP, _CROP), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32
+    )
+
+
+def _below(change: NDArray[np.float32]) -> float:
+    """How much more the lower face changed than the upper."""
+    return float(change[_LIPS].mean() - change[_UPPER].mean())
 
 
 # Depth --------------------------------------------------------------------------------------------------
@@ -292,12 +330,12 @@ def _followed(greys: list[Picture], points: Numbers) -> float | None:
     if found is None or len(found) < _FEW:
         return None
     start = there = found.reshape(-1, 1, 2).astype(np.float32)
-    for before, after in zip(greys, greys[1:], strict=False):
+    for before, after in itertools.pairwise(greys):
         there, kept = _step(before, after, there)
         start, there = start[kept], there[kept]
         if len(there) < _FEW:
             return None
-    flat, _ = cv2.findHomography(start, there, 0)
+    flat: Any = cv2.findHomography(start, there, 0)[0]
     if flat is None:
         return None
     left = cv2.perspectiveTransform(start, flat) - there
@@ -386,7 +424,7 @@ def _bezel(picture: NDArray[np.float32]) -> bool:
     if ends >= len(dark) - 1:
         return False
     below = picture[ends + 2 : ends + 8].mean(axis=0) - picture[max(0, ends - 4) : ends].mean(axis=0)
-    return bool(np.mean(below > 15) > 0.6)
+    return bool(np.mean(below > 6) > 0.6)
 
 
 def _at_most(picture: Picture, short_px: int) -> Picture:

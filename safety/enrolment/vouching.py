@@ -34,6 +34,7 @@ from ledger.provenance import media
 from ledger.store.journal import About
 from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
+from safety import voices
 from safety.errors import Refused
 from safety.faces import Likeness, enrol_portrait
 from safety.likeness import StoredLikeness, store_likeness, templates_of
@@ -82,7 +83,9 @@ def enrol_vouched(
         decode_bytes(enrolment.device_key, 32)
     images = _usable(pictures(picture))
     enrolled = enrol_portrait(images)
-    likeness = StoredLikeness(enrolled.likeness, images[enrolled.best], enrolled.face)
+    # Whoever is not heard, or not alone, is enrolled without a voice: no grant lets theirs be made.
+    voice = voices.enrol(picture).voice
+    likeness = StoredLikeness(enrolled.likeness, images[enrolled.best], enrolled.face, voice)
 
     def operation(tx: Transaction) -> tuple[PersonId, CameoId]:
         operator_key = tx.operator_key(enrolment.operator)

@@ -11,7 +11,7 @@ exactly: `True` is no count, and a score has no fraction. :data:`QUESTIONS` says
 
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import UnionType
 from typing import Annotated, Any, Literal, NewType, get_args, get_origin, get_type_hints
@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, NewType, get_args, get_origin, get_t
 from ledger.canonical import canonical
 from ledger.consent.grant import Action, Approval, Audience, Context, Modality, Purpose
 from ledger.ids import AppId, CameoId, GrantId, VideoId
+from safety.errors import CheckUnavailable
 
 Category = Literal[
     "sexual",
@@ -370,6 +371,34 @@ def filled(kind: type[Any], written: Mapping[str, Any]) -> dict[str, Any]:
 def filled_scores(scores: Mapping[Any, int]) -> dict[Category, int]:
     """One score for each category, whenever they were written down."""
     return {**{key.partition(".")[2]: 0 for key in LATER if key.startswith("Scores.")}, **scores}
+
+
+def highest(readings: Iterable[Mapping[Category, int]]) -> dict[Category, Score]:
+    """Of each category the highest score that any reading gives it. Raises CheckUnavailable for what is no score.
+
+    A score that is not a number is higher than nothing, so taking the highest would lose it, and allow.
+    """
+    scores: dict[Category, Score] = dict.fromkeys(get_args(Category), 0)
+    for reading in readings:
+        for category, score in reading.items():
+            if category not in scores or type(score) is not int or not 0 <= score <= get_args(Score)[1]:
+                raise CheckUnavailable(
+                    "check.no_score",
+                    "a check gave an answer that is no score",
+                    "try again; what was asked is refused",
+                )
+            scores[category] = max(scores[category], score)
+    return scores
+
+
+def all_scored(scores: Mapping[Category, int]) -> dict[Category, Score]:
+    """A score for each category. Raises CheckUnavailable where one is missing, or is none."""
+    found = highest((scores,))
+    if scores.keys() != found.keys():
+        raise CheckUnavailable(
+            "check.no_score", "a check left out some of its scores", "try again; what was asked is refused"
+        )
+    return found
 
 
 def _plain(value: Any, unknown: frozenset[str]) -> Any:

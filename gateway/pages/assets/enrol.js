@@ -55,8 +55,17 @@ async function begin(button) {
   const files = new DataTransfer();
   files.items.add(new File([film], film.type.startsWith("video/mp4") ? "film.mp4" : "film.webm", { type: film.type }));
   document.getElementById("film").files = files.files;
-  form.submit();
+  form.requestSubmit();
 }
+
+// The machine looks at the film before it answers: nobody should wonder, or send it twice.
+form?.addEventListener("submit", () => {
+  document.getElementById("sending").textContent = form.dataset.sending;
+  for (const button of form.querySelectorAll("button")) {
+    button.disabled = true;
+    button.setAttribute("aria-busy", "true");
+  }
+});
 
 if (form && navigator.mediaDevices && kind()) {
   document.getElementById("camera").hidden = false;

@@ -80,6 +80,12 @@ function takedown(one) {
 function capture(one) {
   const card = make("article", { className: "card" }, make("h3", { textContent: one.display_name }));
   card.append(media(one.film, "video"), facts({ ...one, turns: one.turns.join(", ") }, ["capture_id", "digits", "turns", "born_on", "sent_at", "sha256"]));
+  // What a machine makes of it, the worst first: 1000 is as it should be.
+  const findings = make("ul", { className: "findings" });
+  for (const { score, sentence, doubted } of one.findings) {
+    findings.append(make("li", { className: doubted ? "small stop" : "small", textContent: `${doubted ? "⚠ " : ""}${sentence} (${score})` }));
+  }
+  card.append(findings);
   const command = `countersign enrolments accept ${one.capture_id} --key YOUR.key --born-on YYYY-MM-DD`;
   card.append(make("p", { className: "small", textContent: words.vouch }), make("pre", { textContent: command, tabIndex: 0, ariaLabel: words.vouch }));
   card.append(decisions([["refuse", words.refuse]], (_, reason) => post(`/v1/enrolments/${one.capture_id}/refuse`, { reason })));
@@ -92,8 +98,9 @@ function clip(one) {
   card.append(make("p", { className: "small", textContent: one.policies.map((id) => words[`clip.${id}`] ?? id).join(" · ") }));
   const said = one.appeal ? words["clip.appeal"] : one.passed_by_me ? words["clip.mine"] : one.passed_by_others ? words["clip.second"] : "";
   if (said) card.append(make("p", { className: "pill wait", textContent: said }));
-  if (one.appeal) card.append(make("blockquote", { className: "quote", textContent: one.appeal }));
-  for (const note of one.notes) card.append(make("blockquote", { className: "quote", textContent: note }));
+  const quote = (who, text) => card.append(make("p", { className: "quote" }, make("span", { className: "small", textContent: words[who] }), " ", text));
+  if (one.appeal) quote("clip.says.app", one.appeal);
+  for (const note of one.notes) quote("clip.says.reviewer", note);
   const frames = make("div", { className: "frames" });
   one.pictures.forEach((picture, n) => frames.append(frame(picture, n, one.pictures.length)));
   card.append(frames, film(one.clip));

@@ -5,8 +5,8 @@ import unicodedata
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009.names"
-down_revision = "0008.held_clips"
+revision = "0011.names"
+down_revision = "0010.voices"
 
 MOST_WORDS = 4
 FEWEST_LETTERS = 8
