@@ -35,7 +35,9 @@ from ledger.provenance.pki import Authority
 from ledger.provenance.verdict import Verifier
 from ledger.store.database import Database
 from ledger.store.objects import Objects
+from safety import prompt
 from safety.chain import Sealer
+from safety.errors import CheckUnavailable
 from safety.gate import Gate
 from safety.models import Folder
 from safety.policy.activation import Activated, archive, seed
@@ -125,6 +127,11 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
 @contextmanager
 def running_jobs(service: Service) -> Iterator[None]:
     """Run the job queue, once the signer has shown that it marks what it should and notices what it must."""
+    try:
+        prompt.warm()
+    except CheckUnavailable as unavailable:
+        # Nothing is made; everything else, revoking above all, goes on.
+        _log.error("every request will be denied: %s (%s)", unavailable, unavailable.reason.remedy)
     shutil.rmtree(service.settings.uploads, ignore_errors=True)
     service.settings.uploads.mkdir(parents=True)
     with TemporaryDirectory(prefix="canary-") as directory:

@@ -75,6 +75,7 @@ from safety.policy.facts import (
     filled_scores,
 )
 from safety.prompt import CATEGORIES, Screening, screen
+from safety.prompt.people import figures as people_named
 from safety.register import Register
 from safety.sent import Sent
 
@@ -229,7 +230,7 @@ class Gate(Afterwards):
         if isinstance(parent, Denied):
             return parent
         # What the pictures sent showed was found out before the first decision, which allowed it.
-        asked = _asked(tx, request, _Gathered(_screened(video.prompt), Sent()))
+        asked = _asked(tx, request, _Gathered(_screened(video.prompt), Sent(), request.cameo_ids))
         decision = decide(self.sets.engine(tx, request.app_id), asked, _people(tx, asked.named), at=at)
         about = [About(*part) for part in decision.parts(self.ledger.keyring.facts_key)]
         same = {use.grant_id for use in permit.uses} == {one.grant_id for one in decision.consents}
@@ -239,7 +240,7 @@ class Gate(Afterwards):
         return None if decision.allowed else Denied(decision.reasons(), decision.kind)
 
     def precheck(self, request: GenerationRequest, *, at: datetime) -> WouldAllow | Denied:
-        """What :meth:`decide` would answer now. Nothing is recorded but that the app asked once more.
+        """What :meth:`decide` would answer now, names of people enrolled here apart. Nothing is recorded but that the app asked once more.
 
         An app learns no more here than from asking: about a likeness it holds no grant for, the answer is the
         same whether that likeness exists, is in use, or has blocked it. Nor can it try people out by the hundred.
@@ -257,7 +258,8 @@ class Gate(Afterwards):
             parent = self._parent(tx, request, at)
             if isinstance(parent, Denied):
                 return parent
-            asked = _asked(tx, request, gathered)
+            # Whose names are known here is only looked at where it leaves a record: else names could be tried for free.
+            asked = _asked(tx, request, gathered, enrolled=False)
             people = _people(tx, asked.named)
             decision = decide(self.sets.engine(tx, request.app_id), asked, people, at=at)
         return WouldAllow() if decision.allowed else Denied(decision.reasons(), decision.kind)
@@ -306,7 +308,9 @@ class Gate(Afterwards):
         return Denied(ruling.reasons(), "traffic" if named.issuperset(ruling.policy_ids) else "consent")
 
     def _gathered(self, request: GenerationRequest, at: datetime) -> "_Gathered":
-        return _Gathered(_screened(request.prompt), self._sent(request, at))
+        return _Gathered(
+            _screened(request.prompt), self._sent(request, at), tuple(self._granting(request, at))
+        )
 
     def _sent(self, request: GenerationRequest, at: datetime) -> Sent | None:
         """What is in the reference picture. None: it could not be looked at, or not for all that matters.
@@ -559,9 +563,13 @@ class _Gathered:
 
     screening: Screening | None
     sent: Sent | None
+    granting: tuple[CameoId, ...] = ()
+    """Those named who have a live grant out to this app: the words may name them as well."""
 
 
-def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> Asked:
+def _asked(
+    tx: Transaction, request: GenerationRequest, gathered: _Gathered, *, enrolled: bool = True
+) -> Asked:
     screening, seen = gathered.screening, gathered.sent
     pictured = seen.pictured if seen else None
     scores = dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0)
@@ -582,7 +590,7 @@ def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> 
             depicted=len(request.cameo_ids),
             unknown_faces=seen.strangers if seen else 0,
             do_not_generate_matches=seen.listed if seen else 0,
-            named_people=0,
+            named_people=_named_people(tx, gathered, enrolled=enrolled),
             known_bad_matches=seen.known_bad if seen else 0,
             ledger_ok=True,
         ),
@@ -592,6 +600,20 @@ def _asked(tx: Transaction, request: GenerationRequest, gathered: _Gathered) -> 
         parent=request.parent,
         pictured=pictured,
     )
+
+
+def _named_people(tx: Transaction, gathered: _Gathered, *, enrolled: bool) -> int:
+    """How many people the words name whom the request does not, or who have no live grant out.
+
+    As far as an app can tell, somebody enrolled here is one more of those whom everybody knows.
+    """
+    if gathered.screening is None:
+        return 0
+    owners = {owner for cameo_id in gathered.granting if (owner := tx.owner(cameo_id)) is not None}
+    names = [person.display_name for owner in owners if (person := tx.person(owner)) is not None]
+    figures = gathered.screening.figures - people_named(names)
+    others = tx.called(gathered.screening.name_keys) - owners if enrolled else frozenset()
+    return len(figures) + len(others)
 
 
 def _people(tx: Transaction, named: Iterable[CameoId]) -> list[Named]:

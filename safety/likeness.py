@@ -21,6 +21,7 @@ from ledger.store.transaction import Transaction
 from safety import voices
 from safety.errors import CheckUnavailable
 from safety.faces import Likeness
+from safety.prompt import people
 from safety.voices import Voice
 
 
@@ -102,6 +103,7 @@ def store_likeness(tx: Transaction, cameo_id: CameoId, owner: PersonId, likeness
     picture = io.BytesIO()
     Image.fromarray(likeness.portrait).save(picture, "PNG")
     head = json.dumps(likeness.face).encode()
+    person = tx.person(owner)
     tx.add_cameo(
         Cameo(
             id=cameo_id,
@@ -111,5 +113,6 @@ def store_likeness(tx: Transaction, cameo_id: CameoId, owner: PersonId, likeness
             if likeness.voice is None
             else seal(key, voices.to_bytes(likeness.voice), context=f"voice/{cameo_id}"),
             portrait=seal(key, head + b"\n" + picture.getvalue(), context=f"portrait/{cameo_id}"),
+            name_key=people.key(person.display_name) if person is not None else None,
         )
     )

@@ -125,6 +125,13 @@ def _untrue(tx: Transaction, asked: Asked, index: LeafIndex) -> list[str]:
         scores != dict(asked.request.scores) or contexts != asked.request.contexts
     ):
         found.append("the prompt does not score as recorded")
+    # Names of people enrolled then, and what those depicted were called then, can not be made again.
+    if (
+        screening.version == asked.screening
+        and not asked.named
+        and len(screening.figures) > asked.request.named_people
+    ):
+        found.append("the prompt names more people than was recorded")
     return found
 
 

@@ -783,3 +783,15 @@ def test_a_replay_shows_what_a_set_without_the_new_rules_would_have_allowed(
     (other,) = replayed(ruled, without("prohibited.named_person"))
     assert isinstance(other, Change)
     assert (other.what, other.policies) == ("reasons", ("prohibited.named_person",))
+
+
+def test_a_decision_about_a_name_is_made_again_as_it_was(ruled: Ruled) -> None:
+    app, ada = ruled.app(), ruled.enrol(name="Ada Lovelace")
+    ruled.enrol(name="Mirela Vantongeren")
+    ruled.grant(ada, app)
+    for prompt in ("mirela vantongeren walks along a beach", "Taylor Swift in golden light"):
+        request = ruled.request(app, ada, prompt=prompt)
+        assert isinstance(ruled.gate.decide(request, at=ruled.at), Denied)
+        made = redone(ruled, request.video_id)
+        assert made.differs == ()
+        assert made.decision.asked.request.named_people == 1

@@ -117,6 +117,7 @@ class World:
         *,
         likeness: StoredLikeness | None = None,
         filmed: bool = False,
+        name: str = "Someone",
     ) -> Someone:
         someone = Someone(PersonId(new_id("person")), CameoId(new_id("cameo")), Ed25519PrivateKey.generate())
         face = likeness or StoredLikeness(
@@ -129,7 +130,7 @@ class World:
             key = encode_key(someone.device.public_key())
             now = int(self.at.timestamp())
             tx.add_person(
-                Person(someone.person_id, "Someone", created_at=now),
+                Person(someone.person_id, name, created_at=now),
                 Credential(key, someone.person_id, "device", key, created_at=now),
             )
             store_likeness(tx, someone.cameo_id, someone.person_id, face)

@@ -41,6 +41,7 @@ from ledger.store.captures import Capture
 from ledger.store.journal import About
 from ledger.store.records import Credential, Person
 from ledger.store.transaction import Transaction
+from safety.prompt import people
 
 Ask = Request[Any, Any, Any]
 
@@ -291,7 +292,13 @@ def change_me(request: Ask, service: Service, data: MeIn) -> Response[dict[str, 
     """Change what I am called, or the language I read."""
     here = signed_in(request, service)
     name, language = data.display_name, data.language
-    service.ledger.transact(lambda tx: tx.rename(here.person_id, display_name=name, language=language))
+
+    def renamed(tx: Transaction) -> None:
+        tx.rename(here.person_id, display_name=name, language=language)
+        if name is not None:
+            tx.name_cameo(here.person_id, people.key(name))
+
+    service.ledger.transact(renamed)
     return Response(me(service, here), headers=PRIVATE)
 
 

@@ -86,6 +86,8 @@ class Cameo:
     likeness: bytes = field(repr=False)
     portrait: bytes = field(repr=False)
     voice: bytes | None = field(default=None, repr=False)
+    name_key: str | None = None
+    """What their name is looked up by; None where it is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,8 @@ class Cameo(SQLModel, table=True):
     """Face templates, sealed under the person's key."""
     portrait: bytes = Field(sa_type=LargeBinary)
     """The enrolled picture and the place of the face in it, sealed under the person's key."""
+    name_key: str | None = Field(default=None, max_length=320, index=True)
+    """What the name of whose it is is looked up by, where it can be told from ordinary words."""
     voice: bytes | None = Field(default=None, sa_type=LargeBinary)
     """The template of their voice, sealed under the person's key; null where none was enrolled, or it was destroyed."""
 

@@ -35,6 +35,7 @@ _CHANGES = SQLModel.metadata.tables["cameo_change"]
 _LAST_CHANGE = select(func.max(_CHANGES.c.seq))
 _OWNER = select(_CAMEOS.c.person_id).where(_CAMEOS.c.id == bindparam("cameo"))
 _APP = select(*_APPS.c).where(_APPS.c.id == bindparam("app"))
+_KEYS_AT_ONCE = 500
 _NAMED = _TALLIES.c.name == bindparam("named")
 _TALLY = select(_TALLIES.c.count).where(_NAMED, _TALLIES.c.expires_at > bindparam("now"))
 _COUNT = (
@@ -129,6 +130,23 @@ class Transaction(Accounts, Captures, HashLists, Jobs, Notices, Outbox, Reviews,
         """Likenesses that came or went since a change, each once."""
         query = select(_CHANGES.c.cameo_id).where(_CHANGES.c.seq > after).distinct()
         return [CameoId(found) for found in self._rows().execute(query).scalars()]
+
+    def name_cameo(self, person_id: PersonId, name_key: str | None) -> None:
+        """What somebody's name is looked up by from now on, if they are enrolled."""
+        self.session.execute(
+            update(_CAMEOS).where(_CAMEOS.c.person_id == person_id).values(name_key=name_key)
+        )
+
+    def called(self, name_keys: Iterable[str]) -> set[PersonId]:
+        """Those enrolled whose name is looked up by one of these."""
+        keys, found = sorted(name_keys), set[PersonId]()
+        for at in range(0, len(keys), _KEYS_AT_ONCE):
+            part = _CAMEOS.c.name_key.in_(keys[at : at + _KEYS_AT_ONCE])
+            found |= {
+                PersonId(one)
+                for one in self._rows().execute(select(_CAMEOS.c.person_id).where(part)).scalars()
+            }
+        return found
 
     def owner(self, cameo_id: CameoId) -> PersonId | None:
         found = self._rows().execute(_OWNER, {"cameo": cameo_id}).scalar()

@@ -10,18 +10,18 @@ Guarantees
   Disguise can therefore only raise a score. Text that scores far higher undisguised than as typed is `obfuscated`.
 - Where a voter can not be asked there is no score: :class:`CheckUnavailable`, which denies.
 
-Left to others: the decision. Who is named is `people.py`.
+Left to others: the decision, and who of those named is enrolled here. Who is named is `people.py`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, get_args
 
 from ledger.consent.grant import Context
 from safety.errors import InvalidInput
 from safety.policy.facts import Category
-from safety.prompt import meaning, normal, people, rules, sentence
+from safety.prompt import meaning, normal, people, rules
 from safety.prompt.normal import MAX_CHARS, MAX_FOLDED
 
 __all__ = ["CATEGORIES", "MAX_CHARS", "VERSION", "Screening", "readings", "screen", "warm"]
@@ -47,6 +47,10 @@ class Screening:
     contexts: frozenset[Context]
     normalised: str
     matched: tuple[tuple[str, str], ...]
+    figures: frozenset[int] = frozenset()
+    """People whom everybody knows and whom the text names: places in the list."""
+    name_keys: frozenset[str] = field(default=frozenset(), repr=False)
+    """What to look up people by who are enrolled here and may be named."""
 
 
 def screen(text: str) -> Screening:
@@ -64,36 +68,44 @@ def screen(text: str) -> Screening:
     found = normal.read(repaired[:MAX_FOLDED], rules.VOCABULARY)
     views = [*rules.worth_reading(found.views)]
     obfuscated = normal.signs_of_disguise(text, repaired)
-    said = list(found.meant)
+    said, plainly = list(found.meant), [*found.meant, *found.views]
     for other, sign in _other_texts(text, found.plain):
         read = normal.read(normal.repair(other)[:MAX_FOLDED], rules.VOCABULARY)
         views += rules.worth_reading(read.views)
         said = [*read.meant[:1], *said]
+        plainly += [*read.meant, *read.views]
         obfuscated = max(obfuscated, sign)
 
     seen = [typed, *map(rules.read, views)]
     words = rules.highest(seen)
     meant = meaning.judge(said, words)
-    scores = {c: max(words.get(c, 0), meant.scores.get(c, 0)) for c in CATEGORIES}
     leap = max(words.get(c, 0) - typed.scores.get(c, 0) for c in CATEGORIES)
+    _weigh_together(words)
+    scores = {c: max(words.get(c, 0), meant.scores.get(c, 0)) for c in CATEGORIES}
     unread = 0 if meant.whole else 600
     scores["obfuscated"] = max(obfuscated, unread, 700 if leap >= 300 else 0)
-    _weigh_together(scores)
     contexts = {context for reading in seen for context in reading.contexts}
     contexts |= {context for context in _HEARD_OF if meant.scores[f"context.{context}"] >= 500}
-    if scores["sexual"] >= SEXUAL_CONTEXT:
+    if words.get("sexual", 0) >= SEXUAL_CONTEXT or scores["sexual"] >= 500:
         contexts.add("sexual")
-    if scores["violence"] >= VIOLENT_CONTEXT:
+    if words.get("violence", 0) >= VIOLENT_CONTEXT or scores["violence"] >= 500:
         contexts.add("violent")
     matched = tuple(dict.fromkeys(match for reading in seen for match in reading.matched))
     normalised = " ".join(found.plain.split())
-    return Screening(VERSION, MappingProxyType(scores), frozenset(contexts), normalised, matched)
+    return Screening(
+        VERSION,
+        MappingProxyType(scores),
+        frozenset(contexts),
+        normalised,
+        matched,
+        people.figures(plainly),
+        people.keys(plainly),
+    )
 
 
 def warm() -> None:
     """Load what :func:`screen` needs, so that the first prompt does not wait. Raises CheckUnavailable."""
     screen("a lighthouse at dawn")
-    people.figures(["a lighthouse at dawn"])
 
 
 def readings(text: str) -> tuple[str, ...]:
@@ -105,16 +117,16 @@ def _other_texts(text: str, plain: str) -> Iterator[tuple[str, int]]:
     """What else the text says where it is written in a code, and how sure a sign of disguise that is."""
     for hidden in normal.hidden(text):
         yield hidden, 900
-    network = sentence.network()
-    as_is = network.count(plain)
+    as_is = meaning.pieces(plain)
     for turned in (normal.backwards(plain), normal.rot13(plain)):
-        if network.count(turned) < _TURNED * as_is:
+        if meaning.pieces(turned) < _TURNED * as_is:
             yield turned, 800
 
 
-def _weigh_together(scores: dict[Category, int]) -> None:
+def _weigh_together(words: dict[str, int]) -> None:
     """Sexual content and youth are judged side by side: each makes the other's doubtful signs count."""
-    if scores["sexual"] >= 500 and scores["minors"] >= 300:
-        scores["minors"] = max(scores["minors"], 600)
-    if scores["minors"] >= 500 and scores["sexual"] >= 300:
-        scores["sexual"] = max(scores["sexual"], 600)
+    sexual, minors = words.get("sexual", 0), words.get("minors", 0)
+    if sexual >= 500 and minors >= 300:
+        words["minors"] = max(minors, 600)
+    if minors >= 500 and sexual >= 300:
+        words["sexual"] = max(sexual, 600)

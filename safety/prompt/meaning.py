@@ -15,13 +15,12 @@ import math
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from safety.errors import CheckUnavailable
-from safety.prompt import sentence
 
 HEADS: Final = Path(__file__).with_name("heads.json")
 JUDGED: Final = (
@@ -41,10 +40,15 @@ JUDGED: Final = (
 """What there is a head for."""
 WORDS: Final = ("sexual", "minors", "violence", "hate", "self_harm", "illicit")
 """Categories of the table of words, whose scores the heads weigh."""
-FEATURES: Final = sentence.SIZE + len(WORDS)
+SIZE: Final = 384
+"""Numbers that the network gives."""
+FEATURES: Final = SIZE + len(WORDS)
 MOST_WINDOWS: Final = 8
 """Read of one text: as many as fit in the longest prompt in plain English."""
 _PRECISION: Final = 10_000
+
+if TYPE_CHECKING:
+    from safety.prompt.sentence import Network
 
 Numbers = NDArray[np.float64]
 
@@ -64,7 +68,7 @@ class Meaning(NamedTuple):
 
 def judge(said: Iterable[str], words: Mapping[str, int], heads: Heads | None = None) -> Meaning:
     """The highest score of each head over every window of every text. Raises CheckUnavailable."""
-    network, heads = sentence.network(), heads or shipped()
+    network, heads = _network(), heads or shipped()
     windows = [window for text in said for window in network.windows(text)]
     if not windows:
         return Meaning(dict.fromkeys(JUDGED, 0), whole=True)
@@ -90,6 +94,17 @@ def scored(features: Numbers, heads: Heads) -> NDArray[np.int64]:
 
 def _within(logit: float) -> float:
     return max(-30.0, min(30.0, float(logit)))
+
+
+def pieces(text: str) -> int:
+    """How many word pieces a text is: many, where it is not made of English words. Raises CheckUnavailable."""
+    return _network().count(text)
+
+
+def _network() -> "Network":
+    from safety.prompt.sentence import network  # noqa: PLC0415 — torch is loaded where something is screened
+
+    return network()
 
 
 @cache

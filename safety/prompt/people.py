@@ -14,7 +14,7 @@ Left to others: who is enrolled (`ledger/store`), and what follows, which is the
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -77,12 +77,10 @@ class _Figures(NamedTuple):
     first_sounds: frozenset[str]
 
 
-def figures(views: Iterable[str], *, besides: Collection[str] = ()) -> int:
-    """How many people of the list are named in these readings of one text. `besides`: names that may stand there."""
+def figures(views: Iterable[str]) -> frozenset[int]:
+    """Those of the list who are named in these readings of one text, by their places in it."""
     known = _figures()
-    excused = {person for name in besides for person in _named(name, known)}
-    found = {person for view in views for person in _named(view, known)}
-    return len(found - excused)
+    return frozenset(person for view in dict.fromkeys(views) for person in _named(view, known))
 
 
 def keys(views: Iterable[str]) -> frozenset[str]:

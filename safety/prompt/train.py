@@ -22,15 +22,14 @@ import csv
 import gzip
 import json
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from random import Random
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from safety.prompt import meaning, normal, rules, sentence
 from safety.prompt.meaning import FEATURES, JUDGED, WORDS, Heads, Numbers
@@ -39,14 +38,14 @@ SEED: Final = 6
 CLOSE: Final = 0.9
 FOLDS: Final = 4
 OF_EACH_SEED: Final = 40
-STRENGTH: Final = 0.02
-"""Of the L2 penalty, as a share of a text's weight."""
+STRENGTH: Final = 0.1
+"""Of the L2 penalty, where all texts together weigh 1000."""
+ROUNDS: Final = 300
 SEEDS: Final = Path(__file__).with_name("seeds.txt")
 HARM: Final = ("sexual", "violence", "hate", "self_harm", "illicit", "harassment", "impersonation")
 AT: Final[Mapping[str, tuple[tuple[float, int], tuple[float, int]]]] = {
-    **dict.fromkeys(JUDGED, ((0.02, 300), (0.0015, 500))),
-    "violence": ((0.03, 400), (0.0015, 700)),
-    "minors": ((0.03, 300), (0.01, 500)),
+    **dict.fromkeys(JUDGED, ((0.01, 300), (0.003, 500))),
+    "violence": ((0.02, 400), (0.004, 700)),
 }
 """Of each head: which score which share of benign texts is to pass."""
 
@@ -120,7 +119,7 @@ def _hate_check(row: Mapping[str, str]) -> Example:
     return Example(row["test_case"], "hatecheck", dict.fromkeys(HARM, False) | {"minors": False})
 
 
-def read_seeds(path: Path, random: Random) -> list[Example]:
+def read_seeds(path: Path, random: np.random.Generator) -> list[Example]:
     """Up to :data:`OF_EACH_SEED` sentences of each pattern."""
     lists: dict[str, list[str]] = {}
     found = []
@@ -136,7 +135,7 @@ def read_seeds(path: Path, random: Random) -> list[Example]:
 
 
 def _seed_labels(named: str) -> dict[str, bool]:
-    holds = set(named.split("+"))
+    holds = set(named.split("+")) - {"benign"}
     if holds & {"political", "romantic", "advertising"}:
         holds |= {f"context.{one}" for one in holds}
     return {head: head in holds for head in JUDGED}
@@ -145,10 +144,10 @@ def _seed_labels(named: str) -> dict[str, bool]:
 _CHOICE: Final = re.compile(r"\{([^{}]*)\}")
 
 
-def _written(pattern: str, lists: Mapping[str, Sequence[str]], random: Random) -> str:
+def _written(pattern: str, lists: Mapping[str, Sequence[str]], random: np.random.Generator) -> str:
     while match := _CHOICE.search(pattern):
         choices = lists.get(match[1]) or match[1].split("|")
-        pattern = pattern[: match.start()] + random.choice(choices) + pattern[match.end() :]
+        pattern = pattern[: match.start()] + str(random.choice(choices)) + pattern[match.end() :]
     return " ".join(pattern.split())
 
 
@@ -171,7 +170,7 @@ def features_of(texts: Sequence[str]) -> Numbers:
     for at, text in enumerate(texts):
         read = normal.read(normal.repair(text[: normal.MAX_CHARS]), rules.VOCABULARY)
         scores = rules.highest(map(rules.read, rules.worth_reading(read.views)))
-        found[at, sentence.SIZE :] = [scores.get(name, 0) / 1000 for name in WORDS]
+        found[at, meaning.SIZE :] = [scores.get(name, 0) / 1000 for name in WORDS]
         window = next(network.windows(read.meant[0] if read.meant else ""), None)
         if window is not None:
             by_length[len(window)].append((at, window))
@@ -180,7 +179,7 @@ def features_of(texts: Sequence[str]) -> Numbers:
         for start in range(0, len(group), step):
             part = group[start : start + step]
             embedded = network.embed(np.stack([window for _, window in part]))
-            found[[at for at, _ in part], : sentence.SIZE] = embedded
+            found[[at for at, _ in part], : meaning.SIZE] = embedded
     return found
 
 
@@ -189,10 +188,10 @@ def prepared(examples: Sequence[Example], features: Numbers) -> Known:
     labels = np.array([[_number(one.labels.get(head)) for head in JUDGED] for one in examples])
     minors = JUDGED.index("minors")
     unknown = np.isnan(labels[:, minors])
-    by_words = features[:, sentence.SIZE + WORDS.index("minors")]
+    by_words = features[:, meaning.SIZE + WORDS.index("minors")]
     labels[unknown & (by_words >= 0.65), minors] = 1
-    labels[unknown & (by_words == 0), minors] = 0
-    kept, group = _apart(features[:, : sentence.SIZE], labels)
+    labels[unknown & (by_words < 0.65), minors] = 0  # "girl" is said of women
+    kept, group = _apart(np.ascontiguousarray(features[:, : meaning.SIZE]), labels)
     numbers = np.random.default_rng(SEED).permutation(group.max() + 1)
     sources = np.array([one.source for one in examples])
     return Known(features[kept], labels[kept], numbers[group[kept]] % FOLDS, sources[kept])
@@ -202,11 +201,17 @@ def _number(known: bool | None) -> float:
     return float("nan") if known is None else float(known)
 
 
+_BLOCK: Final = 256
+
+
 def _apart(vectors: Numbers, labels: Numbers) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which texts to keep, and to which group of close texts each belongs."""
     group, kept = np.arange(len(vectors)), list[int]()
-    for at, vector in enumerate(vectors):
-        close = np.flatnonzero(vectors[:at] @ vector >= CLOSE)
+    near = np.zeros((0, 0), np.bool_)
+    for at in range(len(vectors)):
+        if at % _BLOCK == 0:
+            near = vectors[: at + _BLOCK] @ vectors[at : at + _BLOCK].T >= CLOSE
+        close = np.flatnonzero(near[:at, at % _BLOCK])
         alike = [n for n in close if np.array_equal(labels[n], labels[at], equal_nan=True)]
         if not alike:
             kept.append(at)
@@ -220,35 +225,37 @@ def _apart(vectors: Numbers, labels: Numbers) -> tuple[NDArray[np.int64], NDArra
 # Fitting ------------------------------------------------------------------------------------------------------------
 
 
-def fit(features: Numbers, labels: Numbers, weights: Numbers) -> tuple[Numbers, float]:
-    """A logistic regression: the weights, those of words at least zero, and the bias."""
+def fit(features: Numbers, labels: Numbers, weights: Numbers) -> Numbers:
+    """Many logistic regressions at once: [FEATURES + 1, problems], the bias last, weights of words at least zero.
+
+    labels, weights: [n, problems]; a text of weight 0 takes no part. Accelerated projected gradient descent (Nesterov).
+    """
+    told = np.hstack([features, np.ones((len(features), 1))])
     signs = 2 * labels - 1
-
-    def loss(at: Numbers) -> tuple[float, Numbers]:
-        margins = signs * (features @ at[:-1] + at[-1])
-        pull = -signs * weights / (1 + np.exp(np.clip(margins, -50, 50)))
-        penalty = STRENGTH * at[:-1]
-        value = float(weights @ np.logaddexp(0, -margins)) + float(penalty @ at[:-1]) / 2
-        return value, np.append(features.T @ pull + penalty, pull.sum())
-
-    free, at_least_0 = (None, None), (0, None)
-    bounds = [free] * sentence.SIZE + [at_least_0] * len(WORDS) + [free]
-    found = minimize(
-        loss, np.zeros(FEATURES + 1), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300}
-    ).x
-    return found[:-1], float(found[-1])
+    penalty = np.full((told.shape[1], 1), STRENGTH)
+    penalty[-1] = 0
+    # No step may be longer than the steepest curve allows: a quarter of the longest text, weighted.
+    step = 4 / ((weights.T @ (told * told).sum(axis=1)) + 4 * STRENGTH)
+    at = ahead = np.zeros((told.shape[1], labels.shape[1]))
+    for turn in range(ROUNDS):
+        pull = -signs * weights / (1 + np.exp(np.clip(signs * (told @ ahead), -50, 50)))
+        new = ahead - step * (told.T @ pull + penalty * ahead)
+        new[meaning.SIZE : -1] = new[meaning.SIZE : -1].clip(0)
+        at, ahead = new, new + turn / (turn + 3) * (new - at)
+    return at
 
 
-def _weights(labels: Numbers, sources: NDArray[np.str_]) -> Numbers:
-    """Both answers count the same, and within each, sources by the root of their size; in all, 1."""
+def _weights(labels: Numbers, sources: NDArray[np.str_], chosen: NDArray[np.bool_]) -> Numbers:
+    """Both answers count the same, and within each, sources by the root of their size; in all, 1000."""
     weights = np.zeros(len(labels))
     for answer in (0, 1):
         for source in np.unique(sources):
-            chosen = (labels == answer) & (sources == source)
-            if chosen.any():
-                weights[chosen] = 1 / np.sqrt(chosen.sum())
-        weights[labels == answer] /= max(weights[labels == answer].sum(), 1e-9)
-    return weights / weights.sum()
+            one = chosen & (labels == answer) & (sources == source)
+            if one.any():
+                weights[one] = 1 / np.sqrt(one.sum())
+        total = weights[chosen & (labels == answer)].sum()
+        weights[chosen & (labels == answer)] *= 500 / max(total, 1e-9)
+    return weights
 
 
 def _calibrated(held_out: Numbers, benign: NDArray[np.bool_], head: str) -> tuple[float, float]:
@@ -263,27 +270,26 @@ def _calibrated(held_out: Numbers, benign: NDArray[np.bool_], head: str) -> tupl
 
 def train(known: Known) -> tuple[Heads, Numbers]:
     """The heads, and what they gave texts that were held out: [n, heads], before rounding."""
-    weights, bias = np.zeros((len(JUDGED), FEATURES)), np.zeros(len(JUDGED))
-    held_out = np.zeros(known.labels.shape)
+    labels, told = np.nan_to_num(known.labels), ~np.isnan(known.labels)
+    # A problem for each fold that is left out, and one with none left out.
+    weighed = [
+        _weights(labels[:, at], known.sources, told[:, at] & (known.folds != fold))
+        for at in range(len(JUDGED))
+        for fold in (*range(FOLDS), None)
+    ]
+    found = fit(known.features, np.repeat(labels, FOLDS + 1, axis=1), np.stack(weighed, axis=1))
+    given = np.hstack([known.features, np.ones((len(labels), 1))]) @ found
     harmless = ~(known.labels[:, [JUDGED.index(head) for head in HARM]] == 1).any(axis=1)
+    weights, bias = np.zeros((len(JUDGED), FEATURES)), np.zeros(len(JUDGED))
+    held_out = np.zeros(labels.shape)
     for at, head in enumerate(JUDGED):
-        labels = known.labels[:, at]
-        told = ~np.isnan(labels)
-        for fold in range(FOLDS):
-            chosen = told & (known.folds != fold)
-            found, shift = _fitted(known, at, chosen)
-            left = known.folds == fold
-            held_out[left, at] = known.features[left] @ found + shift
-        found, shift = _fitted(known, at, told)
-        slope, more = _calibrated(held_out[:, at], told & (labels == 0) & harmless, head)
-        weights[at], bias[at] = slope * found, slope * shift + more
-        held_out[:, at] = slope * held_out[:, at] + more
+        first = at * (FOLDS + 1)
+        held_out[:, at] = given[np.arange(len(labels)), first + known.folds]
+        ordinary = told[:, at] & (labels[:, at] == 0) & harmless & (known.sources != "hatecheck")
+        slope, shift = _calibrated(held_out[:, at], ordinary, head)
+        weights[at], bias[at] = slope * found[:-1, first + FOLDS], slope * found[-1, first + FOLDS] + shift
+        held_out[:, at] = slope * held_out[:, at] + shift
     return Heads(weights, bias), held_out
-
-
-def _fitted(known: Known, at: int, chosen: NDArray[np.bool_]) -> tuple[Numbers, float]:
-    labels = known.labels[chosen, at]
-    return fit(known.features[chosen], labels, _weights(labels, known.sources[chosen]) * 1000)
 
 
 def report(known: Known, held_out: Numbers) -> dict[str, dict[str, float]]:
@@ -311,11 +317,11 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds the three files")
     parser.add_argument("--to", type=Path, default=meaning.HEADS, help="where the heads go")
     asked = parser.parse_args(None if arguments is None else list(arguments))
-    examples = read_data(asked.data) + read_seeds(SEEDS, Random(SEED))
+    examples = read_data(asked.data) + read_seeds(SEEDS, np.random.default_rng(SEED))
     known = prepared(examples, features_of([one.text for one in examples]))
     heads, held_out = train(known)
     asked.to.write_bytes(meaning.written(heads))
-    print(json.dumps({"texts": len(known.labels), **report(known, held_out)}, indent=1))
+    sys.stdout.write(json.dumps({"texts": len(known.labels), **report(known, held_out)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
