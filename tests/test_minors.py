@@ -145,7 +145,7 @@ RULES = (
     ),
     Rule(
         "a minor's face in pictures sent is a stranger's where no guardian agreed",
-        ("prohibited.unknown_face", "never.a_stranger", Gate._faces_sent),
+        ("prohibited.unknown_face", "never.a_stranger", Gate._sent),
         ("test_a_childs_picture_is_no_way_round_their_guardian",),
     ),
     Rule(
