@@ -265,7 +265,7 @@ def latency(*, quick: bool) -> dict[str, Any]:
         return measured_call
 
     for module, function, name in (
-        (clearing.media, "frames", "decode"),
+        (clearing, "sampled", "decode"),
         (clearing, "check_output", "faces"),
         (clearing.frames, "look", "frames"),
         (clearing.writing, "read", "writing"),
