@@ -28,7 +28,8 @@ def network() -> sentence.Network:
 
 def embedded(network: sentence.Network, text: str) -> meaning.Numbers:
     (window,) = network.windows(text)
-    return network.embed(window[None])[0]
+    found: meaning.Numbers = network.embed(window[None])[0]
+    return found
 
 
 @pytest.mark.parametrize(

@@ -306,8 +306,9 @@ def read(repaired: str, known: Collection[str]) -> Readings:
         views += [reading, _INNER_PUNCTUATION.sub("", reading)]
         views += [_STRETCHED.sub(r"\1", reading), _STRETCHED.sub(r"\1\1", reading)]
     views += [_heard(view) for view in dict.fromkeys((plain, *views[-3:]))]
-    meant = _heard(_unleet(_join_letters(latin), _LEET_I))
-    said = (said_aloud(view) for view in (meant, joined, folded))
+    apart = _join_letters(latin)
+    meant = _heard(_unleet(apart, _LEET_I))
+    said = (said_aloud(view) for view in ((meant,) if joined == apart else (meant, joined)))
     return Readings(plain, tuple(dict.fromkeys(filter(None, said))), tuple(dict.fromkeys(views)))
 
 

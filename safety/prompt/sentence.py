@@ -69,7 +69,7 @@ def _product() -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _as_floats(rows: Tensor, weights: Tensor) -> Tensor:
-    parts = zip(rows.float().split(SIZE, 1), weights.float().split(SIZE, 0), strict=True)
+    parts = zip(torch.split(rows.float(), SIZE, 1), torch.split(weights.float(), SIZE, 0), strict=True)
     return torch.stack([(part @ weight).to(torch.int32) for part, weight in parts]).sum(0, dtype=torch.int32)
 
 
@@ -92,7 +92,8 @@ class _Norm(NamedTuple):
     bias: Tensor
 
     def __call__(self, rows: Tensor) -> Tensor:
-        return functional.layer_norm(rows.double(), (SIZE,), self.weight, self.bias, 1e-12).float()
+        normed: Tensor = functional.layer_norm(rows.double(), (SIZE,), self.weight, self.bias, 1e-12)
+        return normed.float()
 
 
 class _Layer(NamedTuple):
@@ -188,6 +189,8 @@ def folder() -> Path:
 
 def load(at: Path) -> Network:
     """The network whose files lie there. Raises CheckUnavailable where they are not those named here."""
+    # What one text takes is too little to share; waiting for other threads costs more.
+    torch.set_num_threads(1)
     try:
         weights = _checked(at / "model.safetensors", WEIGHTS_SHA256)
         pieces = _checked(at / "tokenizer.json", PIECES_SHA256)
