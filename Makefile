@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TOOLS := var/.tools-2
+TOOLS := var/.tools-3
 NPM := var/.npm/receipts/node_modules/.package-lock.json
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -56,7 +56,8 @@ $(READY): pyproject.toml requirements.lock
 	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-# What other people's tools check us with: Go's checksum-database code, a browser, OpenSSL, a COSE library of npm's.
+# What other people's tools check us with: Go's checksum-database code, a browser, OpenSSL, a COSE library of npm's,
+# and a voice that reads digits aloud in the films that tests make.
 $(TOOLS):
 	@mkdir -p var
 	@need=""; \
@@ -64,6 +65,7 @@ $(TOOLS):
 	command -v chromium >/dev/null || need="$$need chromium"; \
 	command -v openssl >/dev/null || need="$$need openssl"; \
 	command -v npm >/dev/null || need="$$need nodejs npm"; \
+	command -v espeak-ng >/dev/null || need="$$need espeak-ng"; \
 	if test -n "$$need"; then \
 	  echo "installing from Debian:$$need"; \
 	  sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
