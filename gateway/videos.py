@@ -18,7 +18,7 @@ from litestar import Request, Response, delete, get, post, route
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import UploadFile
 from litestar.enums import HttpMethod
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from gateway.access import app_of
 from gateway.held import waits
@@ -26,7 +26,7 @@ from gateway.owners.tokens import speaks_for
 from gateway.problems import Problem, problem, refused
 from gateway.ranges import send, wanted_piece
 from gateway.service import DEFAULT_MODEL, Service
-from ledger.consent.grant import Audience, Purpose, Strict
+from ledger.consent.grant import Audience, Modality, Purpose, Strict
 from ledger.ids import AppId, CameoId, PersonId, VideoId, is_id, new_id
 from ledger.store.records import Video
 from safety.enrolment import decode_picture
@@ -53,7 +53,8 @@ Country = Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")]
 
 
 class Asked(Strict):
-    """What every request for a clip says. Ours: `purpose`, `audience`, and `countries`, where it will be shown."""
+    """What every request for a clip says. Ours: `purpose`, `audience`, `countries`, where it will be shown, and
+    `modalities`: whether those it names are heard as well as seen."""
 
     prompt: str
     characters: Annotated[tuple[Character, ...], Field(max_length=4)] = ()
@@ -61,6 +62,15 @@ class Asked(Strict):
     purpose: Purpose = "dpv:NonCommercialPurpose"
     audience: Audience = "requester"
     countries: Annotated[tuple[Country, ...], Field(min_length=1, max_length=250)] = ("*",)
+    modalities: Annotated[tuple[Modality, ...], Field(min_length=1, max_length=2)] = ("face",)
+
+    @field_validator("modalities")
+    @classmethod
+    def _seen(cls, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+        # A model is given the portraits of all it depicts: nobody is only heard.
+        if "face" not in modalities:
+            raise ValueError("`face` is always among them")
+        return modalities
 
     @property
     def cameo_ids(self) -> tuple[CameoId, ...]:
@@ -169,7 +179,7 @@ def _remix(
             size=parent.size,
             purpose=asked.purpose,
             audience=asked.audience,
-            modalities=frozenset({"face"}),
+            modalities=frozenset(asked.modalities),
             cameo_ids=_known(asked.cameo_ids),
             person=asker.person,
             countries=asked.countries,
@@ -212,7 +222,7 @@ def _request(
         size=asked.size,
         purpose=asked.purpose,
         audience=asked.audience,
-        modalities=frozenset({"face"}),
+        modalities=frozenset(asked.modalities),
         cameo_ids=_known(asked.cameo_ids),
         reference=decode_picture(picture) if picture is not None else None,
         person=asker.person,

@@ -341,6 +341,20 @@ def test_a_clip_is_for_the_countries_it_says_and_without_a_word_for_all(
     assert app.delete(f"/v1/videos/{sent.json()['id']}").status_code == 200
 
 
+def test_a_voice_is_asked_for_and_made_only_where_it_was_granted(app: httpx.Client, owner: Owner) -> None:
+    owner.grant(modalities=["face"])
+    heard = wanted(owner, modalities=["face", "voice"])
+    assert reason_of(app.post("/v1/videos", json=heard), 403) == "consent.modality"
+    assert (
+        reason_of(app.post("/v1/videos", json=wanted(owner, modalities=["voice"])), 400)
+        == "request.modalities"
+    )
+    owner.grant(modalities=["face", "voice"])
+    answer = app.post("/v1/videos", json=heard)
+    assert answer.status_code == 200, answer.text
+    assert app.delete(f"/v1/videos/{answer.json()['id']}").status_code == 200
+
+
 # ── downloads ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
