@@ -57,6 +57,7 @@ from safety.decision import (
     Asked,
     Decision,
     Named,
+    Pictured,
     decide,
     grantees_of,
 )
@@ -69,6 +70,7 @@ from safety.pdq import Hashed
 from safety.policy.engine import Ruling
 from safety.policy.facts import (
     JobFacts,
+    OutputFacts,
     RequestFacts,
     TrafficFacts,
     all_scored,
@@ -229,8 +231,9 @@ class Gate(Afterwards):
         parent = self._parent(tx, request, at)
         if isinstance(parent, Denied):
             return parent
-        # What the pictures sent showed was found out before the first decision, which allowed it.
-        asked = _asked(tx, request, _Gathered(_screened(video.prompt), Sent(), request.cameo_ids))
+        # The pictures sent are not kept. What they showed stands in the permit, with what the words said.
+        seen = Sent(pictured=Pictured(filled_scores(permit.scores), frozenset(permit.contexts)))
+        asked = _asked(tx, request, _Gathered(_screened(video.prompt), seen, request.cameo_ids))
         decision = decide(self.sets.engine(tx, request.app_id), asked, _people(tx, asked.named), at=at)
         about = [About(*part) for part in decision.parts(self.ledger.keyring.facts_key)]
         same = {use.grant_id for use in permit.uses} == {one.grant_id for one in decision.consents}
@@ -391,17 +394,23 @@ class Gate(Afterwards):
     def clear_again(self, clip: Stamped, *, at: datetime | None = None) -> Stamped | Denied:
         """Look at the finished clip as :meth:`clear` looked at the raw one, with the register and the lists as they are now.
 
-        What reviewers let pass is asked about as such: the policies still have the last word.
+        What reviewers let pass is asked about as such: the policies still have the last word. It excuses what the clip
+        was held for, and nothing that is found only now.
         """
         newest = self._newest_listed()
         with self.ledger.reading() as tx:
-            reviewed = case_of(tx, clip.permit.video).passed(clip.sha256)
+            case = case_of(tx, clip.permit.video)
+        reviewed = case.passed(clip.sha256)
         looked, ruling = self._looked_at(
             clip.permit, clip.path, closed_model=clip.closed, reviewed=reviewed, at=at
         )
         # What reviewers have let pass is not put before them again by a policy that does not hear them.
         if not ruling.allowed and (reviewed or not ruling.reviewable):
             return Denied(ruling.reasons(), "output")
+        if reviewed:
+            unheard = self._ruled(clip.permit, replace(looked.facts, reviewed=False))
+            if not (unheard.allowed or case.judged(clip.sha256).issuperset(unheard.policy_ids)):
+                return Denied(unheard.reasons(), "output")
         return cleared_again(clip, register=newest, review=_to_judge(ruling), places=looked.places)
 
     def must_be_seen(self, tx: Transaction, clip: Stamped) -> bool:
@@ -423,12 +432,15 @@ class Gate(Afterwards):
             closed_model=closed_model,
             reviewed=reviewed,
         )
+        ruling = self._ruled(permit, looked.facts)
+        self._tell(permit, looked, ruling, at or permit.issued)
+        return looked, ruling
+
+    def _ruled(self, permit: Permit, output: OutputFacts) -> Ruling:
         with self.ledger.reading() as tx:
             engine = self.sets.engine(tx, AppId(permit.app_id))
         job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False)
-        ruling = engine.rule("clear", job=job, request=permit_facts(permit), output=looked.facts)
-        self._tell(permit, looked, ruling, at or permit.issued)
-        return looked, ruling
+        return engine.rule("clear", job=job, request=permit_facts(permit), output=output)
 
     def _tell(self, permit: Permit, looked: Looked, ruling: Ruling, at: datetime) -> None:
         """Tell those who were found in a clip and have not agreed to it. Before it ends: a crash leaves nobody untold."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ledger.ids import CameoId
+from ledger.ids import CameoId, PersonId
 from ledger.store.keeping import forget_likeness
 from ledger.store.transaction import Transaction
 from safety import gallery as galleries
@@ -174,6 +174,22 @@ def test_who_enrols_is_found_and_who_erases_is_not_in_every_process(world: World
     world.ledger.transact(lambda tx: forget_likeness(tx, bob.person_id))
     for gallery in (here, there, Gallery()):
         assert whose(world, gallery, 2) is None
+
+
+def test_a_likeness_that_was_destroyed_is_not_found_by_its_name_either(world: World) -> None:
+    ada = enrolled(world, 1)
+
+    def called() -> set[PersonId]:
+        with world.ledger.reading() as tx:
+            return tx.called(["adalovelace"])
+
+    world.ledger.transact(lambda tx: tx.name_cameo(ada.person_id, "adalovelace"))
+    assert called() == {ada.person_id}
+    world.ledger.transact(lambda tx: forget_likeness(tx, ada.person_id))
+    assert called() == set()
+    # The account is still there, and may be renamed.
+    world.ledger.transact(lambda tx: tx.name_cameo(ada.person_id, "adalovelace"))
+    assert called() == set()
 
 
 def test_a_face_nearest_to_somebody_who_agreed_is_nobody_else_s(world: World) -> None:

@@ -17,7 +17,7 @@ from ledger.store import keeping
 from ledger.store.records import HeldClip
 from ledger.store.transaction import Transaction
 from live import hopper_picture, pixels, video_of
-from safety.chain import raw_clip
+from safety.chain import Permit, raw_clip
 from safety.clearing import Looked
 from safety.faces import enrol_portrait
 from safety.gate import DRAFT_LIFE, Denied
@@ -215,6 +215,33 @@ def test_the_policies_have_the_last_word_whatever_reviewers_said(
         say(studio, video, one(world, name), "passed", final=name == "bob")
     assert studio.state(video) == ("failed", reason)
     assert (studio.held(video), studio.stored(), studio.uses(ada)) == (False, 0, 0)
+
+
+def test_reviewers_excuse_nothing_that_the_clip_was_not_held_for(
+    studio: Studio, world: World, app: AppId, looked: dict[str, int]
+) -> None:
+    """They looked at a face. That a stranger speaks as well was found only afterwards."""
+    video = held(studio, app)
+    looked["ungranted_voices"] = 1
+    for name in ("alice", "bob"):
+        say(studio, video, one(world, name), "passed", final=name == "bob")
+    assert studio.state(video)[0] == "failed"
+
+
+def test_what_a_picture_showed_counts_when_an_appeal_is_decided(
+    studio: Studio, world: World, app: AppId
+) -> None:
+    video = held(studio, app)
+    permit = world.gate.sealer.permit(row(studio, video).stamped)
+    scores = {**permit.scores, "violence": 900}
+
+    def anew(tx: Transaction, permit: Permit) -> Denied | None:
+        found = tx.video(video)
+        assert found is not None
+        return world.gate.decide_anew(tx, found, permit, at=world.at)
+
+    denied = world.ledger.transact(lambda tx: anew(tx, permit.model_copy(update={"scores": scores})))
+    assert isinstance(denied, Denied)
 
 
 def test_a_policy_that_does_not_hear_reviewers_refuses_and_asks_them_only_once(

@@ -46,7 +46,10 @@ REFUSED_FOR_GOOD = Reason(
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One entry about a held clip. `by`: a reviewer's pseudonym. `final`: it took effect, alone or with those before."""
+    """One entry about a held clip. `by`: a reviewer's pseudonym. `final`: it took effect, alone or with those before.
+
+    `policies`: what it was held for.
+    """
 
     index: LeafIndex
     action: Action
@@ -55,6 +58,7 @@ class Word:
     by: str
     note: str
     final: bool
+    policies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,11 @@ class Case:
         )
         later = self.words[since + 1 :]
         return frozenset(one.by for one in later if (one.action, one.sha256) == ("passed", sha256))
+
+    def judged(self, sha256: str) -> frozenset[str]:
+        """The policies that this file was put before reviewers for: their word is about nothing else."""
+        held = (one for one in self.words if (one.action, one.sha256) == ("held", sha256))
+        return frozenset(policy for one in held for policy in one.policies)
 
     def looked_by(self, sha256: str) -> frozenset[str]:
         return frozenset(one.by for one in self.words if (one.action, one.sha256) == ("looked", sha256))
@@ -110,6 +119,7 @@ def case_of(tx: Transaction, video_id: VideoId) -> Case:
                 said.get("reviewer", ""),
                 said.get("note", ""),
                 bool(said.get("final", False)),
+                tuple(said.get("policies", ())),
             )
         )
     return Case(tuple(words))

@@ -168,7 +168,7 @@ def forget_likeness(tx: Transaction, person_id: PersonId) -> list[str]:
     row = tables.Cameo
     for cameo_id in tx.session.exec(select(row.id).where(row.person_id == person_id)).all():
         tx.cameo_changed(cameo_id)
-    gone = {"likeness": b"", "portrait": b"", "voice": None}
+    gone = {"likeness": b"", "portrait": b"", "voice": None, "name_key": None}
     tx.session.exec(update(row).where(col(row.person_id) == person_id).values(**gone))
     shown = select(tables.VideoGrant.video_id).where(tables.VideoGrant.person_id == person_id)
     clips = tx.session.exec(select(tables.Video).where(col(tables.Video.id).in_(shown)))

@@ -134,7 +134,9 @@ class Transaction(Accounts, Captures, HashLists, Jobs, Notices, Outbox, Reviews,
     def name_cameo(self, person_id: PersonId, name_key: str | None) -> None:
         """What somebody's name is looked up by from now on, if they are enrolled."""
         self.session.execute(
-            update(_CAMEOS).where(_CAMEOS.c.person_id == person_id).values(name_key=name_key)
+            update(_CAMEOS)
+            .where(_CAMEOS.c.person_id == person_id, _CAMEOS.c.likeness != b"")
+            .values(name_key=name_key)
         )
 
     def called(self, name_keys: Iterable[str]) -> set[PersonId]:
