@@ -322,3 +322,15 @@ def test_a_clip_without_frames_is_not_cleared(well: World, monkeypatch: pytest.M
     monkeypatch.undo()
     assert "clear.unreadable" in denied(well.gate.clear(raw))
     assert isinstance(media, ModuleType)
+
+
+@pytest.mark.parametrize("said", [[None, 2], [2, None]], ids=["imported", "taken away"])
+def test_a_list_that_comes_or_goes_while_a_clip_is_looked_at_loses_no_match(
+    monkeypatch: pytest.MonkeyPatch, said: list[int | None]
+) -> None:
+    monkeypatch.setattr(clearing.frames, "look", lambda *_: Shown())
+    monkeypatch.setattr(clearing.writing, "read", lambda *_: Written())
+    answers = iter(said)
+    watched = clearing._Watched(clearing.Expected({}, known_bad=lambda _: next(answers)))
+    list(watched.passing((float(n), PICTURE) for n in range(clearing.AT_ONCE + 1)))
+    assert (watched.known, watched.compared) == (2, False)
