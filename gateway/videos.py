@@ -54,7 +54,8 @@ Country = Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")]
 
 class Asked(Strict):
     """What every request for a clip says. Ours: `purpose`, `audience`, `countries`, where it will be shown, and
-    `modalities`: whether those it names are heard as well as seen."""
+    `modalities`: whether those it names are heard as well as seen.
+    """
 
     prompt: str
     characters: Annotated[tuple[Character, ...], Field(max_length=4)] = ()
