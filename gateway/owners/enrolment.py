@@ -48,13 +48,13 @@ CONSENT: dict[str, str] = {
     "en": (
         "I film my own face and voice so that my likeness can be recognised. The film is kept locked until a"
         " person here has looked at it, for 30 days at most, and is then destroyed; what is kept are measurements of"
-        " my face and one picture. Nobody may use my likeness without a permission I sign, and I can have all of it"
+        " my face and voice and one picture. Nobody may use my likeness without a permission I sign, and I can have all of it"
         " erased at any time."
     ),
     "de": (
         "Ich filme mein eigenes Gesicht und meine Stimme, damit mein Abbild erkannt werden kann. Der Film liegt"
         " verschlossen, bis ein Mensch hier ihn angesehen hat, höchstens 30 Tage, und wird dann vernichtet; behalten"
-        " werden Maße meines Gesichts und ein Bild. Niemand darf mein Abbild ohne eine Erlaubnis nutzen, die ich"
+        " werden Maße meines Gesichts und meiner Stimme und ein Bild. Niemand darf mein Abbild ohne eine Erlaubnis nutzen, die ich"
         " unterschreibe, und ich kann jederzeit alles löschen lassen."
     ),
 }
