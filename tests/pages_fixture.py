@@ -212,6 +212,12 @@ def preview(language: Language) -> dict[str, Any]:
     }
 
 
+WRONG_FILM = {
+    "en": {"reason": "The head is not turned.", "remedy": f"Turn it clearly to each side. {NASTY}"},
+    "de": {"reason": "Der Kopf dreht sich nicht.", "remedy": f"Dreh ihn deutlich nach jeder Seite. {NASTY}"},
+}
+
+
 def enrolment(language: Language, status: str) -> dict[str, Any]:
     text = {
         "en": "I film my own face and voice so that my likeness can be recognised.",
@@ -228,7 +234,7 @@ def enrolment(language: Language, status: str) -> dict[str, Any]:
         "status": status,
         "consent": {"text": text[language], "sha256": "0" * 64},
         "capture": capture if status == "challenge" else None,
-        "reason": "the face could not be seen" if status == "refused" else None,
+        "reasons": [WRONG_FILM[language]] if status == "refused" else [],
         "usable_from": None,
     }
 

@@ -294,6 +294,10 @@ def test_the_desk_shows_how_to_accept_a_film(shown: Shown) -> None:
         "sent_at": "2026-02-20T10:00:00Z",
         "sha256": "0" * 64,
         "film": "/film",
+        "findings": [
+            {"check": "depth", "score": 150, "sentence": "the face is as flat as a picture", "doubted": True},
+            {"check": "person", "score": 950, "sentence": pages_fixture.NASTY, "doubted": False},
+        ],
     }
     page.route("**/v1/enrolments", lambda route: route.fulfill(json={"enrolments": [waiting]}))
     for path, name in answers.items():

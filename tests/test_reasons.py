@@ -38,6 +38,13 @@ def test_every_policy_about_a_likeness_has_a_german_sentence(policy_id: str) -> 
         assert not set("`{}") & set(text)
 
 
+@pytest.mark.parametrize("check", ["face", "person", "turns", "digits", "lips", "camera", "pace"])
+def test_whatever_a_film_is_refused_for_has_a_german_sentence_and_what_to_do_better(check: str) -> None:
+    (one,) = told([reason(f"enrolment.film.{check}")], "de")
+    assert "English" not in one["reason"]
+    assert one["remedy"] not in {"", "a remedy", GERMAN[""][1]}
+
+
 def test_in_english_a_reason_is_told_as_it_was_recorded() -> None:
     given = [reason("consent.expired"), reason("clear.minor")]
     assert told(given, "en") == given

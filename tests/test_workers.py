@@ -22,7 +22,7 @@ from hypothesis.extra.numpy import arrays
 
 import ill
 from ledger.errors import LedgerError, MediaError
-from safety import workers
+from safety import models, workers
 from safety.errors import CheckUnavailable, InvalidInput, Refused, SafetyError
 from safety.workers import Workers, _packed, _types, _unpacked
 
@@ -277,6 +277,20 @@ def test_the_service_s_secrets_do_not_reach_a_worker(two: Workers, monkeypatch: 
     seen = two.call(ill.environment)
     assert "secret" not in str(seen)
     assert "PATH" in seen
+
+
+def test_no_network_reports_to_its_makers(two: Workers, tmp_path: Path) -> None:
+    """ONNX Runtime, as it comes, writes a device id at home and sends events to Microsoft."""
+    assert two.call(ill.environment)["ORT_DISABLE_TELEMETRY"] == "1"
+    weights = models.packaged("silero-vad")
+    loading = f"import safety.models, onnxruntime; onnxruntime.InferenceSession({str(weights)!r})"
+    env = {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+    }
+    subprocess.run([sys.executable, "-P", "-c", loading], env=env, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_nothing_of_a_question_or_an_answer_is_written_down(

@@ -7,7 +7,7 @@ who looks at it is on the person's own list. Nothing a person sends activates th
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,13 +48,13 @@ CONSENT: dict[str, str] = {
     "en": (
         "I film my own face and voice so that my likeness can be recognised. The film is kept locked until a"
         " person here has looked at it, for 30 days at most, and is then destroyed; what is kept are measurements of"
-        " my face and one picture. Nobody may use my likeness without a permission I sign, and I can have all of it"
+        " my face and voice and one picture. Nobody may use my likeness without a permission I sign, and I can have all of it"
         " erased at any time."
     ),
     "de": (
         "Ich filme mein eigenes Gesicht und meine Stimme, damit mein Abbild erkannt werden kann. Der Film liegt"
         " verschlossen, bis ein Mensch hier ihn angesehen hat, höchstens 30 Tage, und wird dann vernichtet; behalten"
-        " werden Maße meines Gesichts und ein Bild. Niemand darf mein Abbild ohne eine Erlaubnis nutzen, die ich"
+        " werden Maße meines Gesichts und meiner Stimme und ein Bild. Niemand darf mein Abbild ohne eine Erlaubnis nutzen, die ich"
         " unterschreibe, und ich kann jederzeit alles löschen lassen."
     ),
 }
@@ -86,7 +86,7 @@ def enrolment_of(service: Service, person_id: PersonId) -> dict[str, Any]:
             tx.standing(person_id),
             _consent(tx, person_id),
         )
-        challenge, reason = _opened(tx, capture)
+        challenge, refused = _opened(tx, capture)
     status = "none" if capture is None else capture.status
     if standing.active:
         status, challenge = "active", None
@@ -97,7 +97,8 @@ def enrolment_of(service: Service, person_id: PersonId) -> dict[str, Any]:
         "status": status,
         "consent": {"text": text, "sha256": sha256(text.encode()).hex()},
         "capture": _shown(challenge, text) if challenge is not None and running else None,
-        "reason": reason,
+        "reason": "; ".join(one["reason"] for one in refused) or None,
+        "reasons": refused,
         "usable_from": zulu(standing.usable_from)
         if standing.usable_from is not None and standing.active and standing.cooling_off(at)
         else None,
@@ -124,7 +125,9 @@ def begin_enrolment(request: Ask, service: Service, data: ChallengeIn) -> dict[s
         challenge = new_challenge(capture_id, person_id, text, at=at, lit=data.lit)
         asked = seal(tx.held(person_id).key, challenge.model_dump_json().encode(), context=capture_id)
         now, until = int(at.timestamp()), int(challenge.expires.timestamp())
-        tx.add_capture(Capture(capture_id, person_id, "challenge", asked, now, until))
+        # Whoever begins twice in one second is held to the later one, as the page shows it.
+        begun = now if before is None else max(now, before.created_at + 1)
+        tx.add_capture(Capture(capture_id, person_id, "challenge", asked, begun, until))
         return challenge
 
     answer = service.ledger.transact(operation)
@@ -204,19 +207,20 @@ def _examined(service: Service, challenge: Challenge, path: Path, at: datetime) 
         wrong = film.wrong(tried=tried)
         capture = tx.capture(challenge.capture_id)
         if wrong and capture is not None and capture.status == "challenge":
-            said = {"refused_by": "film", "reason": "; ".join(one.sentence for one in wrong)}
-            said["remedy"] = "; ".join(dict.fromkeys(one.remedy for one in wrong if one.remedy))
+            said = {"refused_by": "film", "reasons": [one.as_json() for one in _reasons(wrong)]}
             sealed = seal(tx.held(person_id).key, json.dumps(said).encode(), context=capture.id)
             tx.keep_capture(capture, status="refused", sealed=sealed, object_key=None)
         return wrong
 
     if wrong := service.ledger.transact(operation):
-        raise Problem(
-            403, *(Reason(f"{FILM_REFUSED}.{one.check}", one.sentence, one.remedy) for one in wrong)
-        )
+        raise Problem(403, *_reasons(wrong))
     with service.ledger.reading() as tx:
         known = service.gate.gallery.near(tx, Likeness(film.templates)) is not None
     return worst_first((*film.findings, *([alike()] if known else [])))
+
+
+def _reasons(wrong: Iterable[Finding]) -> list[Reason]:
+    return [Reason(f"{FILM_REFUSED}.{one.check}", one.sentence, one.remedy) for one in wrong]
 
 
 def looked_at(film: Path, asked: Asked, anchors_pem: bytes) -> Examined:
@@ -399,15 +403,16 @@ def _pending(tx: Transaction, capture_id: str, at: datetime) -> Capture:
     return capture
 
 
-def _opened(tx: Transaction, capture: Capture | None) -> tuple[Challenge | None, str | None]:
+def _opened(tx: Transaction, capture: Capture | None) -> tuple[Challenge | None, list[dict[str, str]]]:
     """What was asked for, or why it was refused."""
     if capture is None:
-        return None, None
+        return None, []
     text = unseal(tx.held(capture.person_id).key, capture.sealed, context=capture.id)
     said = json.loads(text)
     if capture.status == "refused":
-        return None, ". ".join(one for one in (said["reason"], said.get("remedy")) if one)
-    return Challenge.model_validate_json(json.dumps(said.get("challenge", said))), None
+        by_hand = {"id": "enrolment.refused", "reason": said.get("reason", ""), "remedy": ""}
+        return None, said.get("reasons", [by_hand])
+    return Challenge.model_validate_json(json.dumps(said.get("challenge", said))), []
 
 
 def _seal_examined(tx: Transaction, challenge: Challenge, findings: Sequence[Finding]) -> bytes:

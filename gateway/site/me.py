@@ -9,10 +9,11 @@ from litestar.params import Parameter
 
 from gateway.access import Acting, SignedIn, acting, signed_in
 from gateway.owners import accounts, approvals, circle, enrolment, family, grants, timeline, tokens
+from gateway.owners.reasons import told
 from gateway.problems import problem
 from gateway.service import Service
 from gateway.site.render import Ask, language_of, on_page_error, page
-from gateway.site.words import COUNTRIES, Language, region, translator
+from gateway.site.words import COUNTRIES, Language, region, spoken, translator
 from ledger.log.merkle import MAX_SIZE
 
 LOOKED_BACK = 200
@@ -201,7 +202,12 @@ def enrol(request: Ask, service: Service) -> Response[str]:
     seen = visit(request, service)
     # A film is of whoever is in front of the camera: nobody sends one for another.
     own = seen.frame | {"acting_for": None, "for_query": ""}
-    return page(request, "enrol", **own, enrolment=enrolment.enrolment_of(service, seen.who.actor))
+    about = enrolment.enrolment_of(service, seen.who.actor)
+    why = [
+        {"reason": spoken(one["reason"]), "remedy": spoken(one["remedy"])}
+        for one in told(about["reasons"], seen.language)
+    ]
+    return page(request, "enrol", **own, enrolment=about | {"reasons": why})
 
 
 @get("/me/export-erase", **_OPTIONS)

@@ -271,7 +271,9 @@ def lips(seen: Seen, heard: Sound) -> Finding:
     """The lower face moves when something is said: more than at any other shift in time of sound and picture."""
     loud = _loudness(heard)
     if len(seen.at_s) < 30 or not len(loud):
-        return Finding("lips", 0 if len(seen.at_s) < 30 else 200, "too little is seen and heard to compare")
+        score = 0 if len(seen.at_s) < 30 else 200
+        remedy = "film for the whole time, and look into the camera while you read"
+        return Finding("lips", score, "too little is seen and heard to compare lips and voice", remedy)
     steady = np.abs(seen.yaw - np.nanmedian(seen.yaw)) < FAINT
     voice = np.interp(seen.at_s, (np.arange(len(loud)) + 0.5) * _HOP_S, np.log(loud + 1e-3))
     apart = _agreement(seen.mouth, voice, steady)
@@ -328,7 +330,7 @@ def camera(seen: Seen) -> Finding:
     if still > 0.9:
         return Finding("camera", 0, "the film is one picture that stands still", remedy)
     if len(seen.steps_s) and float(seen.steps_s.min()) <= 0:
-        return Finding("camera", 0, "the film's frames stand at no times", remedy)
+        return Finding("camera", 0, "the film's pictures do not say when they were taken", remedy)
     again = 1000 - _between(seen.again, *SAME_TWICE_S, most=920)
     frozen = 1000 - _between(still, 0.4, 0.9, most=800)
     if again < frozen:
