@@ -340,6 +340,8 @@ class _Ncmec:
             case [_, ("images" | "videos"), _, ("id" | "timestamp") as name]:
                 self.entry[name] = text
             case [_, ("images" | "videos"), _, "fingerprints", "pdq"]:
+                if "pdq" in self.entry:
+                    raise _wrong(f"{self.where}: the entry has two PDQ hashes")
                 self.entry |= {"pdq": text, "where": self.where}
             case [_, ("images" | "videos"), _, "fingerprints", kind]:
                 self.found.skipped[_kind(kind)] += 1
@@ -389,13 +391,21 @@ _READERS: Final[Mapping[Format, Callable[[bytes, _Found], None]]] = {
 
 def _json(data: bytes, where: str) -> object:
     try:
-        written: object = json.loads(data.decode("utf-8-sig"))
+        written: object = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_each_once)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}" if where == "the file" else where
         raise _wrong(f"{place}: this is not JSON") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise _wrong(f"{where}: this is not JSON") from error
+    except (ValueError, RecursionError) as error:  # a number of five thousand digits, too
+        raise _wrong(f"{where}: this is not JSON, or it says something twice") from error
     return written
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of two frames by one number, or two lists of records, one would get lost.
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("twice")
+    return found
 
 
 def _seconds(text: str) -> bool:

@@ -513,3 +513,26 @@ def test_the_command_imports_shows_checks_and_removes(tmp_path: Path, listed: di
     history = countersign(home, "lists", "show", "--history").text
     assert [line.split()[1] for line in history.splitlines()] == ["imported", "removed"]
     assert listed["hopper"].hex() not in shown.text + found.text + history
+
+
+@pytest.mark.parametrize(
+    ("written", "chosen"),
+    [
+        ('{"1": {"hash": "H", "quality": 100}, "1": {"hash": "G", "quality": 100}}', "vpdq"),
+        ('{"hashRecords": [], "hashRecords": [{"signalType": "ImagePDQ", "hashValue": "H"}]}', "stopncii"),
+        ('{"data": [{"type": "HASH_PDQ", "indicator": "H", "x": ' + "9" * 5_000 + "}]}", "threatexchange"),
+        (
+            (
+                "<queryResult><images><image><member id='1'/><id>1</id><fingerprints><pdq>H</pdq><pdq>G</pdq>"
+                "</fingerprints></image></images></queryResult>"
+            ),
+            "ncmec",
+        ),
+    ],
+)
+def test_what_is_said_twice_gets_not_lost_in_silence(written: str, chosen: Any) -> None:
+    for mark, one in (("H", "ab" * 32), ("G", "cd" * 32)):
+        written = written.replace(f'"{mark}"', f'"{one}"').replace(f">{mark}<", f">{one}<")
+    content = written.encode()
+    with pytest.raises(InvalidInput):
+        hash_lists.read(content, category="ncii", format=chosen)
