@@ -121,7 +121,8 @@ class Cleared(_Token):
     backend_version: str
     checks: tuple[str, ...]
     register: int = 0
-    """The do-not-generate register it was compared with: the place in the log of its newest face then; 0: of none."""
+    """What it was compared with: the place in the log of the newest face then on the do-not-generate register, or of the
+    last change of a list of known prohibited pictures, whichever came later; 0: of none."""
     closed: bool = False
     review: tuple[str, ...] = ()
     """The policies that keep it until people have looked at it; none for a clip that may go on by itself."""

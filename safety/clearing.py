@@ -153,7 +153,7 @@ def _looked(
         enrolled_voices=heard.enrolled,
         apparent_minors=_apparent_minors(shown, check, expected),
         do_not_generate_matches=len(check.listed),
-        known_bad_matches=watched.known or 0,
+        known_bad_matches=watched.known,
         unchecked=shown.unchecked | written.unchecked | heard.unchecked,
         closed_model=closed_model,
         reviewed=reviewed,
@@ -169,7 +169,7 @@ def _looked(
         strangers=check.enrolled,
         overheard=heard.whose,
         places=places,
-        compared=watched.known is not None,
+        compared=watched.compared,
     )
 
 
@@ -210,8 +210,8 @@ class _Watched:
         self._known_bad, self._models = expected.known_bad, expected.models
         self._pictures: list[Picture] = []
         self.shown, self.written = frames.Shown(), writing.Written()
-        self.known: int | None = 0
-        """On a list; None: there are no lists."""
+        self.known, self.compared = 0, True
+        """How many are on a list; and whether there were lists for every frame."""
 
     def passing(self, clip: Iterable[tuple[float, Picture]]) -> Iterator[tuple[float, Picture]]:
         for t_s, picture in clip:
@@ -237,7 +237,9 @@ class _Watched:
             self.written.unchecked | written.unchecked,
         )
         known = self._known_bad(pictures)
-        self.known = None if known is None or self.known is None else self.known + _counted(known)
+        # Lists that come or go meanwhile take nothing back that was found.
+        self.known += 0 if known is None else _counted(known)
+        self.compared &= known is not None
 
 
 def _counted(count: int) -> int:

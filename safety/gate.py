@@ -385,11 +385,11 @@ class Gate(Afterwards):
         )
 
     def outdated(self, tx: Transaction, clip: Stamped) -> bool:
-        """Whether somebody's face was registered, as not to be generated, since the clip was looked at."""
-        return tx.register_state().last > clip.register
+        """Whether a face was registered, as not to be generated, or a list changed since the clip was looked at."""
+        return _newest_known(tx) > clip.register
 
     def clear_again(self, clip: Stamped, *, at: datetime | None = None) -> Stamped | Denied:
-        """Look at the finished clip as :meth:`clear` looked at the raw one, with the register as it is now.
+        """Look at the finished clip as :meth:`clear` looked at the raw one, with the register and the lists as they are now.
 
         What reviewers let pass is asked about as such: the policies still have the last word.
         """
@@ -409,9 +409,9 @@ class Gate(Afterwards):
         return bool(clip.review) and not case_of(tx, clip.permit.video).passed(clip.sha256)
 
     def _newest_listed(self) -> int:
-        # Read before anything is looked at: what is registered meanwhile is looked for once more.
+        # Read before anything is looked at: what is registered or listed meanwhile is looked for once more.
         with self.ledger.reading() as tx:
-            return tx.register_state().last
+            return _newest_known(tx)
 
     def _looked_at(
         self, permit: Permit, path: Path, *, closed_model: bool, at: datetime | None, reviewed: bool = False
@@ -485,6 +485,13 @@ class Gate(Afterwards):
             models=self.models,
             enrolled=self._enrolled(granted),
         )
+
+
+def _newest_known(tx: Transaction) -> int:
+    """The place in the log of what was last registered, or of the last change of a list; 0: of nothing."""
+    change = tx.newest("hash_list")
+    place = tx.find("hash_list", change) if change is not None else None
+    return max(tx.register_state().last, place.index if place is not None else 0)
 
 
 def _to_judge(ruling: Ruling) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ Guarantees
   found, is looked at within :data:`CLOSEST_S` of its coming, if it stays that long: nothing that is shown for three
   frames at 24 a second lies between two looks. Change is measured against the last frame *looked at*, so that a slow
   fade or morph adds up.
-- The frame after a cut is looked at, however soon.
+- The frame after a cut is looked at, however soon; and one that claims to come no later than the one before it: the
+  canonical form shows it after that.
 - One frame is in memory, and one pass over the file is enough.
 
 A change shorter than :data:`CLOSEST_S` within a picture that moves as a whole can be missed; a cut there is not.
@@ -36,15 +37,21 @@ _PATCH: Final = 8
 
 def sampled(clip: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """(seconds from the first frame, uint8 [h, w, 3] RGB) of the frames to look at, in order. Raises MediaError."""
-    last_s = 0.0
+    last_s = before_s = 0.0
     last: NDArray[np.uint8] | None = None
     before: NDArray[np.uint8] | None = None
     for glimpse in media.glimpses(clip):
         grey = glimpse.grey
-        if last is None or before is None or _due(glimpse.seconds - last_s, grey, last, before):
+        # What takes no time by the file's clock takes some once the clip is written anew.
+        if (
+            last is None
+            or before is None
+            or not glimpse.seconds > before_s
+            or _due(glimpse.seconds - last_s, grey, last, before)
+        ):
             last_s, last = glimpse.seconds, grey
             yield glimpse.seconds, glimpse.picture(short_side=SHORT_SIDE)
-        before = grey
+        before, before_s = grey, glimpse.seconds
 
 
 def _due(since_s: float, grey: NDArray[np.uint8], last: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:

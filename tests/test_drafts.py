@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from ledger.errors import InvalidStatement, LedgerError, NotFound, Unavailable
 from ledger.ids import AppId, VideoId, new_id
 from ledger.store.objects import Objects
 from live import collins_picture, pixels, video_of
+from safety import pdq
 from safety.chain import Stamped
 from safety.faces import Likeness, enrol_portrait
 from safety.gate import DRAFT_LIFE, Denied
 from safety.likeness import StoredLikeness
 from studio import Studio
+from test_known_bad import lines, put
 from test_notices import registered
 from world import Someone, World, zulu
 
@@ -183,14 +185,25 @@ def test_a_face_that_was_registered_while_a_draft_waited_does_not_go_out(
     assert kinds(world, ada.person_id, video) == ["decision", "draft", "approval", "returned"]
 
 
+def test_a_picture_that_came_on_a_list_while_a_draft_waited_does_not_go_out(
+    studio: Studio, world: World, shown: tuple[Someone, VideoId]
+) -> None:
+    ada, video = shown
+    hashes = pdq.hashed([pixels(collins_picture())]).hashes
+    put(world, lines(*(one.astype(">u8").tobytes() for one in hashes)))
+    studio.say(video, ada, "approve")
+    assert studio.state(video) == ("failed", "clear.known_bad")
+    assert (studio.held(video), studio.stored()) == (False, 0)
+
+
 def test_a_draft_that_shows_nobody_who_was_registered_since_is_looked_at_and_goes_out(
     studio: Studio, world: World, shown: tuple[Someone, VideoId], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada, video = shown
     looks, look = [0], world.gate.clear_again
 
-    def looking(clip: Stamped) -> Stamped | Denied:
-        answer = look(clip)
+    def looking(clip: Stamped, *, at: datetime) -> Stamped | Denied:
+        answer = look(clip, at=at)
         if not looks[0]:
             # Somebody else is registered meanwhile: that is one look more, and then no other.
             registered(world, Likeness(np.full((1, 128), -3.0)))

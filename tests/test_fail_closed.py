@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from ledger.provenance import media
-from safety import clearing, gate, known_bad, pdq, sent, workers
+from safety import clearing, faces, frames, gate, known_bad, pdq, preferences, sent, voices, workers, writing
 from safety.afterwards import Denied
 from safety.chain import Cleared, RawClip, raw_clip
 from safety.errors import CheckUnavailable
@@ -85,7 +85,7 @@ FACES: dict[str, Any] = {
 SEEN_NOTHING = OutputCheck(1, 0, {}, (), (), ())
 SEEN: dict[str, Any] = {
     "nothing": None,
-    "no count": replace(SEEN_NOTHING, granted_seen=None),
+    "no count": replace(SEEN_NOTHING, granted_seen=cast("Any", None)),
 }
 COUNTS: dict[str, Any] = {"no count": NAN, "below nothing": -1, "text": "0"}
 HASHED: dict[str, Any] = {"nothing": None}
@@ -98,9 +98,9 @@ def searched(frames: Iterable[Any], *_: Any) -> OutputCheck:
 Row = tuple[Any, str, Callable[..., Any], dict[str, Any]]
 REQUEST: dict[str, Row] = {
     "screen": (gate, "screen", lambda _: GOOD_SCREENING, SCREENINGS),
-    "faces.search": (sent.faces, "search", lambda pictures: [() for _ in pictures], FACES),
-    "frames.look": (sent.frames, "look", lambda *_: Shown(scored()), SHOWN),
-    "writing.read": (sent.writing, "read", lambda *_: Written(), WRITTEN),
+    "faces.search": (faces, "search", lambda pictures: [() for _ in pictures], FACES),
+    "frames.look": (frames, "look", lambda *_: Shown(scored()), SHOWN),
+    "writing.read": (writing, "read", lambda *_: Written(), WRITTEN),
     "known_bad": (known_bad, "hashed", lambda *_, **__: pdq.hashed([]), HASHED),
     "screened": (clearing, "screen", lambda _: GOOD_SCREENING, SCREENINGS),
     "enrolled": (gate.Gate, "_enrolled", lambda *_: lambda _: None, {}),
@@ -112,11 +112,11 @@ CLIP: dict[str, Row] = {
     "check_output": (clearing, "check_output", searched, SEEN),
     "frames.look": REQUEST["frames.look"],
     "writing.read": REQUEST["writing.read"],
-    "voices.listen": (clearing.voices, "listen", lambda *_: Heard(), HEARD),
+    "voices.listen": (voices, "listen", lambda *_: Heard(), HEARD),
     "self._known_bad": (gate._Compared, "__call__", lambda *_: 0, COUNTS),
     "screened": REQUEST["screened"],
     "expecting": (gate.Gate, "_expected", lambda *_: clearing.Expected({}), {"nothing": None}),
-    "expected.disliked": (gate.preferences, "against", lambda *_: False, {}),
+    "expected.disliked": (preferences, "against", lambda *_: False, {}),
 }
 FAULTS: dict[str, Callable[[], BaseException]] = {
     "is unavailable": lambda: CheckUnavailable("model.missing", "the model is missing", "install it"),
@@ -235,9 +235,9 @@ def test_a_request_is_refused_when_a_check_fails(
     of, name, _, _ = REQUEST[check]
     if check in {"listed", "screened"}:
         # Only asked where there is a face, or a word.
-        monkeypatch.setattr(sent.faces, "search", lambda _: [(face(0.1),)])
-        monkeypatch.setattr(sent.faces, "match", lambda *_: 0)
-        monkeypatch.setattr(sent.writing, "read", lambda *_: Written(("hello",)))
+        monkeypatch.setattr(faces, "search", lambda _: [(face(0.1),)])
+        monkeypatch.setattr(faces, "match", lambda *_: 0)
+        monkeypatch.setattr(writing, "read", lambda *_: Written(("hello",)))
     monkeypatch.setattr(of, name, broken(REQUEST[check], fault))
     app = well.app()
     request = well.request(app, reference=PICTURE)
@@ -271,10 +271,10 @@ def test_a_clip_is_not_cleared_when_a_check_fails(
     raw = rendered(well)
     of, name, _, _ = CLIP[check]
     if check == "expected.disliked":
-        expected = clearing.Expected({}, disliked=lambda _: bool(gate.preferences.against()))  # type: ignore[call-arg]
+        expected = clearing.Expected({}, disliked=lambda words: preferences.against(words, (), "en"))
         monkeypatch.setattr(gate.Gate, "_expected", lambda *_: expected)
     if check == "screened":
-        monkeypatch.setattr(clearing.voices, "listen", lambda *_: Heard(words="hello"))
+        monkeypatch.setattr(voices, "listen", lambda *_: Heard(words="hello"))
     if check == "self._known_bad":
         monkeypatch.setattr(
             gate.Gate, "_expected", lambda *_: clearing.Expected({}, known_bad=broken(CLIP[check], fault))
@@ -322,3 +322,15 @@ def test_a_clip_without_frames_is_not_cleared(well: World, monkeypatch: pytest.M
     monkeypatch.undo()
     assert "clear.unreadable" in denied(well.gate.clear(raw))
     assert isinstance(media, ModuleType)
+
+
+@pytest.mark.parametrize("said", [[None, 2], [2, None]], ids=["imported", "taken away"])
+def test_a_list_that_comes_or_goes_while_a_clip_is_looked_at_loses_no_match(
+    monkeypatch: pytest.MonkeyPatch, said: list[int | None]
+) -> None:
+    monkeypatch.setattr(clearing.frames, "look", lambda *_: Shown())
+    monkeypatch.setattr(clearing.writing, "read", lambda *_: Written())
+    answers = iter(said)
+    watched = clearing._Watched(clearing.Expected({}, known_bad=lambda _: next(answers)))
+    list(watched.passing((float(n), PICTURE) for n in range(clearing.AT_ONCE + 1)))
+    assert (watched.known, watched.compared) == (2, False)

@@ -1,5 +1,6 @@
 """Sampling: nothing that is shown for three frames lies between two looks, and little is looked at twice."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +101,24 @@ def test_whatever_stays_different_for_long_enough_is_looked_at(
         before = grey
         assert seen_in_run or time_s - run_from < CLOSEST_S or np.array_equal(grey, last)
     assert APART_S > CLOSEST_S
+
+
+def test_frames_that_claim_one_instant_are_looked_at_each(tmp_path: Path) -> None:
+    """The canonical form shows them one after the other: a face could come up slowly while no time goes by."""
+
+    def draw(index: int) -> Picture:
+        part = min(index, 36) / 36
+        return (SCENE * (1 - part) + (255 - SCENE) * part).astype(np.uint8)
+
+    data = bytearray(clip(tmp_path / "a.mp4", draw).read_bytes())
+    # Every frame lasts no time, by the file; and a tick of its clock is a frame.
+    table, clock = data.index(b"stts"), data.index(b"mdhd")
+    (runs,) = struct.unpack_from(">I", data, table + 8)
+    for run in range(runs):
+        struct.pack_into(">I", data, table + 16 + 8 * run, 0)
+    struct.pack_into(">I", data, clock + 16, 24)
+    for other in (b"ctts", b"elst"):
+        data = data.replace(other, b"free")
+    (tmp_path / "at_once.mp4").write_bytes(data)
+    times = [t_s for t_s, _ in sampled(tmp_path / "at_once.mp4")]
+    assert len(times) >= 12

@@ -9,9 +9,10 @@ import pytest
 from skimage import data as _samples
 
 from ledger.ids import VideoId
-from safety import known_bad, pdq, sent
+from safety import faces, frames, known_bad, pdq, sent, writing
 from safety.frames import Shown
 from safety.hash_lists import read
+from safety.policy.facts import filled_scores
 from safety.prompt import CATEGORIES, Screening
 from safety.writing import Written
 from test_activation import Ruled, opened
@@ -24,7 +25,7 @@ PICTURE = np.full((64, 64, 3), 90, np.uint8)
 
 
 def screening(**scores: int) -> Screening:
-    return Screening("test/1", {**dict.fromkeys(CATEGORIES, 0), **scores}, frozenset(), "", ())
+    return Screening("test/1", filled_scores({**dict.fromkeys(CATEGORIES, 0), **scores}), frozenset(), "", ())
 
 
 @pytest.fixture
@@ -32,9 +33,9 @@ def ruled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ruled]:
     """Innocent words, and a picture in which there is nothing yet."""
     monkeypatch.setattr("safety.gate.screen", lambda _: screening(sexual=20))
     monkeypatch.setattr("safety.replay.screen", lambda _: screening(sexual=20))
-    monkeypatch.setattr(sent.faces, "search", lambda pictures: [() for _ in pictures])
-    monkeypatch.setattr(sent.frames, "look", lambda *_: Shown())
-    monkeypatch.setattr(sent.writing, "read", lambda *_: Written())
+    monkeypatch.setattr(faces, "search", lambda pictures: [() for _ in pictures])
+    monkeypatch.setattr(frames, "look", lambda *_: Shown())
+    monkeypatch.setattr(writing, "read", lambda *_: Written())
     world = opened(tmp_path)
     yield world
     world.ledger.close()
@@ -50,7 +51,7 @@ def decided(world: Ruled, **changes: Any) -> tuple[VideoId, Any]:
 def test_an_explicit_picture_beside_innocent_words_is_refused(
     ruled: Ruled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sent.frames, "look", lambda *_: Shown({"sexual": 930}))
+    monkeypatch.setattr(frames, "look", lambda *_: Shown({"sexual": 930}))
     video, body = decided(ruled)
     assert (body["allowed"], body["scores"]["sexual"]) == (False, 930)
     assert "prohibited.sexual" in body["policy_ids"]
@@ -60,7 +61,7 @@ def test_an_explicit_picture_beside_innocent_words_is_refused(
 
 
 def test_what_stands_in_a_picture_is_screened(ruled: Ruled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sent.writing, "read", lambda *_: Written(("words",)))
+    monkeypatch.setattr(writing, "read", lambda *_: Written(("words",)))
     monkeypatch.setattr("safety.clearing.screen", lambda _: screening(hate=800))
     video, body = decided(ruled)
     assert (body["allowed"], body["scores"]["hate"]) == (False, 800)
@@ -71,7 +72,7 @@ def test_a_child_in_a_picture_counts_as_one_in_the_words(
     ruled: Ruled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("safety.gate.screen", lambda _: screening(sexual=320))
-    monkeypatch.setattr(sent.frames, "look", lambda *_: Shown(apparent_minors=1))
+    monkeypatch.setattr(frames, "look", lambda *_: Shown(apparent_minors=1))
     _, body = decided(ruled)
     assert body["scores"]["minors"] == sent.CHILD
     assert "prohibited.sexual_minors" in body["policy_ids"]

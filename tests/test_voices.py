@@ -9,12 +9,10 @@ from dataclasses import replace
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
 
 import av
 import numpy as np
 import pytest
-from av.audio.stream import AudioStream
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from skimage import data as samples
@@ -34,6 +32,7 @@ from safety.faces import Likeness
 from safety.gate import Denied
 from safety.likeness import EnrolledVoices, StoredLikeness, voice_of
 from safety.prompt import CATEGORIES
+from safety.voice import activity, words
 from safety.voice.activity import RATE_HZ, Span, speech
 from safety.voice.digits import in_order, spoken_digits
 from safety.voice.speakers import mel_spectrogram, similarity, windows
@@ -49,7 +48,7 @@ Samples = NDArray[np.float32]
 def said(name: str) -> Samples:
     found = media.sound(SPEECH / f"{name}.mka")
     assert found is not None
-    return found.samples[0]
+    return np.asarray(found.samples[0], np.float32)
 
 
 def read_aloud(name: str, from_s: float, to_s: float) -> Samples:
@@ -77,7 +76,7 @@ def clip(
     """A small film with this sound in both ears, or in each its own."""
     with av.open(str(path), "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=10)
-        ears = cast("AudioStream", out.add_stream("aac", rate=RATE_HZ, layout="stereo"))
+        ears = out.add_stream("aac", rate=RATE_HZ, layout="stereo")
         ears.bit_rate = 96_000
         shown = np.full((64, 64, 3), 40, np.uint8) if picture is None else picture
         stream.height, stream.width, stream.pix_fmt = *shown.shape[:2], "yuv420p"
@@ -152,7 +151,8 @@ def _scene(words: str) -> Samples:
 
 def _tones(*hz: float) -> Samples:
     time_s = np.arange(4 * RATE_HZ) / RATE_HZ
-    return (sum(np.sin(2 * np.pi * one * time_s) for one in hz) * 0.3 / len(hz)).astype(np.float32)
+    waves = np.sum([np.sin(2 * np.pi * one * time_s) for one in hz], axis=0)
+    return np.asarray(waves * 0.3 / len(hz), np.float32)
 
 
 def _noise(colour: float) -> Samples:
@@ -161,7 +161,7 @@ def _noise(colour: float) -> Samples:
     spectrum /= np.maximum(np.arange(len(spectrum)), 40) ** colour
     noise = np.fft.irfft(spectrum)
     gusts = 1 + 0.8 * np.sin(np.arange(len(noise)) / RATE_HZ * 7)
-    return (0.1 * noise / noise.std() * gusts).astype(np.float32)
+    return np.asarray(0.1 * noise / noise.std() * gusts, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -390,9 +390,9 @@ def test_a_missing_model_stops_the_check_and_not_only_half_of_it(
     for module in modules:
         monkeypatch.setattr(f"safety.voice.{module}.packaged", missing)
     for cached in (
-        voices.speech.__globals__["_model"],
+        vars(activity)["_model"],
         windows.__globals__["_network"],
-        voices.words.__globals__["_model"],
+        vars(words)["_model"],
     ):
         cached.cache_clear()
     with pytest.raises(CheckUnavailable):
@@ -531,7 +531,7 @@ def test_who_speaks_in_the_film_they_enrol_with_is_enrolled_with_their_voice(
     path = clip(
         tmp_path / "film.mp4",
         np.concatenate([said("slt-garden"), said("slt-letter")]),
-        picture=np.asarray(samples.astronaut(), np.uint8),
+        picture=np.asarray(samples.astronaut(), np.uint8),  # type: ignore[no-untyped-call]
     )
     statement = {
         "schema": "countersign/enrolment/v1",
@@ -544,7 +544,9 @@ def test_who_speaks_in_the_film_they_enrol_with_is_enrolled_with_their_voice(
         "issued": zulu(world.at),
     }
     evidence = sign(ENROLMENT_TAG, parse_enrolment(statement).signed_bytes(), operator)
-    _, cameo_id = enrol_vouched(world.ledger, world.gate.register, statement, evidence, path, at=world.at)
+    _, cameo_id = enrol_vouched(
+        world.ledger, world.gate.register, world.gate.gallery, statement, evidence, path, at=world.at
+    )
     with world.ledger.reading() as tx:
         voice = voice_of(tx, cameo_id)
     assert voice is not None

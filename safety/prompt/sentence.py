@@ -115,7 +115,8 @@ def _attention(attended: Tensor, count: int) -> Tensor:
     """[count x n, 3 x 384] → [count x n, 384]."""
     query, key, value = attended.double().reshape(count, -1, 3, _HEADS, _EACH).permute(2, 0, 3, 1, 4)
     weights = torch.softmax(query @ key.transpose(2, 3) / math.sqrt(_EACH), 3)
-    return (weights @ value).transpose(1, 2).reshape(len(attended), SIZE).float()
+    joined: Tensor = (weights @ value).transpose(1, 2).reshape(len(attended), SIZE).float()
+    return joined
 
 
 class Network:
