@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import click
 import httpx
@@ -36,8 +36,15 @@ from safety.policy.facts import (
     from_json,
 )
 
-EVERY: tuple[str, ...] = ("faces", "prompt", *clearing.CHECKS)
-TIMEOUT_S = 60.0
+FILMS: Final = "enrolment"
+"""What is looked at before there is a likeness; no clip depends on it."""
+EVERY: tuple[str, ...] = ("faces", "prompt", *clearing.CHECKS, FILMS)
+WORDS: Mapping[str, str] = {
+    **clearing.WORDS,
+    "prompt": "words of a request",
+    FILMS: "films of new likenesses",
+}
+TIMEOUT_S: Final = 60.0
 SHA256 = click.option(
     "--sha256", default="", help="The SHA-256 that its publisher states, where we know none."
 )
@@ -164,11 +171,15 @@ def _facts(kind: type[Any], said: Mapping[str, object]) -> Any:
 
 
 def _told(one: Standing) -> Iterator[str]:
-    what = clearing.WORDS[one.check]
+    what = WORDS[one.check]
     if one.runs:
         yield f"runs     {what:28} {', '.join(one.on) or 'lists of hashes; no weights'}"
         return
     yield f"missing  {what:28} {one.missing}"
+    if one.check == FILMS:
+        yield f"         {'':28} refused for it: every film somebody sends of themselves"
+        yield f"         {'':28} {one.remedy}"
+        return
     whose = (*one.refused, *(["every model that draws of its own"] if one.open_refused else []))
     cost = f"refused for it: clips of {' and '.join(whose)}" if whose else "no clip is refused for it"
     yield f"         {'':28} {cost}"

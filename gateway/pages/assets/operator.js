@@ -40,7 +40,7 @@ function facts(one, names) {
   const list = make("dl", { className: "facts" });
   for (const name of names) {
     if (one[name] === undefined || one[name] === null || one[name] === "") continue;
-    list.append(make("dt", { textContent: name.replaceAll("_", " ") }), make("dd", { textContent: String(one[name]) }));
+    list.append(make("dt", { textContent: words[`fact.${name}`] ?? name.replaceAll("_", " ") }), make("dd", { textContent: String(one[name]) }));
   }
   return list;
 }
@@ -79,13 +79,13 @@ function takedown(one) {
 
 function capture(one) {
   const card = make("article", { className: "card" }, make("h3", { textContent: one.display_name }));
-  card.append(media(one.film, "video"), facts({ ...one, turns: one.turns.join(", ") }, ["capture_id", "digits", "turns", "born_on", "sent_at", "sha256"]));
+  card.append(media(one.film, "video"), facts({ ...one, turns: one.turns.map((turn) => words[`turn.${turn}`] ?? turn).join(", ") }, ["capture_id", "digits", "turns", "born_on", "sent_at", "sha256"]));
   // What a machine makes of it, the worst first: 1000 is as it should be.
   const findings = make("ul", { className: "findings" });
   for (const { score, sentence, doubted } of one.findings) {
     findings.append(make("li", { className: doubted ? "small stop" : "small", textContent: `${doubted ? "⚠ " : ""}${sentence} (${score})` }));
   }
-  card.append(findings);
+  if (one.findings.length) card.append(make("p", { className: "small", textContent: words.findings }), findings);
   const command = `countersign enrolments accept ${one.capture_id} --key YOUR.key --born-on YYYY-MM-DD`;
   card.append(make("p", { className: "small", textContent: words.vouch }), make("pre", { textContent: command, tabIndex: 0, ariaLabel: words.vouch }));
   card.append(decisions([["refuse", words.refuse]], (_, reason) => post(`/v1/enrolments/${one.capture_id}/refuse`, { reason })));
