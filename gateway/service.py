@@ -124,14 +124,18 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         yield service
 
 
-@contextmanager
-def running_jobs(service: Service) -> Iterator[None]:
-    """Run the job queue, once the signer has shown that it marks what it should and notices what it must."""
+def _warm(_stop: threading.Event) -> None:
+    """Load what every request needs; one that comes meanwhile waits for it."""
     try:
         prompt.warm()
     except CheckUnavailable as unavailable:
         # Nothing is made; everything else, revoking above all, goes on.
         _log.error("every request will be denied: %s (%s)", unavailable, unavailable.reason.remedy)
+
+
+@contextmanager
+def running_jobs(service: Service) -> Iterator[None]:
+    """Run the job queue, once the signer has shown that it marks what it should and notices what it must."""
     shutil.rmtree(service.settings.uploads, ignore_errors=True)
     service.settings.uploads.mkdir(parents=True)
     with TemporaryDirectory(prefix="canary-") as directory:
@@ -141,6 +145,7 @@ def running_jobs(service: Service) -> Iterator[None]:
     private = service.settings.webhooks_to_private
     try:
         with (
+            in_background("warming", _warm),
             in_background("wrapping", partial(_rotate_wrapping, service)),
             delivering(service.ledger, service.clock, to_private=private),
             mailing(service.ledger, service.settings, service.clock),

@@ -13,6 +13,7 @@ Nothing here decides, and nothing here raises.
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,10 +137,14 @@ def _looked(
     reviewed: bool,
 ) -> Looked:
     # Once: every check sees the same frames.
-    watched = _Watched(expected)
-    check = check_output(watched.passing(sampled(clip)), expected.faces, expected.listed, expected.enrolled)
+    with ThreadPoolExecutor(3, thread_name_prefix="looking") as beside:
+        listening = beside.submit(voices.listen, clip, expected.voices, expected.other_voices)
+        watched = _Watched(expected, beside)
+        check = check_output(
+            watched.passing(sampled(clip)), expected.faces, expected.listed, expected.enrolled
+        )
+        heard = listening.result()
     shown, written = watched.shown, watched.written
-    heard = voices.listen(clip, expected.voices, expected.other_voices)
     texts = [*written.lines, heard.words]
     said = [screening for text in texts for screening in screened(text)]
     facts = OutputFacts(
@@ -206,7 +211,8 @@ def _not_looked(prompt_scores: Mapping[Category, int], *, closed_model: bool, re
 class _Watched:
     """The checks that see frames beside faces, a few frames at a time, while those pass on to be searched for faces."""
 
-    def __init__(self, expected: Expected) -> None:
+    def __init__(self, expected: Expected, beside: ThreadPoolExecutor) -> None:
+        self._beside = beside
         self._known_bad, self._models = expected.known_bad, expected.models
         self._pictures: list[Picture] = []
         self.shown, self.written = frames.Shown(), writing.Written()
@@ -225,7 +231,11 @@ class _Watched:
         pictures, self._pictures = self._pictures, []
         if not pictures:
             return
-        shown, written = frames.look(pictures, self._models), writing.read(pictures)
+        # Side by side, so that no worker waits for the last answer to another check.
+        looking = self._beside.submit(frames.look, pictures, self._models)
+        reading = self._beside.submit(writing.read, pictures)
+        known = self._known_bad(pictures)
+        shown, written = looking.result(), reading.result()
         self.shown = frames.Shown(
             highest((self.shown.scores, shown.scores)),
             # Not the highest alone: what is no number would be lost.
@@ -236,7 +246,6 @@ class _Watched:
             tuple(dict.fromkeys((*self.written.lines, *written.lines))),
             self.written.unchecked | written.unchecked,
         )
-        known = self._known_bad(pictures)
         # Lists that come or go meanwhile take nothing back that was found.
         self.known += 0 if known is None else _counted(known)
         self.compared &= known is not None

@@ -2,8 +2,8 @@
 
 Guarantees
 
-- Every other sampled frame is glanced at; those that show writing which the last one read did not are read, and so
-  is one in every :data:`READ_EVERY`. So large words are read where they stand for half a second, in still pictures
+- Every other sampled frame is glanced at; those that show writing which the last one read did not, there or a little
+  way off (:data:`REACH`), are read, and so is one in every :data:`READ_EVERY`. So large words are read where they stand for half a second, in still pictures
   for a whole one; small ones where they stand for one second, and for three in still pictures.
 - Only lines that were read with confidence count. Lines that stand together are one passage, top to bottom, so that
   a sentence broken over lines is read whole; and so is everything in a frame.
@@ -44,6 +44,10 @@ LETTERS: Final = 2
 """A passage has at least as many letters; one alone is what a texture looks like."""
 CHANGED: Final = 12.0
 """Grey levels by which the place of a line looks different on average, so that it is worth reading again."""
+MOVED_PX: Final = 8
+"""What is smaller is not sought where it may have moved to."""
+REACH: Final = 8
+"""What part of the longer side a line may have moved and still be the one that was read."""
 _log = logging.getLogger(__name__)
 
 
@@ -94,11 +98,56 @@ def worth_reading(pictures: Sequence[Picture], glances: Sequence[tuple[Line, ...
 def _differ(one: Picture, other: Picture, line: Line) -> bool:
     if one.shape != other.shape:
         return True
-    rows = slice(int(line.top), max(int(line.bottom), int(line.top) + 1))
-    columns = slice(int(line.left), max(int(line.right), int(line.left) + 1))
-    apart = np.abs(one[rows, columns].astype(np.int16) - other[rows, columns].astype(np.int16))
+    top, left = max(int(line.top), 0), max(int(line.left), 0)
+    place = one[top : max(int(line.bottom), top + 1), left : max(int(line.right), left + 1)]
     # A place without pixels is one to look at, too.
-    return not apart.size or float(apart.mean()) > CHANGED
+    if not place.size:
+        return True
+    return not _stands(place, other, top, left) and not _stands_near(place, other, top, left)
+
+
+def _stands(place: Picture, other: Picture, top: int, left: int) -> bool:
+    """Whether just this is there, too."""
+    there = other[top : top + len(place), left : left + place.shape[1]]
+    if top < 0 or left < 0 or there.shape != place.shape:
+        return False
+    return float(np.abs(place.astype(np.int16) - there).mean()) <= CHANGED
+
+
+def _stands_near(place: Picture, other: Picture, top: int, left: int) -> bool:
+    """Whether just this is there but for how far it may have moved: a picture that pans shows nothing new to read.
+
+    It is sought at half the size, and then has to be there pixel by pixel.
+    """
+    if min(place.shape[:2]) < MOVED_PX:
+        return False
+    reach = max(other.shape) // REACH
+    first, start = max(top - reach, 0), max(left - reach, 0)
+    around = other[first : top + len(place) + reach, start : left + place.shape[1] + reach]
+    y, x = _best_fit(_halved(place), _halved(around))
+    near = [(first + 2 * y + down, start + 2 * x + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    return any(_stands(place, other, *at) for at in near)
+
+
+def _halved(picture: Picture) -> NDArray[np.float64]:
+    """Brightness, of each two pixels by two."""
+    height, width = (side // 2 * 2 for side in picture.shape[:2])
+    grey = picture[:height, :width].mean(axis=2)
+    halved: NDArray[np.float64] = grey.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
+    return halved
+
+
+def _best_fit(part: NDArray[np.float64], whole: NDArray[np.float64]) -> tuple[int, int]:
+    """Where in the whole the part lies, row and column, by the least sum of squares."""
+    (height, width), size = part.shape, (whole.shape[0], whole.shape[1])
+    products = np.fft.irfft2(np.fft.rfft2(whole) * np.conj(np.fft.rfft2(part, size)), size)
+    sums = np.pad(np.square(whole), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    squares = (
+        sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    )
+    apart = squares - 2 * products[: squares.shape[0], : squares.shape[1]]
+    row, column = np.unravel_index(int(apart.argmin()), apart.shape)
+    return int(row), int(column)
 
 
 def passages(found: Sequence[Line]) -> list[str]:

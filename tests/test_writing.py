@@ -100,6 +100,14 @@ def test_a_line_that_moved_or_came_is_worth_reading() -> None:
     assert writing.worth_reading(clip, [seen(), here, here, here, seen()]) == [0, 4, 8]
 
 
+def test_writing_that_moves_with_its_picture_is_not_read_again_and_other_words_there_are() -> None:
+    shown, other = with_words(SENTENCE), with_words(["something else"])
+    there, moved = Line(390, 700, 520, 100), Line(417, 751, 547, 151)
+    for later, expected in ((shown, [0]), (other, [0, 2])):
+        clip = [shown, shown, np.roll(later, (27, 51), axis=(0, 1))]
+        assert writing.worth_reading(clip, [seen(there), seen(moved)]) == expected
+
+
 def test_two_columns_are_two_passages_and_one_whole() -> None:
     left = [Line(100 + 40 * row, 400, 130 + 40 * row, 100, f"left{row}") for row in range(2)]
     right = [Line(100 + 40 * row, 900, 130 + 40 * row, 600, f"right{row}") for row in range(2)]

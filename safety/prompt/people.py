@@ -169,6 +169,8 @@ def _named(view: str, known: _Figures) -> Iterator[int]:
 
 def _starting(words: list[str], at: int, known: _Figures) -> tuple[int | None, int]:
     """Whose name starts at a word, and how many words it has."""
+    if words[at] not in known.first and _sound(words[at]) not in known.first_sounds:
+        return known.run_together.get(words[at]), 1
     for length in range(min(MOST_WORDS + 1, len(words) - at), 0, -1):
         person = _written(tuple(words[at : at + length]), words, at, known)
         if person is not None:
@@ -177,8 +179,6 @@ def _starting(words: list[str], at: int, known: _Figures) -> tuple[int | None, i
 
 
 def _written(said: tuple[str, ...], words: list[str], at: int, known: _Figures) -> int | None:
-    if said[0] not in known.first and _sound(said[0]) not in known.first_sounds:
-        return None
     for last in _stems(said[-1]):
         person = known.by_words.get((*said[:-1], last))
         if person is not None and not _is_a_sentence((*said[:-1], last), words, at):
