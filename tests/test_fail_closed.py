@@ -369,8 +369,8 @@ def test_a_clip_without_frames_is_not_cleared(well: World, monkeypatch: pytest.M
 def test_a_list_that_comes_or_goes_while_a_clip_is_looked_at_loses_no_match(
     monkeypatch: pytest.MonkeyPatch, said: list[int | None]
 ) -> None:
-    monkeypatch.setattr(clearing.frames, "look", lambda *_: Shown())
-    monkeypatch.setattr(clearing.writing, "read", lambda *_: Written())
+    monkeypatch.setattr(frames, "look", lambda *_: Shown())
+    monkeypatch.setattr(writing, "read", lambda *_: Written())
     answers = iter(said)
     watched = clearing._Watched(clearing.Expected({}, known_bad=lambda _: next(answers)))
     list(watched.passing((float(n), PICTURE) for n in range(clearing.AT_ONCE + 1)))
