@@ -567,8 +567,13 @@ def _screened(prompt: str) -> Screening | None:
     """What the prompt reads as; None when the screen itself does not work, which denies."""
     try:
         screening = screen(prompt)
-        # A score that is none could not even be recorded: nothing would be answered.
-        return replace(screening, scores=all_scored(screening.scores))
+        # A score that is none could not even be recorded, nor a name that is none looked up: nothing would be answered.
+        return replace(
+            screening,
+            scores=all_scored(screening.scores),
+            figures=frozenset(screening.figures),
+            name_keys=frozenset(screening.name_keys),
+        )
     except InvalidInput:
         raise
     except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
@@ -591,6 +596,7 @@ def _asked(
 ) -> Asked:
     screening, seen = gathered.screening, gathered.sent
     pictured = seen.pictured if seen else None
+    people = _named_people(tx, gathered, enrolled=enrolled)
     scores = dict(screening.scores) if screening else dict.fromkeys(CATEGORIES, 0)
     contexts = screening.contexts if screening else frozenset[Context]()
     return Asked(
@@ -605,11 +611,11 @@ def _asked(
             modalities=request.modalities,
             contexts=pictured.contexts_beside(contexts) if pictured else contexts,
             scores=pictured.scores_beside(scores) if pictured else scores,
-            classifiers_ok=screening is not None and seen is not None,
+            classifiers_ok=screening is not None and seen is not None and people is not None,
             depicted=len(request.cameo_ids),
             unknown_faces=seen.strangers if seen else 0,
             do_not_generate_matches=seen.listed if seen else 0,
-            named_people=_named_people(tx, gathered, enrolled=enrolled),
+            named_people=people or 0,
             known_bad_matches=seen.known_bad if seen else 0,
             ledger_ok=True,
         ),
@@ -621,17 +627,21 @@ def _asked(
     )
 
 
-def _named_people(tx: Transaction, gathered: _Gathered, *, enrolled: bool) -> int:
-    """How many people the words name whom the request does not, or who have no live grant out.
+def _named_people(tx: Transaction, gathered: _Gathered, *, enrolled: bool) -> int | None:
+    """How many people the words name whom the request does not, or who have no live grant out. None: it cannot be told.
 
     As far as an app can tell, somebody enrolled here is one more of those whom everybody knows.
     """
     if gathered.screening is None:
-        return 0
+        return None
     owners = {owner for cameo_id in gathered.granting if (owner := tx.owner(cameo_id)) is not None}
     names = [person.display_name for owner in owners if (person := tx.person(owner)) is not None]
-    figures = gathered.screening.figures - people_named(names)
     others = tx.called(gathered.screening.name_keys) - owners if enrolled else frozenset()
+    try:
+        figures = gathered.screening.figures - people_named(names)
+    except (Exception, SystemExit):  # noqa: BLE001 — what cannot be checked is denied, whatever stopped it
+        _log.exception("whom the words name could not be told")
+        return None
     return len(figures) + len(others)
 
 

@@ -198,16 +198,25 @@ def _unavailable(what: str, sentence: str) -> CheckUnavailable:
 # ── running one ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+def session(path: Path) -> Any:
+    """The runtime's own, of a verified ONNX model, for one that is given and answers more than one thing.
+
+    On one thread: the same picture or sound gives the same numbers, and workers do not crowd.
+    """
+    import onnxruntime  # noqa: PLC0415 — only a worker loads it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class Session:
     """An ONNX model on one thread of the processor. Its answers are numbers, or there is none."""
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime  # noqa: PLC0415 — only a worker loads it
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = session(path)
         self._input = self._session.get_inputs()[0].name
 
     @property

@@ -22,6 +22,8 @@ from safety.chain import Cleared, RawClip, raw_clip
 from safety.errors import CheckUnavailable
 from safety.faces import Face, OutputCheck
 from safety.frames import Shown
+from safety.gallery import Gallery
+from safety.likeness import EnrolledVoices
 from safety.policy.facts import highest
 from safety.prompt import CATEGORIES, Screening
 from safety.register import Register
@@ -57,6 +59,10 @@ SCREENINGS = {
     **{name: replace(GOOD_SCREENING, scores=scored(**wrong)) for name, wrong in NO_SCORES.items()},
     "too few": replace(GOOD_SCREENING, scores={"sexual": 0}),
     "nothing": None,
+}
+NAMES = {
+    "no names": replace(GOOD_SCREENING, figures=cast("Any", None)),
+    "no keys": replace(GOOD_SCREENING, name_keys=cast("Any", None)),
 }
 SHOWN: dict[str, Any] = {
     **{name: Shown(wrong) for name, wrong in NO_SCORES.items()},
@@ -95,15 +101,24 @@ def searched(frames: Iterable[Any], *_: Any) -> OutputCheck:
     return replace(SEEN_NOTHING, frames_checked=len(list(frames)))
 
 
+def asking(frames: Iterable[Any], known: Any, listed: Any, enrolled: Any) -> OutputCheck:
+    """As where there is a face, which is nobody's."""
+    assert known is not None
+    assert not listed(face(9.0))
+    assert enrolled(face(9.0)) is None
+    return searched(frames)
+
+
 Row = tuple[Any, str, Callable[..., Any], dict[str, Any]]
 REQUEST: dict[str, Row] = {
-    "screen": (gate, "screen", lambda _: GOOD_SCREENING, SCREENINGS),
+    "screen": (gate, "screen", lambda _: GOOD_SCREENING, {**SCREENINGS, **NAMES}),
+    "people_named": (gate, "people_named", lambda _: frozenset(), {"nothing": None}),
     "faces.search": (faces, "search", lambda pictures: [() for _ in pictures], FACES),
     "frames.look": (frames, "look", lambda *_: Shown(scored()), SHOWN),
     "writing.read": (writing, "read", lambda *_: Written(), WRITTEN),
     "known_bad": (known_bad, "hashed", lambda *_, **__: pdq.hashed([]), HASHED),
     "screened": (clearing, "screen", lambda _: GOOD_SCREENING, SCREENINGS),
-    "enrolled": (gate.Gate, "_enrolled", lambda *_: lambda _: None, {}),
+    "enrolled": (Gallery, "whose", lambda *_, **__: lambda _: None, {"nothing": None}),
     "listed": (Register, "listed", lambda *_: lambda _: False, {"nothing": None}),
 }
 """For each call: what is replaced, by what that is well, and what it could answer that is no answer."""
@@ -190,6 +205,7 @@ def calls(function: Any, *, inside_try: bool = False) -> set[str]:
 def test_every_check_has_a_row_here() -> None:
     assert calls(sent.look) | calls(sent._pictured) <= REQUEST.keys() | {"sent.look"}
     assert calls(gate._screened, inside_try=True) <= REQUEST.keys()
+    assert calls(gate._named_people, inside_try=True) <= REQUEST.keys()
     assert calls(clearing.look, inside_try=True) <= CLIP.keys() | {"_looked", "_require_answers"}
     assert calls(clearing._looked) | calls(clearing._Watched) <= CLIP.keys() | WATCHING
 
@@ -233,11 +249,13 @@ def test_a_request_is_refused_when_a_check_fails(
     well: World, monkeypatch: pytest.MonkeyPatch, check: str, fault: str
 ) -> None:
     of, name, _, _ = REQUEST[check]
-    if check in {"listed", "screened"}:
+    if check in {"enrolled", "listed", "screened"}:
         # Only asked where there is a face, or a word.
         monkeypatch.setattr(faces, "search", lambda _: [(face(0.1),)])
         monkeypatch.setattr(faces, "match", lambda *_: 0)
         monkeypatch.setattr(writing, "read", lambda *_: Written(("hello",)))
+    if check == "enrolled":
+        monkeypatch.setattr(faces, "match", lambda *_: None)  # and only of strangers
     monkeypatch.setattr(of, name, broken(REQUEST[check], fault))
     app = well.app()
     request = well.request(app, reference=PICTURE)
@@ -286,6 +304,29 @@ def test_a_clip_is_not_cleared_when_a_check_fails(
     assert all(one.startswith("clear.") for one in found)
 
 
+READ: dict[str, tuple[Any, str]] = {
+    "voices": (EnrolledVoices, "read"),
+    "gallery": (Gallery, "whose"),
+    "register": (Register, "listed"),
+    "faces": (gate.Gate, "_templates"),
+}
+"""What is read of those whom a clip may show, and of everyone else enrolled."""
+REALLY_EXPECTED = gate.Gate._expected
+
+
+@pytest.mark.parametrize("what", READ)
+@pytest.mark.parametrize("fault", [*FAULTS, "nothing"])
+def test_a_clip_is_not_cleared_when_who_is_enrolled_cannot_be_read(
+    well: World, monkeypatch: pytest.MonkeyPatch, what: str, fault: str
+) -> None:
+    raw = rendered(well)
+    monkeypatch.setattr(gate.Gate, "_expected", REALLY_EXPECTED)
+    monkeypatch.setattr(clearing, "check_output", asking)
+    assert isinstance(well.gate.clear(raw), Cleared)
+    monkeypatch.setattr(*READ[what], broken((None, "", searched, {"nothing": None}), fault))
+    assert "clear.classifiers" in denied(well.gate.clear(raw))
+
+
 # ── what native code does ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -328,8 +369,8 @@ def test_a_clip_without_frames_is_not_cleared(well: World, monkeypatch: pytest.M
 def test_a_list_that_comes_or_goes_while_a_clip_is_looked_at_loses_no_match(
     monkeypatch: pytest.MonkeyPatch, said: list[int | None]
 ) -> None:
-    monkeypatch.setattr(clearing.frames, "look", lambda *_: Shown())
-    monkeypatch.setattr(clearing.writing, "read", lambda *_: Written())
+    monkeypatch.setattr(frames, "look", lambda *_: Shown())
+    monkeypatch.setattr(writing, "read", lambda *_: Written())
     answers = iter(said)
     watched = clearing._Watched(clearing.Expected({}, known_bad=lambda _: next(answers)))
     list(watched.passing((float(n), PICTURE) for n in range(clearing.AT_ONCE + 1)))

@@ -437,7 +437,7 @@ def test_scores_that_cannot_be_true_refuse(
     world.grant(ada, app)
     screening = Screening("1", scores, frozenset(), "", ())
     monkeypatch.setattr("safety.gate.screen", lambda _: screening)
-    assert refused(world, world.request(app, ada)) == {"facts.invalid"}
+    assert refused(world, world.request(app, ada)) == {"standing.classifiers"}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)

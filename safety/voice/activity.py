@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safety.errors import CheckUnavailable, InvalidInput
-from safety.models import packaged
+from safety.models import packaged, session
 
 Samples = NDArray[np.float32]
 """float32 [n], one channel at RATE_HZ, -1 to 1."""
@@ -99,13 +99,3 @@ def _spans(found: NDArray[np.float32], seconds: float) -> tuple[Span, ...]:
 @lru_cache(maxsize=1)
 def _model() -> Any:
     return session(packaged("silero-vad"))
-
-
-def session(path: Any) -> Any:
-    """A verified ONNX model, on one thread: the same sound gives the same numbers, and workers do not crowd."""
-    import onnxruntime  # noqa: PLC0415 — in a worker only
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

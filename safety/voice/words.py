@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from safety.models import packaged
-from safety.voice.activity import RATE_HZ, Samples, Span, require, session
+from safety.models import packaged, session
+from safety.voice.activity import RATE_HZ, Samples, Span, require
 
 UNDERSTOOD: Final = 600
 PHRASE_S: Final = 12.0
