@@ -8,6 +8,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
@@ -372,6 +373,7 @@ def test_a_list_that_comes_or_goes_while_a_clip_is_looked_at_loses_no_match(
     monkeypatch.setattr(frames, "look", lambda *_: Shown())
     monkeypatch.setattr(writing, "read", lambda *_: Written())
     answers = iter(said)
-    watched = clearing._Watched(clearing.Expected({}, known_bad=lambda _: next(answers)))
-    list(watched.passing((float(n), PICTURE) for n in range(clearing.AT_ONCE + 1)))
+    with ThreadPoolExecutor(2) as beside:
+        watched = clearing._Watched(clearing.Expected({}, known_bad=lambda _: next(answers)), beside)
+        list(watched.passing((float(n), PICTURE) for n in range(clearing.AT_ONCE + 1)))
     assert (watched.known, watched.compared) == (2, False)
