@@ -2,6 +2,7 @@
 
     python benchmarks/safety.py --prompts FILE.jsonl[.gz]     the prompt screen; rows {"text", "label", "category"?}
     python benchmarks/safety.py --faces DIR                   the faces; one folder of photographs for each person
+    python benchmarks/safety.py --latency                     a clip and prompts, in processor time
 
 The last line on stdout is one JSON object (with both, one object with the figures of each under its name); the curves
 are drawn to `--png`. `--quick` takes a sample, the same one each time, and stays under a minute. No data comes with
@@ -12,7 +13,7 @@ the project: without a path nothing is measured, and what is needed is said.
 as a share of the score from which on the policies refuse it (:data:`REFUSED_AT`; `sexual` and `minors` together at 300
 each). `…_at_shipped_threshold` is what they refuse, so also what is disguised, whatever it says. `block_at_95_pass` and `block_at_99_pass` are the shares of harmful texts refused when
 95 and 99 in a hundred benign ones pass, so `tpr_at_5pct_fpr` and `tpr_at_1pct_fpr` are the same two figures by
-another name. `obfuscated` repeats all of it with every text disguised in one way. `p99_ms` is of whole screenings, one
+another name. `obfuscated` repeats all of it with texts disguised in one way, of a sample of 300 rows of either label. `p99_ms` is of whole screenings, one
 after the other, on one core.
 
 **Faces.** Every photograph with exactly one recognisable face gives a template, in a worker process as in the service.
@@ -34,6 +35,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -65,6 +69,8 @@ REFUSED_AT = {
 TOGETHER = ("sexual", "minors", 300)
 DISGUISED_AT = 500
 TIMED = 400
+DISGUISED, QUICK_DISGUISED = 300, 15
+"""Rows of either label that every disguise is tried on."""
 QUICK = 300
 Scores = NDArray[np.float64]
 
@@ -139,8 +145,17 @@ def danger(scores: Mapping[Any, int]) -> float:
     return max(alone, min(scores[one], scores[other]) / most)
 
 
+@lru_cache(maxsize=1)
+def _processes() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
+
+
+def _scored(text: str) -> dict[str, int]:
+    return {str(category): score for category, score in screen(text[:MAX_CHARS]).scores.items()}
+
+
 def _ranked(texts: Iterable[str]) -> Ranked:
-    found = [screen(text[:MAX_CHARS]).scores for text in texts]
+    found = list(_processes().map(_scored, texts, chunksize=4))
     dangers = np.array([danger(scores) for scores in found])
     disguised = np.array([scores["obfuscated"] >= DISGUISED_AT for scores in found])
     return Ranked(dangers, (dangers >= 1) | disguised)
@@ -222,10 +237,14 @@ def prompts(path: Path, *, quick: bool) -> tuple[dict[str, Any], dict[str, tuple
         category: _ap(harmful.danger[[category in row.categories for row in bad]], benign.danger)
         for category in named
     }
-    took = _times_ms([row.text for row in Random(7).sample(rows, min(TIMED, len(rows)))])
+    took = _times_ms(
+        [row.text for row in Random(7).sample(rows, min(TIMED // (4 if quick else 1), len(rows)))]
+    )
     answer["median_ms"] = round(statistics.median(took), 2)
     answer["p99_ms"] = round(sorted(took)[int(0.99 * len(took))], 2)
     answer["obfuscated"] = {}
+    most = QUICK_DISGUISED if quick else DISGUISED
+    bad, good = (Random(8).sample(some, min(most, len(some))) for some in (bad, good))
     for name, disguise in DISGUISES.items():
         curves[name] = (
             _ranked(disguise(row.text) for row in bad),
@@ -463,7 +482,48 @@ def _prompt_cost(*, quick: bool) -> dict[str, float]:
     """Of prompts as apps send them, 8 to 90 words; every tenth is disguised."""
     from safety import prompt  # noqa: PLC0415
 
-    words = ["a", "lighthouse", "at", "dawn", "with", "gulls", "over", "the", "sea", "while", "an", "old", "man", "walks", "his", "dog", "slowly", "along", "the", "shore", "and", "thinks", "about", "his", "life", "as", "a", "young", "sailor", "far", "from", "home", "under", "bright", "stars", "in", "cold", "clear", "winter", "nights"]
+    words = [
+        "a",
+        "lighthouse",
+        "at",
+        "dawn",
+        "with",
+        "gulls",
+        "over",
+        "the",
+        "sea",
+        "while",
+        "an",
+        "old",
+        "man",
+        "walks",
+        "his",
+        "dog",
+        "slowly",
+        "along",
+        "the",
+        "shore",
+        "and",
+        "thinks",
+        "about",
+        "his",
+        "life",
+        "as",
+        "a",
+        "young",
+        "sailor",
+        "far",
+        "from",
+        "home",
+        "under",
+        "bright",
+        "stars",
+        "in",
+        "cold",
+        "clear",
+        "winter",
+        "nights",
+    ]
     drawn = Random(1)
     prompt.warm()
     spent = []
