@@ -248,11 +248,11 @@ def _pictured(written: Mapping[str, Any] | None) -> Pictured | None:
 def _whole(body: Mapping[str, Any]) -> dict[str, Any]:
     """A record with everything that it is from before of."""
     made = {**_LATER, **body}
-    if "scores" in made:
+    if isinstance(made.get("scores"), Mapping):
         made["scores"] = filled_scores(made["scores"])
     if "pictured" in made:
         made["pictured"] = {**made["pictured"], "scores": filled_scores(made["pictured"]["scores"])}
-    if "facts" in made:
+    if isinstance(made.get("facts"), Mapping):
         suspended = made["facts"].get("suspended")
         made["facts"] = {**filled(RequestFacts, made["facts"]), "suspended": suspended}
     return made

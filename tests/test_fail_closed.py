@@ -184,7 +184,15 @@ LOOKED_AT_NOTHING = {
 """That there is no model is a fact of its own, and one that policies deny."""
 
 
-WATCHING = {"_Watched", "watched.passing", "self._look", "_counted", "frames.Shown", "writing.Written"}
+WATCHING = {
+    "_Watched",
+    "ThreadPoolExecutor",
+    "watched.passing",
+    "self._look",
+    "_counted",
+    "frames.Shown",
+    "writing.Written",
+}
 
 
 def calls(function: Any, *, inside_try: bool = False) -> set[str]:
@@ -195,9 +203,13 @@ def calls(function: Any, *, inside_try: bool = False) -> set[str]:
     found = set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            match node.func:
+            # What is handed over to run beside is called as well.
+            handed_over = isinstance(node.func, ast.Attribute) and node.func.attr == "submit"
+            match node.args[0] if handed_over else node.func:
                 case ast.Name(name):
                     found.add(name)
+                case ast.Attribute(_, "result"):
+                    pass  # of what was handed over
                 case ast.Attribute(ast.Name(of), name):
                     found.add(f"{of}.{name}")
     return {name for name in found if name.rpartition(".")[2] not in HELPERS and name not in HELPERS}

@@ -348,7 +348,7 @@ def test_an_adults_clip_may_be_what_a_childs_may_not(world: Ruled, seen: Seen) -
     app, ada, bob = world.app(), world.enrol(), world.enrol()
     world.grant(ada, app, allowed_contexts=["romantic"])
     world.grant(bob, app)
-    seen.reads("a romantic kiss")
+    seen.reads("a romantic dinner by candlelight")
     seen.shows(ada)
     assert isinstance(cleared(world, ada, app=app), Cleared)
     seen.shows(ada, bob)
@@ -576,7 +576,11 @@ def test_an_enrolled_person_whom_a_model_paints_is_told_on_their_page_and_the_ap
     assert (told["prompt"], told["thumbnail"]) == (None, None)
     assert "A video that film club asked for showed you" in parent.web.get("/me/timeline").text
     # It is on the list that is proven whole, and replays: somebody who was seen has not been used.
-    (seen_,) = [one for one in live.audit(parent.cameo_id) if one["kind"] == "sighting"]
+    (seen_,) = [
+        one
+        for one in live.audit(parent.cameo_id)
+        if one["kind"] == "sighting" and one["video_id"] == video["id"]
+    ]
     assert (seen_["where"], seen_["outcome"], seen_["video_id"]) == ("clip", "refused", video["id"])
     # The app, and the child beside, hear of a stranger only.
     assert "enrolled" not in str(video)

@@ -30,7 +30,10 @@ pytestmark = pytest.mark.slow
 
 KEYS = {"alice": ALICE, "bob": BOB, "eve": EVE}
 REGISTERED = ("alice", "bob")
-ASKED = {"ask", "precheck", "generate", "suspend_app", "reinstate_app", "activate_policies"}
+ASKED = {
+    *("ask", "precheck", "generate"),
+    *("suspend_app", "reinstate_app", "activate_policies", "pass_clip", "refuse_clip"),
+}
 PERMITS = ("permit.operate", "permit.generate", "permit.ask")
 
 

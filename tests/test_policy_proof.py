@@ -743,8 +743,8 @@ def test_a_policy_about_one_app_is_shown_for_that_app_and_no_other() -> None:
         ("context.output.scores.hate >= 500", "context.output.scores.hate > 500", False),
         ('@id("clear.violence")\n@reason("', '@id("clear.cruelty")\n@reason("in other words: ', True),
         (
-            "when { context.output.ungranted_faces > 0 }",
-            "unless { context.output.ungranted_faces == 0 }",
+            "when { context.output.enrolled_faces > 0 }",
+            "unless { context.output.enrolled_faces == 0 }",
             True,
         ),
         ('resource.grant.approval != "before_release"', 'resource.grant.approval == "none"', True),

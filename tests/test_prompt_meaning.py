@@ -21,7 +21,7 @@ from world import World
 SAID = "a lighthouse on a cliff at dawn"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def network() -> sentence.Network:
     return sentence.network()
 

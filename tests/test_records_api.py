@@ -116,7 +116,7 @@ def test_the_timeline_tells_every_entry_newest_first(live: Site, collins: Owner,
     assert [one["kind"] for one in told] == [one["kind"] for one in listed[::-1]]
     assert set(told[0]) == {
         *("index", "at", "kind", "title", "detail", "app_id", "app_name", "video_id", "prompt", "reasons"),
-        *("status", "downloads", "thumbnail"),
+        *("status", "downloads", "thumbnail", "why"),
     }
     assert all(one["title"] for one in told)
     release = next(one for one in told if one["kind"] == "release" and one["video_id"] == clip.video_id)

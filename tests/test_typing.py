@@ -19,8 +19,9 @@ Line = tuple[str, int, str]
 def marked() -> Iterator[Line]:
     for path in FILES:
         for number, line in enumerate(path.read_text().splitlines(), start=1):
-            if mark := re.search(r"# error: ([a-z-]+)$", line):
-                yield path.name, number, mark[1]
+            if mark := re.search(r"# error: ([a-z, -]+)$", line):
+                for code in mark[1].split(", "):
+                    yield path.name, number, code
 
 
 def rejected() -> Iterator[Line]:

@@ -69,7 +69,7 @@ def release_without_asking(gate: Gate, clip: Stamped, objects: Objects, at: date
 def make_or_change_a_token(permit: Permit, allowed: Allowed, raw: RawClip, path: Path) -> None:
     Allowed(permit)  # error: call-arg
     Allowed(permit=permit)  # error: call-arg
-    RawClip(permit, path, "0" * 64, "model", "1")  # error: call-arg
+    RawClip(permit, path, "0" * 64, "model", "1")  # error: arg-type, call-arg
     allowed.permit = permit  # error: misc
     raw.sha256 = "0" * 64  # error: misc
 
