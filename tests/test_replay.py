@@ -43,6 +43,7 @@ from test_activation import (
     opened,
     without,
 )
+from test_engine import before
 from world import Someone, zulu
 
 pytestmark = pytest.mark.slow
@@ -651,19 +652,18 @@ def test_scores_that_the_prompt_does_not_have_are_noticed(
 # ── from before ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+SPELT = {"Cameo": "resource", "Grant": "grant", "Request": "request", "Output": "output", "Scores": "scores"}
+
+
 def older() -> Files:
     """The base as it was before the facts that came later: no word of it speaks of them."""
     texts = {name: data.decode() for name, data in BASE.items() if name != cedar.INVARIANTS}
-    unheard = [re.compile(rf"\b{key.partition('.')[2]}\b") for key in LATER]
+    later = [key.partition(".") for key in LATER]
+    speaks = re.compile("|".join(rf"\b{SPELT[kind]}\.{name}\b" for kind, _, name in later))
     for name in [name for name in texts if name.endswith(".cedar")]:
         kept = re.split(r"(?=^@id\()", texts[name], flags=re.MULTILINE)
-        texts[name] = "".join(one for one in kept if not any(word.search(one) for word in unheard))
-    for key in LATER:
-        name = key.partition(".")[2]
-        texts[cedar.SCHEMA] = re.sub(
-            rf'\n  @doc\("[^"]*"\) {name}: (Bool|Long|Set<String>),', "", texts[cedar.SCHEMA]
-        )
-    return {name: text.encode() for name, text in texts.items()}
+        texts[name] = "".join(one for one in kept if not speaks.search(one))
+    return {name: text.encode() for name, text in texts.items()} | {cedar.SCHEMA: before(*LATER)}
 
 
 def test_a_decision_under_a_set_from_before_a_fact_is_made_again(ruled: Ruled) -> None:
