@@ -196,6 +196,7 @@ LONG = {
     "tablet in its frame",
     "one picture, frozen",
     "two people, one after the other",
+    "no sound",
 }
 """Left out of a quick run: the first takes as long as it says, the second is the genuine film by another name, and the
 rest are like others that are in it."""
