@@ -63,6 +63,8 @@ WAIT_S: Final = 120.0
 MEMORY_MB: Final = 3_000
 ANSWER_BYTES: Final = 256 << 20
 """The largest picture that is accepted has 120 million bytes."""
+HEAD_BYTES: Final = 8 << 20
+"""Of that, what is no array: as objects it takes many times its bytes."""
 MOST_ANSWERS: Final = 1_000
 """After so many a worker is replaced: what leaked into it, or took it over, does not stay."""
 _ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -361,6 +363,8 @@ def _plain(value: object, blobs: list[bytes]) -> object:  # noqa: PLR0911 — on
 
 def _unpacked(data: memoryview, types: dict[str, type]) -> object:
     (length,) = _HEAD.unpack_from(data)
+    if length > HEAD_BYTES:
+        raise ValueError("more than any answer says")
     blobs = data[_HEAD.size + length :]
     answer, rest = _value(json.loads(bytes(data[_HEAD.size : _HEAD.size + length])), blobs, types)
     if len(rest):

@@ -272,6 +272,12 @@ def test_bytes_that_are_no_answer_are_an_error_and_nothing_else(data: bytes) -> 
 # ── what leaks ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_an_answer_that_would_become_a_mountain_of_objects_is_not_read() -> None:
+    head = b"[" + b"[]," * (workers.HEAD_BYTES // 3) + b"[]]"
+    with pytest.raises(ValueError, match="more than any answer says"):
+        _unpacked(memoryview(struct.pack(">I", len(head)) + head), {})
+
+
 def test_the_service_s_secrets_do_not_reach_a_worker(two: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUNTERSIGN_DATABASE_URL", "postgresql://someone:secret@host/db")
     seen = two.call(ill.environment)
