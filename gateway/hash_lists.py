@@ -13,6 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image, UnidentifiedImageError
 
+from gateway.enrolments import KEY
 from gateway.orders import operator_key
 from gateway.service import open_service
 from gateway.settings import Settings
@@ -28,13 +29,6 @@ from safety.hash_lists import FORMATS, Format, read
 from safety.known_bad import CATEGORIES, ListCategory
 from safety.pdq import MOST_BITS, Picture
 
-KEY = click.option(
-    "--key",
-    "key_file",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The file with your own key, made by `countersign keys new`.",
-)
 FRAMES_EVERY_S = 0.4
 _PICTURES = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 

@@ -311,11 +311,10 @@ class Gate(Afterwards):
         return Denied(ruling.reasons(), "traffic" if named.issuperset(ruling.policy_ids) else "consent")
 
     def _gathered(self, request: GenerationRequest, at: datetime) -> "_Gathered":
-        return _Gathered(
-            _screened(request.prompt), self._sent(request, at), tuple(self._granting(request, at))
-        )
+        screening, granting = _screened(request.prompt), tuple(self._granting(request, at))
+        return _Gathered(screening, self._sent(request, granting), granting)
 
-    def _sent(self, request: GenerationRequest, at: datetime) -> Sent | None:
+    def _sent(self, request: GenerationRequest, granting: Iterable[CameoId]) -> Sent | None:
         """What is in the reference picture. None: it could not be looked at, or not for all that matters.
 
         Only people whose live grant the app holds are compared with: otherwise an app could find out whose face
@@ -324,7 +323,7 @@ class Gate(Afterwards):
         if request.reference is None:
             return Sent()
         try:
-            granted = self._templates(self._granting(request, at))
+            granted = self._templates(granting)
             return sent.look(
                 request.reference,
                 tuple(granted.values()),

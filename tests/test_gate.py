@@ -781,7 +781,7 @@ def test_an_enrolled_stranger_is_refused_and_told_and_the_app_learns_nothing_of_
     world.grant(eileen, app)
     # In a picture sent: an unknown face as any other, for the app.
     request = world.request(app, eileen, reference=hopper())
-    sent = world.gate._sent(request, world.at)
+    sent = world.gate._sent(request, world.gate._granting(request, world.at))
     assert sent is not None
     assert sent.enrolled == (grace.cameo_id,)
     assert refused(world, request) == {"prohibited.unknown_face"}

@@ -43,7 +43,6 @@ _START, _END = 101, 102
 _FEWEST_ROWS: Final = 17
 """Of an exact product of bytes, as torch wants it."""
 
-Floats = NDArray[np.float32]
 Pieces = NDArray[np.int64]
 
 
