@@ -50,6 +50,7 @@ class Detected:
 
     payload: bytes
     confidence: float
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
