@@ -1,7 +1,8 @@
 """Stamp and release: nothing leaves unmarked, and nothing leaves after consent is gone.
 
-`stamp` makes the canonical file, hides the clip's 64-bit number in its pixels, signs it under C2PA, and then
-reads manifest and mark back from the finished bytes. `release` folds consent once more at its own place in the
+`stamp` makes the canonical file, hides the clip's 64-bit number in its pixels (and in its sound, which nothing here
+relies on: a clip whose sound cannot hold it is released all the same), signs it under C2PA, and then
+reads manifest and the mark in the pixels back from the finished bytes. `release` folds consent once more at its own place in the
 log and publishes in the same transaction as the entry that says so; or, where only somebody's approval is missing,
 keeps the finished clip as a draft in the same transaction as the entry that says that. What reviewers have to judge
 is held for them first, in the same way; once they let it pass, the policies are asked again about the very same file.
@@ -18,6 +19,7 @@ from ledger.errors import LedgerError, NotFound
 from ledger.ids import LeafIndex
 from ledger.provenance import media, watermark
 from ledger.provenance.manifest import Claim, Signer, read
+from ledger.provenance.watermark import sound
 from ledger.store.objects import Objects
 from ledger.store.records import HeldClip
 from ledger.store.transaction import Transaction
@@ -60,7 +62,7 @@ class Stamper:
         try:
             width, height = (int(side) for side in clear.permit.size.split("x"))
             embed = watermark.Embedder(self.watermark_key, payload, width=width, height=height)
-            media.restamp(clear.path, marked, embed)
+            media.restamp(clear.path, marked, embed, through=sound.through(self.watermark_key, payload))
             signed = self.signer.sign(marked, finished, self._claim(clear, payload, at))
             self._read_back(finished, clear.permit, payload)
         except LedgerError as error:
