@@ -23,18 +23,18 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import c2pa
-from cryptography import x509
 
 from ledger.errors import MediaError, ProvenanceError
 from ledger.ids import VideoId
-from ledger.provenance import media
+from ledger.provenance import cose, media
 from ledger.provenance.pki import Authority
+from ledger.provenance.trust import Anchors, Revoked, TrustedBy, fingerprint
 
 WATERMARK_ALG: Final = "org.countersign.watermark.v1"
 """Private: no name of ours is in the public soft-binding algorithm list."""
@@ -44,7 +44,7 @@ GENERATION: Final = "org.countersign.generation"
 State = Literal["trusted", "valid", "invalid", "none"]
 
 _FORMAT: Final = "video/mp4"
-_C2PA_UUID: Final = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_REVOKED: Final = "signingCredential.ocsp.revoked"
 _SPEC_VERSION: Final = "2.4.0"
 _STATES: Final[Mapping[str, State]] = {"Trusted": "trusted", "Valid": "valid", "Invalid": "invalid"}
 _SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -104,6 +104,10 @@ class ManifestFinding:
     manifest_trusted: signed under one of the anchors, valid in every part. asset_bound: the media bytes are
     those the manifest was made for. Neither implies the other. signer, signed_at, consent and soft_binding are
     None unless the manifest is trusted: anyone can write any name into one that is not.
+    trusted_by: whose a trusted manifest is; None where it is not trusted. development: trusted only because this
+    installation's embedded authority signed it (say :data:`~ledger.provenance.trust.DEVELOPMENT`).
+    certificate: SHA-256 of the signer's. revoked: the certificate was ours and had been taken back when it signed,
+    or nobody can say when it signed; then the manifest is not trusted.
     failures: status codes (C2PA 2.4 §15.2.2), of the manifest and of every ingredient.
     """
 
@@ -116,6 +120,10 @@ class ManifestFinding:
     consent: dict[str, Any] | None = None
     soft_binding: str | None = None
     failures: tuple[str, ...] = ()
+    trusted_by: TrustedBy | None = None
+    development: bool = False
+    certificate: str | None = None
+    revoked: Revoked | None = None
 
 
 # --- writing ---------------------------------------------------------------------------------------------------
@@ -279,13 +287,14 @@ def _assertion(label: str, data: dict[str, Any], *, kind: Literal["Cbor", "Json"
 # --- reading ---------------------------------------------------------------------------------------------------
 
 
-def read(path: Path, anchors_pem: bytes) -> ManifestFinding:
-    """What the manifest in `path` shows to someone who trusts exactly `anchors_pem`.
+def read(path: Path, anchors: Anchors | bytes) -> ManifestFinding:
+    """What the manifest in `path` shows to someone who trusts exactly `anchors` (bytes: PEM, nobody's in particular).
 
     Raises MediaError when the file cannot be opened, ProvenanceError when the anchors are unusable.
     """
+    trust = Anchors.of(anchors) if isinstance(anchors, bytes) else anchors
     try:
-        report = _report(path, anchors_pem)
+        report = _report(path, trust.pem)
     except c2pa.C2paError:
         # c2pa could make nothing of it: damaged beyond a verdict if it claims a manifest, otherwise none.
         return ManifestFinding("invalid" if _mentions_manifest(path) else "none")
@@ -304,14 +313,41 @@ def read(path: Path, anchors_pem: bytes) -> ManifestFinding:
     finding = ManifestFinding(
         state, state == "trusted", bound, manifest_id, failures=tuple(dict.fromkeys(_all_failures(report)))
     )
-    return _with_statements(finding, manifest, succeeded) if finding.manifest_trusted else finding
+    return _with_signer(path, finding, manifest, succeeded, trust) if finding.manifest_trusted else finding
+
+
+def _with_signer(
+    path: Path,
+    finding: ManifestFinding,
+    manifest: Mapping[str, Any],
+    succeeded: frozenset[str],
+    trust: Anchors,
+) -> ManifestFinding:
+    """What a trusted manifest says, and whose it is; unless the certificate had been taken back by then."""
+    told = _with_statements(finding, manifest, succeeded)
+    chain = cose.chain(path, finding.manifest_id or "")
+    if chain and str(chain[0].serial_number) != manifest.get("signature_info", {}).get("cert_serial_number"):
+        chain = ()  # not the certificate that c2pa looked at
+    whose, development = trust.whose(chain)
+    certificate = fingerprint(chain[0]) if chain else None
+    revoked = trust.revocation(chain[0], told.signed_at) if chain else None
+    if revoked is not None:
+        failures = (*finding.failures, _REVOKED)
+        return replace(
+            finding,
+            state="invalid",
+            manifest_trusted=False,
+            failures=failures,
+            certificate=certificate,
+            revoked=revoked,
+        )
+    return replace(told, trusted_by=whose, development=development, certificate=certificate)
 
 
 def _report(path: Path, anchors_pem: bytes) -> dict[str, Any] | None:
     try:
-        x509.load_pem_x509_certificates(anchors_pem)  # c2pa skips an anchor it cannot parse, in silence
         context = c2pa.Context.from_dict(_settings(anchors_pem))
-    except (c2pa.C2paError, ValueError) as error:
+    except c2pa.C2paError as error:
         raise ProvenanceError(
             "provenance.anchors", "the trust anchors are not certificates", "configure PEM certificates"
         ) from error
@@ -387,7 +423,7 @@ def _mentions_manifest(path: Path) -> bool:
     with path.open("rb") as file:
         for box in found:
             file.seek(box.start)
-            if _C2PA_UUID in file.read(32):
+            if cose.C2PA_UUID in file.read(32):
                 return True
     return False
 
