@@ -40,10 +40,10 @@ class _Found:
 def chain(path: Path, manifest_id: str) -> tuple[x509.Certificate, ...]:
     """The certificates that manifest was signed under, leaf first; none where that cannot be told."""
     try:
-        found = _signature(path, manifest_id)
-        if found is None:
+        found = _signatures(path, manifest_id)
+        if len(found) != 1:
             return ()
-        protected = cbor2.loads(cbor2.loads(found.content).value[0])
+        protected = cbor2.loads(cbor2.loads(found[0].content).value[0])
         held = protected.get(_X5CHAIN, ())
         certificates = [held] if isinstance(held, bytes) else list(held)
         return tuple(x509.load_der_x509_certificate(der) for der in certificates[:_LONGEST_CHAIN])
@@ -51,19 +51,22 @@ def chain(path: Path, manifest_id: str) -> tuple[x509.Certificate, ...]:
         return ()
 
 
-def staple(path: Path, manifest_id: str, ocsp_der: bytes) -> None:
-    """Put an OCSP response beside the signature of that manifest. Raises ProvenanceError where there is no room."""
-    found = _signature(path, manifest_id)
-    if found is None:
+def staple(path: Path, ocsp_der: bytes) -> None:
+    """Put an OCSP response beside the signature of the active manifest, which is the store's last (§11.1.4.2).
+
+    Raises ProvenanceError where there is no room.
+    """
+    found = _signatures(path, None)[-1:]
+    if not found:
         raise ProvenanceError(
             "provenance.staple", "the clip's signature was not found", "sign the clip again"
         )
-    protected, unprotected, payload, signature = cbor2.loads(found.content).value
+    protected, unprotected, payload, signature = cbor2.loads(found[0].content).value
     headers = {key: value for key, value in unprotected.items() if key not in ("pad", "pad2", "rVals")}
     headers["rVals"] = {"ocspVals": [ocsp_der]}
-    stapled = _padded([protected, headers, payload, signature], len(found.content))
+    stapled = _padded([protected, headers, payload, signature], len(found[0].content))
     with path.open("r+b") as file:
-        file.seek(found.start)
+        file.seek(found[0].start)
         file.write(stapled)
 
 
@@ -83,17 +86,17 @@ def _padded(parts: list[Any], size: int) -> bytes:
     )
 
 
-def _signature(path: Path, manifest_id: str) -> _Found | None:
+def _signatures(path: Path, manifest_id: str | None) -> list[_Found]:
+    """The signatures of that manifest, or of all of them."""
     stores = list(_stores(path))
     if len(stores) != 1:
-        return None
+        return []
     start, content = stores[0]
-    found = [
+    return [
         _Found(start + at, content[at:end])
         for labels, at, end in _contents(content, 0, len(content), ())
-        if labels[1:] == (manifest_id, "c2pa.signature")
+        if len(labels) == _DEEPEST and labels[2] == "c2pa.signature" and manifest_id in {None, labels[1]}
     ]
-    return found[0] if len(found) == 1 else None
 
 
 def _stores(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -34,6 +34,7 @@ from ledger.errors import MediaError, ProvenanceError
 from ledger.ids import VideoId
 from ledger.provenance import cose, media
 from ledger.provenance.pki import Authority
+from ledger.provenance.signing import Credential, Source
 from ledger.provenance.trust import Anchors, Revoked, TrustedBy, fingerprint
 
 WATERMARK_ALG: Final = "org.countersign.watermark.v1"
@@ -130,10 +131,10 @@ class ManifestFinding:
 
 
 class Signer:
-    """Signs clips with an authority's claim key and time-stamps them at `tsa_url`."""
+    """Signs clips with a source's claim key, time-stamps them at `tsa_url`, and staples what the issuer says."""
 
-    def __init__(self, authority: Authority, tsa_url: str) -> None:
-        self._authority = authority
+    def __init__(self, source: Source, tsa_url: str) -> None:
+        self._source = source
         self._tsa_url = tsa_url
 
     def sign(self, src: Path, dst: Path, claim: Claim) -> Signed:
@@ -142,7 +143,7 @@ class Signer:
             raise ProvenanceError(
                 "provenance.in_place", "a clip cannot be signed onto itself", "choose another destination"
             )
-        if read(src, self._authority.root_pem).state != "none":
+        if read(src, self._source.anchors).state != "none":
             raise ProvenanceError(
                 "provenance.already_signed",
                 "the clip already carries a manifest",
@@ -152,23 +153,27 @@ class Signer:
         draft = Path(name)
         try:
             with os.fdopen(descriptor, "w+b") as target:
-                self._embed(src, target, claim)
+                claims = self._source.claims
+                # Asked first: what was revoked signs nothing.
+                stapled = self._source.ocsp(claims.certificate, claim.at)
+                self._embed(src, target, claim, claims)
                 target.flush()
                 os.fsync(target.fileno())
-            signed = _as_claimed(read(draft, self._authority.root_pem), claim)
+            if stapled is not None:
+                cose.staple(draft, stapled)
+            signed = _as_claimed(read(draft, self._source.anchors), claim)
             draft.replace(dst)
         finally:
             draft.unlink(missing_ok=True)
         return signed
 
-    def _embed(self, src: Path, target: Any, claim: Claim) -> None:
-        claims = self._authority.claims
+    def _embed(self, src: Path, target: Any, claim: Claim, claims: Credential) -> None:
         try:
             signer = c2pa.Signer.from_callback(
-                claims.sign_es256, c2pa.C2paSigningAlg.ES256, claims.chain_pem.decode(), self._tsa_url
+                claims.sign_cose, c2pa.C2paSigningAlg[claims.alg], claims.chain_pem.decode(), self._tsa_url
             )
             with (
-                c2pa.Context.from_dict(_settings(self._authority.root_pem), signer=signer) as context,
+                c2pa.Context.from_dict(_settings(self._source.anchors.pem), signer=signer) as context,
                 c2pa.Builder(_definition(claim), context=context) as builder,
                 src.open("rb") as source,
             ):
@@ -453,7 +458,7 @@ def _settings(anchors_pem: bytes) -> dict[str, Any]:
 # --- starting --------------------------------------------------------------------------------------------------
 
 
-def canary(signer: Signer, anchors_pem: bytes, workdir: Path, *, at: datetime) -> None:
+def canary(signer: Signer, anchors: Anchors | bytes, workdir: Path, *, at: datetime) -> None:
     """Prove on a clip made on the spot that signing, trust and binding do what this module says, or raise.
 
     Run before the service answers anyone: a setting that a release of c2pa renamed is ignored in silence.
@@ -464,7 +469,7 @@ def canary(signer: Signer, anchors_pem: bytes, workdir: Path, *, at: datetime) -
         media.write_pattern(clip)
         signer.sign(clip, signed, _canary_claim(at))
         content = signed.read_bytes()
-        finding = read(signed, anchors_pem)
+        finding = read(signed, anchors)
         _require(finding.manifest_trusted and finding.asset_bound, "a clip just signed is not trusted")
         stranger = Authority.open(place / "stranger", at=at)
         _require(not read(signed, stranger.root_pem).manifest_trusted, "a stranger's anchors are trusted")
@@ -476,7 +481,7 @@ def canary(signer: Signer, anchors_pem: bytes, workdir: Path, *, at: datetime) -
             ("a clip with an added `free` box", content + b"\x00\x00\x00\x08free"),
         ):
             altered.write_bytes(alteration)
-            finding = read(altered, anchors_pem)
+            finding = read(altered, anchors)
             _require(not finding.manifest_trusted and not finding.asset_bound, f"{case} is accepted")
 
 

@@ -23,7 +23,8 @@ from asn1crypto import x509 as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ledger.provenance.pki import Authority, Credential
+from ledger.provenance.pki import Authority
+from ledger.provenance.signing import Credential
 
 POLICY: Final = "1.3.6.1.4.1.32473.1"
 """The enterprise number reserved for examples (RFC 5612): a development authority has no registered policy."""
