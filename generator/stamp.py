@@ -9,6 +9,7 @@ is held for them first, in the same way; once they let it pass, the policies are
 """
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from ledger.ids import LeafIndex
 from ledger.provenance import media, watermark
 from ledger.provenance.manifest import Claim, Signer, read
 from ledger.provenance.watermark import sound
+from ledger.provenance.trust import Anchors
 from ledger.store.objects import Objects
 from ledger.store.records import HeldClip
 from ledger.store.transaction import Transaction
@@ -51,7 +53,7 @@ class Stamper:
 
     watermark_key: bytes
     signer: Signer
-    anchors_pem: bytes
+    anchors: Callable[[], Anchors]
     origin: str
     base_url: str
 
@@ -88,7 +90,7 @@ class Stamper:
         )
 
     def _read_back(self, path: Path, permit: Permit, payload: bytes) -> None:
-        found = read(path, self.anchors_pem)
+        found = read(path, self.anchors())
         if not (found.manifest_trusted and found.asset_bound):
             raise StampFailed(
                 "stamp.manifest", f"the finished clip's manifest reads `{found.state}`", "render again"
