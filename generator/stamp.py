@@ -8,6 +8,7 @@ keeps the finished clip as a draft in the same transaction as the entry that say
 is held for them first, in the same way; once they let it pass, the policies are asked again about the very same file.
 """
 
+import base64
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from generator.errors import StampFailed
 from ledger.consent.held import APPEAL_LIFE, HEARING_LIFE, hold_for_review
 from ledger.errors import LedgerError, NotFound
 from ledger.ids import LeafIndex
-from ledger.provenance import media, watermark
+from ledger.provenance import fingerprint, media, watermark
 from ledger.provenance.manifest import Claim, Signer, read
 from ledger.provenance.watermark import sound
 from ledger.provenance.trust import Anchors
@@ -67,11 +68,15 @@ class Stamper:
             media.restamp(clear.path, marked, embed, through=sound.through(self.watermark_key, payload))
             signed = self.signer.sign(marked, finished, self._claim(clear, payload, at))
             self._read_back(finished, clear.permit, payload)
+            looks = fingerprint.of(media.frames(finished, every_s=fingerprint.WHOLE_S))
         except LedgerError as error:
             raise StampFailed(error.reason.id, str(error), error.reason.remedy) from error
         finally:
             marked.unlink(missing_ok=True)
-        return stamped(clear, finished, manifest_id=signed.manifest_id, payload=payload.hex())
+        said = base64.b64encode(looks.to_bytes()).decode()
+        return stamped(
+            clear, finished, manifest_id=signed.manifest_id, payload=payload.hex(), fingerprint=said
+        )
 
     def _claim(self, clear: Cleared, payload: bytes, at: datetime) -> Claim:
         permit = clear.permit
@@ -179,6 +184,8 @@ def _published(clip: Stamped, gate: Gate, key: str, at: datetime) -> Released | 
             "backend": clip.backend,
             "checks": list(clip.checks),
         }
+        if clip.fingerprint:
+            tx.put_fingerprint(permit.video, base64.b64decode(clip.fingerprint))
         return Released(tx.finish_job(permit.video, record, key, at=at), key)
 
     return gate.ledger.transact(operation)
