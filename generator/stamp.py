@@ -17,14 +17,15 @@ from pathlib import Path
 
 from generator.errors import StampFailed
 from ledger.consent.held import APPEAL_LIFE, HEARING_LIFE, hold_for_review
-from ledger.errors import LedgerError, NotFound
+from ledger.errors import LedgerError, MediaError, NotFound
 from ledger.ids import LeafIndex
 from ledger.provenance import fingerprint, media, watermark
+from ledger.provenance.jumbf import active_id, store_of
 from ledger.provenance.manifest import Claim, Signer, read
-from ledger.provenance.watermark import sound
 from ledger.provenance.trust import Anchors
+from ledger.provenance.watermark import sound
 from ledger.store.objects import Objects
-from ledger.store.records import HeldClip
+from ledger.store.records import HeldClip, Manifest
 from ledger.store.transaction import Transaction
 from safety.chain import Cleared, Permit, Stamped, stamped, waiting
 from safety.gate import DRAFT_LIFE, Denied, Gate
@@ -164,7 +165,7 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
 
 def _published(clip: Stamped, gate: Gate, key: str, at: datetime) -> Released | Held | Denied | None:
     """None: the clip has to be looked at again first. The register has changed, or reviewers let it pass."""
-    permit = clip.permit
+    permit, manifest = clip.permit, _manifest_of(clip)
 
     def operation(tx: Transaction) -> Released | Held | Denied | None:
         done = tx.find("release", permit.video_id)
@@ -184,11 +185,31 @@ def _published(clip: Stamped, gate: Gate, key: str, at: datetime) -> Released | 
             "backend": clip.backend,
             "checks": list(clip.checks),
         }
+        released = tx.finish_job(permit.video, record, key, at=at)
         if clip.fingerprint:
             tx.put_fingerprint(permit.video, base64.b64decode(clip.fingerprint))
-        return Released(tx.finish_job(permit.video, record, key, at=at), key)
+        if manifest is not None:
+            tx.keep_manifest(manifest, at=at)
+        return Released(released, key)
 
     return gate.ledger.transact(operation)
+
+
+def _manifest_of(clip: Stamped) -> Manifest | None:
+    """What whoever finds the clip without its manifest is given. None where the file holds none that can be told.
+
+    The token says that one was signed and read back, so nothing is released here that was not; at worst it is found
+    by :mod:`ledger.provenance.verdict` alone.
+    """
+    try:
+        store = store_of(clip.path)
+        return (
+            Manifest(clip.manifest_id, clip.permit.video, store)
+            if active_id(store) == clip.manifest_id
+            else None
+        )
+    except MediaError:
+        return None
 
 
 def _hold(tx: Transaction, clip: Stamped, gate: Gate, key: str, at: datetime) -> Held | None:

@@ -1,4 +1,5 @@
 """v2 under construction"""
+
 from ledger.provenance.watermark.ecc import PAYLOAD_BYTES
 from ledger.provenance.watermark.embed import Embedder
 from ledger.provenance.watermark.sampling import NotDetected, Sampled, sample

@@ -164,7 +164,9 @@ def _moves(
     wide, tall = scale * np.exp(stretch / 2), scale * np.exp(-stretch / 2)
     c, s = np.cos(angle), np.sin(angle)
     slant = shear * scale
-    return np.stack([np.stack([c * wide, c * slant - s * tall], -1), np.stack([s * wide, s * slant + c * tall], -1)], 1)
+    return np.stack(
+        [np.stack([c * wide, c * slant - s * tall], -1), np.stack([s * wide, s * slant + c * tall], -1)], 1
+    )
 
 
 def _taper(length: int) -> lattice.Reals:

@@ -151,9 +151,7 @@ def _summed(waves: lattice.Phasors, bursts: NDArray[np.intp]) -> lattice.Phasors
     return sums
 
 
-def _likelihoods(
-    sums: lattice.Phasors, patterns: tuple[lattice.Pattern, ...], grid: int
-) -> lattice.Reals:
+def _likelihoods(sums: lattice.Phasors, patterns: tuple[lattice.Pattern, ...], grid: int) -> lattice.Reals:
     """float32 [2, grid, grid]: how well the bursts' waves [g, n] fit, by sign and translation."""
     k = lattice.waves()
     t = patterns[0].template
@@ -185,7 +183,8 @@ def _heard(seen: list[lattice.Phasors], patterns: tuple[lattice.Pattern, ...]) -
     """float32 [n]: how loudly each wave still speaks, judged by the template waves of about its number."""
     t = patterns[0].template
     said = sum(
-        ((w[t] * p.phases[t].conj()).real for w, p in zip(seen, patterns, strict=True)), start=np.zeros(len(t))
+        ((w[t] * p.phases[t].conj()).real for w, p in zip(seen, patterns, strict=True)),
+        start=np.zeros(len(t)),
     )
     radius = lattice.waves().radius
     near = np.exp(-(((radius[:, None] - radius[t]) / _BAND) ** 2))
@@ -193,9 +192,7 @@ def _heard(seen: list[lattice.Phasors], patterns: tuple[lattice.Pattern, ...]) -
     return np.asarray(np.maximum(level, 0.15 * max(float(level.max()), 1e-12)), np.float32)
 
 
-def _candidates(
-    sums: lattice.Reals, patterns: tuple[lattice.Pattern, ...], units: float
-) -> list["_Placed"]:
+def _candidates(sums: lattice.Reals, patterns: tuple[lattice.Pattern, ...], units: float) -> list["_Placed"]:
     """The moves whose templates fit best, best first."""
     spectra = geometry.Spectra.of(sums)
     tried: list[tuple[float, _Placed]] = []
@@ -308,7 +305,7 @@ def _drift(
 def _blocks(
     pictures: lattice.Reals, units: float, patterns: tuple[lattice.Pattern, ...]
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64], NDArray[np.float64]]:
-    """complex [b, template]: what each block says of the template; the blocks' centres in pixels, [b, 2]; a first guess."""
+    """Complex [b, template]: what each block says of the template; the blocks' centres in pixels, [b, 2]; a first guess."""
     k, t = lattice.waves(), patterns[0].template
     whole = _normalised(lattice.measure(pictures, units))
     sign, y, x = _best_near_origin(_likelihoods(whole, patterns, lattice.PERIOD))
