@@ -36,7 +36,7 @@ from ledger.ids import VideoId
 from ledger.provenance import media
 from ledger.provenance.pki import Authority
 
-WATERMARK_ALG: Final = "org.countersign.watermark.v1"
+WATERMARK_ALG: Final = "org.countersign.watermark.v2"
 """Private: no name of ours is in the public soft-binding algorithm list."""
 CONSENT: Final = "org.countersign.consent"
 GENERATION: Final = "org.countersign.generation"

@@ -44,7 +44,7 @@ _TURNS: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Spectra:
-    """The zero-padded spectra of a few pictures, complex64 [g, n, n/2+1], and the whitened energy of all, [n, n/2+1]."""
+    """The zero-padded spectra of a few pictures, complex64 [g, n, n/2+1], and the whitened energy of all, [n, n]."""
 
     each: lattice.Phasors
     energy: lattice.Reals
@@ -62,20 +62,27 @@ class Spectra:
             power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
             around = cv2.blur(np.pad(power, ((16, 16), (0, 0)), mode="wrap"), (33, 33))[16:-16]
             energy += np.minimum(power / (around + 1e-9), _LOUDEST) - 1.0
-        return cls(each.astype(np.complex64), energy, size, ((width - 1) / 2, (height - 1) / 2))
+        return cls(each.astype(np.complex64), _whole_plane(energy), size, ((width - 1) / 2, (height - 1) / 2))
 
-    def scores(self, moves: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64 [m]: how much energy lies on the lattice under each of `moves` [m, 2, 2], in deviations."""
+    def scores(self, moves: NDArray[np.float64]) -> lattice.Reals:
+        """float32 [m]: how much energy lies on the lattice under each of `moves` [m, 2, 2], in deviations."""
         waves = lattice.waves()
-        k = np.stack([waves.kx, waves.ky]).astype(np.float64)
-        scores = np.empty(len(moves))
-        for start in range(0, len(moves), 1024):
-            part = slice(start, start + 1024)
-            cells = np.swapaxes(np.linalg.inv(moves[part]), 1, 2) @ k * (self.size / lattice.PERIOD)
-            inside = (np.abs(cells) < 0.47 * self.size).all(1)
-            values = np.where(inside, self.energy[self._places(cells)[:2]], 0.0)
-            scores[part] = values.sum(1) / np.sqrt(np.maximum(inside.sum(1), 0.5 * k.shape[1]))
-        return scores
+        middle = self.size // 2
+        plane = self.energy.ravel()
+        # The cell of wave k is moves⁻ᵀ · k · size / period, counted from the middle.
+        steps = np.swapaxes(np.linalg.inv(moves), 1, 2).astype(np.float32) * (self.size / lattice.PERIOD)
+        kx, ky = waves.kx.astype(np.float32), waves.ky.astype(np.float32)
+        scores = np.empty(len(moves), np.float32)
+        for start in range(0, len(moves), 512):
+            part = steps[start : start + 512, :, :, None]
+            x, y = (part[:, axis, 0] * kx + part[:, axis, 1] * ky + (middle + 0.5) for axis in (0, 1))
+            for cells in (x, y):
+                np.clip(cells, 0, self.size - 1, out=cells)
+            places = y.astype(np.int32)
+            places *= self.size
+            places += x.astype(np.int32)
+            scores[start : start + 512] = plane[places].sum(1)
+        return scores / np.float32(np.sqrt(len(waves)))
 
     def at(self, move: Move, symmetry: NDArray[np.intp] | None = None) -> lattice.Phasors:
         """complex64 [g, n]: the waves of each picture under `move`, phases counted from the picture's centre."""
@@ -84,27 +91,18 @@ class Spectra:
         if symmetry is not None:
             k = symmetry @ k
         cells = np.linalg.inv(move).T @ k * (self.size / lattice.PERIOD)
-        rows, columns, flipped = self._places(cells[None])
-        values = self.each[:, rows[0], columns[0]]
-        values = np.where(flipped[0], values.conj(), values)
-        x, y = np.rint(cells)
+        x, y = np.rint(cells).astype(np.intp)
+        sign = np.where(x < 0, -1, 1)
+        values = self.each[:, sign * y % self.size, np.minimum(np.abs(x), self.size // 2)]
+        values = np.where(sign < 0, values.conj(), values)
         return np.asarray(
             values * np.exp(2j * np.pi / self.size * (x * self.centre[0] + y * self.centre[1])), np.complex64
         )
 
-    def _places(
-        self, cells: NDArray[np.float64]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
-        """Row and column of each cell [m, 2, n] in the half spectrum, and whether its conjugate stands there."""
-        x, y = (np.rint(cells[:, axis]).astype(np.intp) for axis in (0, 1))
-        flipped = x < 0
-        sign = np.where(flipped, -1, 1)
-        return sign * y % self.size, np.minimum(np.abs(x), self.size // 2), flipped
-
 
 def move_of(units: float, angle: float, stretch: float, shear: float = 0.0) -> Move:
     """The move to pixels `units` wide, stretched e^`stretch` times in width against height, then turned by `angle`."""
-    return np.asarray(_moves(np.log([units]), *(np.array([v]) for v in (angle, stretch, shear)))[0])
+    return np.asarray(_moves(np.log([units]), np.array([angle]), np.array([stretch]), np.array([shear]))[0])
 
 
 def likely(spectra: Spectra, units: float) -> list[Move]:
@@ -164,7 +162,22 @@ def _moves(
     wide, tall = scale * np.exp(stretch / 2), scale * np.exp(-stretch / 2)
     c, s = np.cos(angle), np.sin(angle)
     slant = shear * scale
-    return np.stack([np.stack([c * wide, c * slant - s * tall], -1), np.stack([s * wide, s * slant + c * tall], -1)], 1)
+    return np.stack(
+        [np.stack([c * wide, c * slant - s * tall], -1), np.stack([s * wide, s * slant + c * tall], -1)], 1
+    )
+
+
+def _whole_plane(half: lattice.Reals) -> lattice.Reals:
+    """float32 [n, n]: energies by frequency, nought in the middle, nothing at the edge; `half` is [n, n/2+1]."""
+    size = len(half)
+    right = np.fft.fftshift(half[:, :-1], axes=0)
+    whole = np.zeros((size, size), np.float32)
+    middle = size // 2
+    whole[:, middle:] = right
+    whole[1:, 1:middle] = right[:0:-1, :0:-1]
+    whole[: size // 32], whole[-(size // 32) :] = 0.0, 0.0
+    whole[:, : size // 32], whole[:, -(size // 32) :] = 0.0, 0.0
+    return whole
 
 
 def _taper(length: int) -> lattice.Reals:
