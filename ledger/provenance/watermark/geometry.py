@@ -102,20 +102,20 @@ class Spectra:
 
 def move_of(units: float, angle: float, stretch: float, shear: float = 0.0) -> Move:
     """The move to pixels `units` wide, stretched e^`stretch` times in width against height, then turned by `angle`."""
-    return np.asarray(_moves(np.log([units]), np.array([angle]), np.array([stretch]), np.array([shear]))[0])
+    return np.asarray(_moves(np.array([[np.log(units), angle, stretch, shear]]))[0])
 
 
 def likely(spectra: Spectra, units: float) -> list[Move]:
     """The moves under which most energy lies on the lattice, best first, no two alike."""
     lows, highs = np.log(units * SCALES[0]), np.log(units * SCALES[1])
     scales = np.arange(lows, highs, _STEP)
-    turned = _grid(scales, np.arange(-_ANGLE, _ANGLE, _STEP), np.zeros(1))
-    stretched = _grid(scales, np.zeros(1), np.arange(-_STRETCH, _STRETCH + _STEP, _STEP))
+    turned = _grid(scales, np.arange(-_ANGLE, _ANGLE, _STEP), np.zeros(1), np.zeros(1))
+    stretched = _grid(scales, np.zeros(1), np.arange(-_STRETCH, _STRETCH + _STEP, _STEP), np.zeros(1))
     guesses = np.concatenate([turned, stretched])
-    scores = spectra.scores(_moves(*guesses.T, np.zeros(len(guesses))))
+    scores = spectra.scores(_moves(guesses))
     chosen: list[NDArray[np.float64]] = []
     for index in np.argsort(scores)[::-1][:2000]:
-        guess = np.append(guesses[index], 0.0)
+        guess = guesses[index]
         if all(np.abs(guess - other).max() > 2.5 * _STEP for other in chosen):
             chosen.append(guess)
             if len(chosen) == _CANDIDATES:
@@ -126,7 +126,7 @@ def likely(spectra: Spectra, units: float) -> list[Move]:
     for _, guess in refined:
         if all(np.abs(guess - other).max() > 0.5 * _STEP for other in distinct):
             distinct.append(guess)
-    return [_moves(*guess[:, None])[0] for guess in distinct]
+    return list(_moves(np.array(distinct)))
 
 
 def symmetries() -> tuple[NDArray[np.intp], ...]:
@@ -138,7 +138,7 @@ def _refined(spectra: Spectra, guess: NDArray[np.float64]) -> tuple[float, NDArr
     best, step = -np.inf, _STEP / 2
     for _ in range(8):
         tried = guess + step * around
-        scores = spectra.scores(_moves(*tried.T))
+        scores = spectra.scores(_moves(tried))
         winner = int(np.argmax(scores))
         best, guess = float(scores[winner]), tried[winner]
         if not around[winner].any():
@@ -152,12 +152,9 @@ def _grid(*axes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
 
 
-def _moves(
-    log_units: NDArray[np.float64],
-    angle: NDArray[np.float64],
-    stretch: NDArray[np.float64],
-    shear: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _moves(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [m, 2, 2] of [m, 4]: the logarithm of a pixel's width in units, angle, stretch, shear."""
+    log_units, angle, stretch, shear = parameters.T
     scale = np.exp(-log_units)
     wide, tall = scale * np.exp(stretch / 2), scale * np.exp(-stretch / 2)
     c, s = np.cos(angle), np.sin(angle)
