@@ -26,6 +26,11 @@ _STRETCH: Final = 0.7
 _STEP: Final = 0.012
 _CANDIDATES: Final = 24
 _LOUDEST: Final = 6.0
+"""Energy of a cell, in those of its neighbourhood, beyond which it belongs to the picture."""
+_AROUND: Final = 6
+"""Cells on each side that make a neighbourhood."""
+_HEARD: Final = (9.0, 18.0)
+"""Wave numbers below the first are drowned by pictures, those above the second thinned out by encoders."""
 _TURNS: Final = tuple(
     np.array(rows)
     for rows in (
@@ -58,17 +63,20 @@ class Spectra:
         taper = _taper(height)[:, None] * _taper(width)
         each = np.stack([np.fft.rfft2(picture * taper, (size, size)) for picture in pictures])
         energy = np.zeros(each.shape[1:], np.float32)
-        for spectrum in each:
+        # Neighbours as well: two bursts of one pattern say more together than one by one.
+        for spectrum in (*each, *(one + next_ for one, next_ in itertools.pairwise(each))):
             power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-            around = cv2.blur(np.pad(power, ((16, 16), (0, 0)), mode="wrap"), (33, 33))[16:-16]
+            around = np.pad(power, ((_AROUND, _AROUND), (0, 0)), mode="wrap")
+            around = cv2.blur(around, (2 * _AROUND + 1, 2 * _AROUND + 1))[_AROUND:-_AROUND]
             energy += np.minimum(power / (around + 1e-9), _LOUDEST) - 1.0
         return cls(each.astype(np.complex64), _whole_plane(energy), size, ((width - 1) / 2, (height - 1) / 2))
 
     def scores(self, moves: NDArray[np.float64]) -> lattice.Reals:
-        """float32 [m]: how much energy lies on the lattice under each of `moves` [m, 2, 2], in deviations."""
+        """float32 [m]: how much energy lies on the lattice under each of `moves` [m, 2, 2]."""
         waves = lattice.waves()
         middle = self.size // 2
         plane = self.energy.ravel()
+        weights = np.exp(-((waves.radius / _HEARD[1]) ** 2)) * np.minimum(waves.radius / _HEARD[0], 1.0)
         # The cell of wave k is moves⁻ᵀ · k · size / period, counted from the middle.
         steps = np.swapaxes(np.linalg.inv(moves), 1, 2).astype(np.float32) * (self.size / lattice.PERIOD)
         kx, ky = waves.kx.astype(np.float32), waves.ky.astype(np.float32)
@@ -81,8 +89,8 @@ class Spectra:
             places = y.astype(np.int32)
             places *= self.size
             places += x.astype(np.int32)
-            scores[start : start + 512] = plane[places].sum(1)
-        return scores / np.float32(np.sqrt(len(waves)))
+            scores[start : start + 512] = plane[places] @ weights
+        return scores
 
     def at(self, move: Move, symmetry: NDArray[np.intp] | None = None) -> lattice.Phasors:
         """complex64 [g, n]: the waves of each picture under `move`, phases counted from the picture's centre."""
@@ -108,25 +116,39 @@ def move_of(units: float, angle: float, stretch: float, shear: float = 0.0) -> M
 def likely(spectra: Spectra, units: float) -> list[Move]:
     """The moves under which most energy lies on the lattice, best first, no two alike."""
     lows, highs = np.log(units * SCALES[0]), np.log(units * SCALES[1])
-    scales = np.arange(lows, highs, _STEP)
-    turned = _grid(scales, np.arange(-_ANGLE, _ANGLE, _STEP), np.zeros(1), np.zeros(1))
-    stretched = _grid(scales, np.zeros(1), np.arange(-_STRETCH, _STRETCH + _STEP, _STEP), np.zeros(1))
-    guesses = np.concatenate([turned, stretched])
+    scales, nothing = np.arange(lows, highs, _STEP), np.zeros(1)
+    angles = np.arange(-_ANGLE, _ANGLE, _STEP)
+    stretches = np.arange(-_STRETCH, _STRETCH + _STEP, _STEP)
+    guesses = np.concatenate(
+        [_grid(scales, angles, nothing, nothing), _grid(scales, nothing, stretches, nothing)]
+    )
     scores = spectra.scores(_moves(guesses))
+    # A picture's own lines make some scales louder than others: a move is compared with those of its scale.
+    turned = scores[: len(scales) * len(angles)].reshape(len(scales), -1)
+    usual = _smooth(turned.mean(1)), _smooth(turned.std(1))
+
+    def stands_out(score: lattice.Reals, log_units: NDArray[np.float64]) -> NDArray[np.float64]:
+        mean, deviation = (np.interp(log_units, scales, values) for values in usual)
+        return np.asarray((score - mean) / (deviation + 1e-9))
+
+    order = np.argsort(stands_out(scores, guesses[:, 0]))[::-1]
+    refined = [_refined(spectra, guess) for guess in _apart(guesses[order[:2000]], 2.5 * _STEP)[:_CANDIDATES]]
+    found = np.array([guess for _, guess in refined])
+    outstanding = stands_out(np.array([score for score, _ in refined], np.float32), found[:, 0])
+    return list(_moves(np.array(_apart(found[np.argsort(outstanding)[::-1]], 0.5 * _STEP))))
+
+
+def _apart(guesses: NDArray[np.float64], least: float) -> list[NDArray[np.float64]]:
+    """Those of `guesses` that no earlier one is as near to as `least`."""
     chosen: list[NDArray[np.float64]] = []
-    for index in np.argsort(scores)[::-1][:2000]:
-        guess = guesses[index]
-        if all(np.abs(guess - other).max() > 2.5 * _STEP for other in chosen):
+    for guess in guesses:
+        if len(chosen) < _CANDIDATES and all(np.abs(guess - other).max() > least for other in chosen):
             chosen.append(guess)
-            if len(chosen) == _CANDIDATES:
-                break
-    refined = [_refined(spectra, guess) for guess in chosen]
-    refined.sort(key=lambda pair: -pair[0])
-    distinct: list[NDArray[np.float64]] = []
-    for _, guess in refined:
-        if all(np.abs(guess - other).max() > 0.5 * _STEP for other in distinct):
-            distinct.append(guess)
-    return list(_moves(np.array(distinct)))
+    return chosen
+
+
+def _smooth(values: lattice.Reals) -> NDArray[np.float64]:
+    return np.convolve(np.pad(values.astype(float), 4, mode="edge"), np.full(9, 1 / 9), mode="valid")
 
 
 def symmetries() -> tuple[NDArray[np.intp], ...]:
