@@ -37,7 +37,7 @@ from ledger.provenance.pki import Authority
 from ledger.provenance.signing import Credential, Source
 from ledger.provenance.trust import Anchors, Revoked, TrustedBy, fingerprint
 
-WATERMARK_ALG: Final = "org.countersign.watermark.v1"
+WATERMARK_ALG: Final = "org.countersign.watermark.v2"
 """Private: no name of ours is in the public soft-binding algorithm list."""
 CONSENT: Final = "org.countersign.consent"
 GENERATION: Final = "org.countersign.generation"
