@@ -2,10 +2,12 @@
 
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pkcs11
@@ -137,20 +139,18 @@ class TestKeys:
     ) -> None:
         """OpenSSL as the key service."""
         one = bought(shop, tmp_path, p256)
-        script = tmp_path / "sign.sh"
-        unwrap = (
-            ""
-            if form == "der"
-            else " | openssl asn1parse -inform DER | awk -F: '/INTEGER/{printf \"%064s\", $4}' | tr ' ' 0 | xxd -r -p"
-        )
-        script.write_text(
-            f'#!/bin/bash\ntest "$COUNTERSIGN_ALG" = ES256 || exit 3\n'
-            f"openssl pkeyutl -sign -inkey {one.folder}/key.pem{unwrap}\n"
-        )
-        script.chmod(0o700)
-        credential = replace(one.credential, key=CommandKey(str(script)))
-        for n in range(3):
-            assert len(credential.sign_cose(b"message %d" % n)) == 64
+        service = f"""
+            import os, subprocess, sys
+            from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+            assert os.environ["COUNTERSIGN_ALG"] == "ES256"
+            command = ["openssl", "pkeyutl", "-sign", "-inkey", "{one.folder}/key.pem"]
+            der = subprocess.run(command, stdin=sys.stdin, capture_output=True, check=True).stdout
+            raw = b"".join(part.to_bytes(32, "big") for part in decode_dss_signature(der))
+            sys.stdout.buffer.write({form})
+        """
+        (tmp_path / "sign.py").write_text(dedent(service))
+        credential = replace(one.credential, key=CommandKey(f"{sys.executable} {tmp_path}/sign.py"))
+        assert len(credential.sign_cose(b"a claim")) == 64
 
     @pytest.mark.parametrize(
         ("command", "said"),
@@ -253,9 +253,13 @@ class TestToken:
         if "pin" in changes:
             changes = {"pin_file": tmp_path / "pin"}
             (tmp_path / "pin").write_text("000000")
-        key = TokenKey(
-            **({"module": SOFTHSM, "token": "clips", "label": "claims", "pin_file": token.pin_file} | changes)
-        )
+        told: dict[str, Any] = {
+            "module": SOFTHSM,
+            "token": "clips",
+            "label": "claims",
+            "pin_file": token.pin_file,
+        }
+        key = TokenKey(**(told | changes))
         answer = refused(key.sign_digest, bytes(32), "ES256")
         assert said in answer
         assert "COUNTERSIGN_SIGNING_PKCS11_MODULE" in answer
@@ -295,7 +299,10 @@ class TestChecked:
         below = Shop(shop.root, one.certificate, p256).leaf(p256, NOW, issuer=one.certificate.subject)
         cases = {
             "holds the signing certificate alone": (replace(one, above=()), shop.root),
-            "`CN=Issuing,O=Listed Authority` did not issue": (replace(one, above=(other.issuing,)), other.root),
+            "`CN=Issuing,O=Listed Authority` did not issue": (
+                replace(one, above=(other.issuing,)),
+                other.root,
+            ),
             "none of the roots issued `CN=Issuing": (one, other.root),
             "is not an authority": (
                 replace(one, certificate=below, above=(one.certificate, shop.issuing)),
