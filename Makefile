@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TOOLS := var/.tools-3
+TOOLS := var/.tools-4
 NPM := var/.npm/receipts/node_modules/.package-lock.json
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -57,7 +57,7 @@ $(READY): pyproject.toml requirements.lock
 	@touch $@
 
 # What other people's tools check us with: Go's checksum-database code, a browser, OpenSSL, a COSE library of npm's,
-# and a voice that reads digits aloud in the films that tests make.
+# a voice that reads digits aloud in the films that tests make, and a PKCS#11 token made of software.
 $(TOOLS):
 	@mkdir -p var
 	@need=""; \
@@ -66,6 +66,7 @@ $(TOOLS):
 	command -v openssl >/dev/null || need="$$need openssl"; \
 	command -v npm >/dev/null || need="$$need nodejs npm"; \
 	command -v espeak-ng >/dev/null || need="$$need espeak-ng"; \
+	command -v softhsm2-util >/dev/null || need="$$need softhsm2"; \
 	if test -n "$$need"; then \
 	  echo "installing from Debian:$$need"; \
 	  sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
