@@ -1,7 +1,8 @@
 """Stamp and release: nothing leaves unmarked, and nothing leaves after consent is gone.
 
-`stamp` makes the canonical file, hides the clip's 64-bit number in its pixels, signs it under C2PA, and then
-reads manifest and mark back from the finished bytes. `release` folds consent once more at its own place in the
+`stamp` makes the canonical file, hides the clip's 64-bit number in its pixels (and in its sound, which nothing here
+relies on: a clip whose sound cannot hold it is released all the same), signs it under C2PA, and then
+reads manifest and the mark in the pixels back from the finished bytes. `release` folds consent once more at its own place in the
 log and publishes in the same transaction as the entry that says so; or, where only somebody's approval is missing,
 keeps the finished clip as a draft in the same transaction as the entry that says that. What reviewers have to judge
 is held for them first, in the same way; once they let it pass, the policies are asked again about the very same file.
@@ -9,20 +10,23 @@ is held for them first, in the same way; once they let it pass, the policies are
 
 import base64
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from generator.errors import StampFailed
 from ledger.consent.held import APPEAL_LIFE, HEARING_LIFE, hold_for_review
-from ledger.errors import LedgerError, NotFound
+from ledger.errors import LedgerError, MediaError, NotFound
 from ledger.ids import LeafIndex, VideoId
 from ledger.provenance import fingerprint, media, watermark
 from ledger.provenance.fingerprint import Fingerprint
+from ledger.provenance.jumbf import active_id, store_of
 from ledger.provenance.manifest import Claim, Signer, read
+from ledger.provenance.trust import Anchors
+from ledger.provenance.watermark import sound
 from ledger.store.objects import Objects
-from ledger.store.records import HeldClip
+from ledger.store.records import HeldClip, Manifest
 from ledger.store.transaction import Transaction
 from safety.chain import Cleared, Permit, Stamped, stamped, waiting
 from safety.gate import DRAFT_LIFE, Denied, Gate
@@ -52,7 +56,7 @@ class Stamper:
 
     watermark_key: bytes
     signer: Signer
-    anchors_pem: bytes
+    anchors: Callable[[], Anchors]
     origin: str
     base_url: str
 
@@ -63,7 +67,7 @@ class Stamper:
         try:
             width, height = (int(side) for side in clear.permit.size.split("x"))
             embed = watermark.Embedder(self.watermark_key, payload, width=width, height=height)
-            media.restamp(clear.path, marked, embed)
+            media.restamp(clear.path, marked, embed, through=sound.through(self.watermark_key, payload))
             signed = self.signer.sign(marked, finished, self._claim(clear, payload, at))
             self._read_back(finished, clear.permit, payload)
             looks = fingerprint.of(media.frames(finished, every_s=fingerprint.WHOLE_S))
@@ -93,7 +97,7 @@ class Stamper:
         )
 
     def _read_back(self, path: Path, permit: Permit, payload: bytes) -> None:
-        found = read(path, self.anchors_pem)
+        found = read(path, self.anchors())
         if not (found.manifest_trusted and found.asset_bound):
             raise StampFailed(
                 "stamp.manifest", f"the finished clip's manifest reads `{found.state}`", "render again"
@@ -170,7 +174,7 @@ def _published(
     clip: Stamped, gate: Gate, key: str, at: datetime, same: Sequence[VideoId]
 ) -> Released | Held | Denied | None:
     """None: the clip has to be looked at again first. The register has changed, or reviewers let it pass."""
-    permit = clip.permit
+    permit, manifest = clip.permit, _manifest_of(clip)
 
     def operation(tx: Transaction) -> Released | Held | Denied | None:
         done = tx.find("release", permit.video_id)
@@ -190,11 +194,31 @@ def _published(
             "backend": clip.backend,
             "checks": list(clip.checks),
         }
+        released = tx.finish_job(permit.video, record, key, at=at)
         if clip.fingerprint:
             tx.put_fingerprint(permit.video, base64.b64decode(clip.fingerprint))
-        return Released(tx.finish_job(permit.video, record, key, at=at), key)
+        if manifest is not None:
+            tx.keep_manifest(manifest, at=at)
+        return Released(released, key)
 
     return gate.ledger.transact(operation)
+
+
+def _manifest_of(clip: Stamped) -> Manifest | None:
+    """What whoever finds the clip without its manifest is given. None where the file holds none that can be told.
+
+    The token says that one was signed and read back, so nothing is released here that was not; at worst it is found
+    by :mod:`ledger.provenance.verdict` alone.
+    """
+    try:
+        store = store_of(clip.path)
+        return (
+            Manifest(clip.manifest_id, clip.permit.video, store)
+            if active_id(store) == clip.manifest_id
+            else None
+        )
+    except MediaError:
+        return None
 
 
 def _hold(tx: Transaction, clip: Stamped, gate: Gate, key: str, at: datetime) -> Held | None:

@@ -286,6 +286,14 @@ class VideoGrant(SQLModel, table=True):
     person_id: str = Field(max_length=64)
 
 
+class Manifest(SQLModel, table=True):
+    """The C2PA manifest store of a released clip. It outlives the clip's file."""
+
+    id: str = Field(primary_key=True, max_length=128)
+    video_id: str = Field(max_length=64, foreign_key="video.id", unique=True)
+    store: bytes = Field(sa_type=LargeBinary)
+
+
 class PolicySet(SQLModel, table=True):
     """The files of a policy set under its hash. Not trusted: whoever reads them hashes them again."""
 
