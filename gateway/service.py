@@ -35,15 +35,16 @@ from ledger.provenance.manifest import Signer, canary
 from ledger.provenance.verdict import Verifier
 from ledger.store.database import Database
 from ledger.store.objects import Objects
-from safety import prompt
+from safety import copies, prompt
 from safety.chain import Sealer
-from safety.errors import CheckUnavailable
+from safety.errors import CheckUnavailable, SafetyError
 from safety.gate import Gate
 from safety.models import Folder
 from safety.policy.activation import Activated, archive, seed
 from safety.policy.engine import Engine
 
 DEFAULT_MODEL = "countersign-reference"
+_AGAIN_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -149,6 +150,7 @@ def running_jobs(service: Service) -> Iterator[None]:
         with (
             in_background("warming", _warm),
             in_background("wrapping", partial(_rotate_wrapping, service)),
+            in_background("fingerprints", partial(_fill_fingerprints, service)),
             delivering(service.ledger, service.clock, to_private=private),
             mailing(service.ledger, service.settings, service.clock),
             retention.running(service),
@@ -183,6 +185,19 @@ def _seed_policies(service: Service) -> None:
 def _archived(service: Service, set_sha256: str) -> bool:
     with service.ledger.reading() as tx:
         return service.sets.of(tx, set_sha256).policies is not None
+
+
+def _fill_fingerprints(service: Service, stop: threading.Event) -> None:
+    """Look at what was released before fingerprints were kept, a few clips at a time."""
+    wait_s = 0.0
+    while not stop.wait(wait_s):
+        try:
+            if not copies.fill(service.ledger, service.objects, service.settings.home / "work"):
+                return
+            wait_s = 0.0
+        except (LedgerError, SafetyError) as error:
+            _log.warning("fingerprints of earlier clips cannot be made now: %s", error.reason.sentence)
+            wait_s = _AGAIN_S
 
 
 def _rotate_wrapping(service: Service, stop: threading.Event) -> None:

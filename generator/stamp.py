@@ -10,7 +10,7 @@ is held for them first, in the same way; once they let it pass, the policies are
 
 import base64
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +18,9 @@ from pathlib import Path
 from generator.errors import StampFailed
 from ledger.consent.held import APPEAL_LIFE, HEARING_LIFE, hold_for_review
 from ledger.errors import LedgerError, MediaError, NotFound
-from ledger.ids import LeafIndex
+from ledger.ids import LeafIndex, VideoId
 from ledger.provenance import fingerprint, media, watermark
+from ledger.provenance.fingerprint import Fingerprint
 from ledger.provenance.jumbf import active_id, store_of
 from ledger.provenance.manifest import Claim, Signer, read
 from ledger.provenance.trust import Anchors
@@ -146,7 +147,13 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
     # The object is durable before the transaction that names it; until then nothing can reach it.
     key = objects.put(clip.path)
     try:
-        answer = _published(clip, gate, key, at)
+        # What it looks like is searched for before the log waits for us; what became of what it looks like, in the log.
+        same = (
+            gate.copied(Fingerprint.from_bytes(base64.b64decode(clip.fingerprint)))
+            if clip.fingerprint
+            else ()
+        )
+        answer = _published(clip, gate, key, at, same)
         while answer is None:
             # Outside of any transaction: the log does not wait while faces are looked for.
             again = gate.clear_again(clip, at=at)
@@ -154,7 +161,7 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
                 answer = again
             else:
                 clip = again
-                answer = _published(clip, gate, key, at)
+                answer = _published(clip, gate, key, at, same)
     except NotFound:
         objects.delete(key)  # the job ended meanwhile: nothing of the clip stays
         raise
@@ -163,7 +170,9 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
     return answer
 
 
-def _published(clip: Stamped, gate: Gate, key: str, at: datetime) -> Released | Held | Denied | None:
+def _published(
+    clip: Stamped, gate: Gate, key: str, at: datetime, same: Sequence[VideoId]
+) -> Released | Held | Denied | None:
     """None: the clip has to be looked at again first. The register has changed, or reviewers let it pass."""
     permit, manifest = clip.permit, _manifest_of(clip)
 
@@ -175,7 +184,7 @@ def _published(clip: Stamped, gate: Gate, key: str, at: datetime) -> Released | 
             return _hold_for_review(tx, clip, gate, key, at)
         if gate.outdated(tx, clip) or clip.review:
             return None
-        denied = gate.may_release(tx, permit, at=at)
+        denied = gate.may_release(tx, permit, at=at, copies=gate.stopped(tx, permit, same, at=tx.dated(at)))
         if denied is not None:
             return _hold(tx, clip, gate, key, at) or denied
         record = {

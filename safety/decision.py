@@ -261,7 +261,7 @@ def _use(asked: Asked, cameo: CameoFacts) -> tuple[str, dict[str, Any]]:
 
 
 def _whole(asked: Asked, agreeing: int) -> tuple[str, dict[str, Any]]:
-    job = JobFacts(asked.video_id, consenting=agreeing, recorded=False)
+    job = JobFacts(asked.video_id, consenting=agreeing, recorded=False, copies=0)
     return "generate", {"requester": asked.requester, "job": job, "request": asked.request}
 
 

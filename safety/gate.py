@@ -26,11 +26,13 @@ from ledger.consent.held import case_of
 from ledger.consent.sighting import Outcome, Where, tell_seen
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
+from ledger.provenance.fingerprint import Fingerprint
+from ledger.provenance.known_clips import Index
 from ledger.reasons import Reason
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
-from safety import faces, known_bad, preferences, sent
+from safety import copies, faces, known_bad, preferences, sent
 from safety.afterwards import (
     DRAFT_LIFE,
     NO_PARENT,
@@ -131,6 +133,7 @@ class Gate(Afterwards):
         self.voices = EnrolledVoices()
         self.gallery = Gallery()
         self.lists = Lists()
+        self.clips = Index()
 
     # -- before the model -------------------------------------------------------------------------------
 
@@ -407,10 +410,25 @@ class Gate(Afterwards):
         if not ruling.allowed and (reviewed or not ruling.reviewable):
             return Denied(ruling.reasons(), "output")
         if reviewed:
-            unheard = self._ruled(clip.permit, replace(looked.facts, reviewed=False))
+            unheard = self._ruled(clip.permit, replace(looked.facts, reviewed=False), looked.copies)
             if not (unheard.allowed or case.judged(clip.sha256).issuperset(unheard.policy_ids)):
                 return Denied(unheard.reasons(), "output")
         return cleared_again(clip, register=newest, review=_to_judge(ruling), places=looked.places)
+
+    def copied(self, file: Fingerprint) -> tuple[VideoId, ...]:
+        """The released clips that a clip of this fingerprint is a copy of."""
+        with self.ledger.reading() as tx:
+            return copies.copied(self.clips, tx, file)
+
+    def stopped(self, tx: Transaction, permit: Permit, clips: Iterable[VideoId], *, at: datetime) -> int:
+        """How many of these clips were taken down, or withdrawn by those who do not all agree to this one."""
+        shown = {use.ids[0] for use in permit.uses}
+        return len(copies.stopped(tx, clips, shown, at=at, but=permit.video))
+
+    def _copies(self, permit: Permit, clip: Path) -> int:
+        found = self.copied(copies.looked(clip))
+        with self.ledger.reading() as tx:
+            return self.stopped(tx, permit, found, at=tx.dated(permit.issued))
 
     def must_be_seen(self, tx: Transaction, clip: Stamped) -> bool:
         """Whether a finished clip waits for reviewers, who have not let this very file pass."""
@@ -431,14 +449,14 @@ class Gate(Afterwards):
             closed_model=closed_model,
             reviewed=reviewed,
         )
-        ruling = self._ruled(permit, looked.facts)
+        ruling = self._ruled(permit, looked.facts, looked.copies)
         self._tell(permit, looked, ruling, at or permit.issued)
         return looked, ruling
 
-    def _ruled(self, permit: Permit, output: OutputFacts) -> Ruling:
+    def _ruled(self, permit: Permit, output: OutputFacts, copies: int) -> Ruling:
         with self.ledger.reading() as tx:
             engine = self.sets.engine(tx, AppId(permit.app_id))
-        job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False)
+        job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False, copies=copies)
         return engine.rule("clear", job=job, request=permit_facts(permit), output=output)
 
     def _tell(self, permit: Permit, looked: Looked, ruling: Ruling, at: datetime) -> None:
@@ -493,6 +511,7 @@ class Gate(Afterwards):
             ),
             listed=self._listed(),
             known_bad=_Compared(self),
+            copies=lambda clip: self._copies(permit, clip),
             models=self.models,
             enrolled=self._enrolled(granted),
         )

@@ -81,6 +81,10 @@ class Fingerprint:
         looked = self.view < _KEPT
         return self.only(looked if looked.any() else self.view == _KEPT)
 
+    def seconds(self) -> int:
+        """In how many seconds there is something to see."""
+        return len(np.unique(self.at_ms // 1000))
+
     def plainly(self) -> "Fingerprint":
         """Of what is asked, pictures that are as they come: not turned, not closer."""
         return self.only((self.view == 0) | (self.view == _KEPT))
@@ -211,10 +215,8 @@ def _middle(picture: Picture, part: float) -> Picture:
 
 # Comparing ----------------------------------------------------------------------------------------------------
 
-NEAR_BITS: Final = 47
-"""Once one picture of a clip is found (:data:`pdq.MOST_BITS`), its others count as found within this."""
-FAR_BITS: Final = 90
-"""A file none of whose pictures comes nearer than this to any of a clip shows something else."""
+FAR_BITS: Final = 60
+"""A file none of whose pictures comes nearer than this to any of a clip, as they come, shows something else."""
 _ENOUGH: Final = 3
 """Pictures that must have been looked at for a file to show something else."""
 
@@ -241,13 +243,13 @@ def like(file: Fingerprint, clip: Fingerprint) -> Likeness | None:
     if not len(asked) or not len(kept):
         return None
     best, which = _nearest(asked.hashes, kept.hashes)
-    near = best <= NEAR_BITS if best.min() <= pdq.MOST_BITS else np.zeros(len(best), bool)
+    near = best <= pdq.MOST_BITS
     seconds = np.unique(kept.at_ms[near] // 1000)
     offsets = asked.at_ms[which[near]].astype(np.int64) - kept.at_ms[near]
     closest = int(best.argmin())
     return Likeness(
         tuple(int(one) for one in seconds),
-        len(np.unique(kept.at_ms // 1000)),
+        kept.seconds(),
         round(float(np.median(offsets)) / 1000, 1) if near.any() else 0.0,
         int(np.median(best[near])) if near.any() else int(best[closest]),
         int(best[closest]),
@@ -255,18 +257,25 @@ def like(file: Fingerprint, clip: Fingerprint) -> Likeness | None:
     )
 
 
-def agrees(file: Fingerprint, clip: Fingerprint) -> bool | None:
+def agrees(file: Fingerprint, clip: Fingerprint, *, moved: bool = True) -> bool | None:
     """Whether a file shows a clip: True where one of its pictures is one of the clip's, False where none is even alike.
 
-    None: there is too little to see, or what is there is neither, as where the picture was turned by a few degrees.
+    None: there is too little to see, or it can not be told. `moved`: the picture may have been cropped, turned or set
+    among others, as where a mark was found elsewhere than in its place. Then what is not alike may be the same all the
+    same (a corner of the picture, a turn by five degrees), and nothing is False.
     """
     found = like(file, clip)
     if found is None:
         return None
     if found.nearest <= pdq.MOST_BITS:
         return True
-    enough = len(np.unique(file.asked().at_ms)) >= _ENOUGH and found.of > 1
-    return False if enough and found.nearest > FAR_BITS else None
+    plain, kept = file.plainly(), clip.only(clip.view == _KEPT)
+    if moved or len(plain) < _ENOUGH or not len(kept):
+        return None
+    bits = _nearest(plain.hashes, np.vstack((kept.hashes, ~kept.hashes)))[
+        0
+    ]  # of a negative, every bit differs
+    return False if bits.min() > FAR_BITS else None
 
 
 def _nearest(asked: Hashes, kept: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -5,6 +5,8 @@ withdrawal, a takedown, an erasure, when the clip itself is long destroyed. With
 any more would be a clip like any other.
 """
 
+from collections.abc import Iterator
+
 from sqlalchemy import func, insert, select
 from sqlmodel import SQLModel
 
@@ -12,6 +14,7 @@ from ledger.ids import VideoId
 from ledger.store.journal import Journal
 
 _PRINTS, _VIDEOS = (SQLModel.metadata.tables[name] for name in ("fingerprint", "video"))
+_PIECE = 500
 _LAST = select(func.coalesce(func.max(_PRINTS.c.seq), 0))
 
 
@@ -31,6 +34,13 @@ class Fingerprints(Journal):
             self._rows().execute(select(_PRINTS.c.content).where(_PRINTS.c.video_id == video_id)).scalar()
         )
         return found
+
+    def fingerprints(self) -> Iterator[tuple[VideoId, bytes]]:
+        """Every one, in the order in which they came, without holding them all."""
+        seq = 0
+        while found := self.fingerprints_after(seq, _PIECE):
+            yield from ((video_id, content) for _, video_id, content in found)
+            seq = found[-1][0]
 
     def last_fingerprint(self) -> int:
         return int(self._rows().execute(_LAST).scalar_one())
