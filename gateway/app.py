@@ -95,6 +95,7 @@ def create_app(service: Service) -> Litestar:
             log.log_proof,
             log.video_receipts,
             public.root_certificate,
+            public.assertion_schema,
             public.policies_in_force,
             public.policy_set,
             public.health,

@@ -103,7 +103,12 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         objects = Objects.local(home / "objects")
         renderer = ReferenceRenderer()
         stamper = Stamper(
-            keyring.watermark, Signer(authority, tsa_url), anchors, settings.origin, settings.url
+            keyring.watermark,
+            Signer(authority, tsa_url),
+            anchors,
+            settings.origin,
+            settings.url,
+            settings.provider,
         )
         service = Service(
             settings=settings,

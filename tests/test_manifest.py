@@ -285,8 +285,8 @@ class TestRemix:
         assert bench.read(second).state == "trusted", "the hazard is still there"
         (of_first,) = bench.read(second).ingredients
         assert "assertion.bmffHash.mismatch" in of_first.failures
+        claim = replace(CLAIM, parent=parent_of(bench, second))
         with pytest.raises(ProvenanceError) as caught:
-            claim = replace(CLAIM, parent=parent_of(bench, second))
             bench.signer.sign(bench.plain, tmp_path / "child.mp4", claim)
         assert caught.value.reason.id == "provenance.parent"
 

@@ -153,7 +153,7 @@ class _Layout:
             at += (1 + _LEADING) * scale
         bright = np.maximum(ink, cv2.subtract(ground, inner))
         cover = np.maximum(bright, np.round(ground * _PLATE).astype(np.uint8))
-        return Plate(_smaller(bright, width, height), _smaller(cover, width, height) / 255)
+        return Plate(_smaller(bright, width, height), _smaller(cover, width, height) / np.float32(255))
 
 
 _MARK_WIDTH: Final = 2.35

@@ -38,7 +38,7 @@ from ledger.errors import MediaError, ProvenanceError
 from ledger.ids import VideoId
 from ledger.provenance import media
 from ledger.provenance.pki import Authority
-from ledger.provenance.profiles import Marking
+from ledger.provenance.profiles import UNMARKED, Marking
 
 WATERMARK_ALG: Final = "org.countersign.watermark.v1"
 """Private: no name of ours is in the public soft-binding algorithm list."""
@@ -91,7 +91,7 @@ class Claim:
     action: str = "generate"
     parent: Parent | None = None
     component: Path | None = None
-    marking: Marking = Marking()
+    marking: Marking = UNMARKED
     provider: str = "Countersign"
     generator: str = "Countersign"
     generator_version: str = "0.1.0"
@@ -272,10 +272,14 @@ def _as_claimed(finding: ManifestFinding, claim: Claim) -> Signed:
     )
 
 
+_Named = tuple[str, str, str | None]
+"""Relationship, id and manifest of an ingredient."""
+
+
 def _history_as_claimed(finding: ManifestFinding, claim: Claim) -> bool:
     """Everything it was made from is there, and nothing of it was altered."""
-    found = {(one.relationship, one.id, one.manifest_id) for one in finding.ingredients}
-    expected = {("inputTo", consent, None) for consent in claim.cameo_consents}
+    found: set[_Named] = {(one.relationship, one.id, one.manifest_id) for one in finding.ingredients}
+    expected: set[_Named] = {("inputTo", consent, None) for consent in claim.cameo_consents}
     if claim.parent is not None:
         expected |= {("parentOf", claim.parent.manifest_id, claim.parent.manifest_id)}
     brought = {one for one in found if one[0] == "componentOf"}

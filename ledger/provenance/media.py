@@ -524,6 +524,12 @@ def restamp(
         return picture.index
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """What the file's own index says in keys and values, but for its brands."""
+    with _open(path) as container:
+        return {name: text for name, text in container.metadata.items() if name not in _BRANDS}
+
+
 def require_canonical(path: Path, *, frames: int, metadata: Mapping[str, str] | None = None) -> None:
     """Raise MediaError unless `path` is what :func:`restamp` writes: asked of a file before it is signed.
 

@@ -107,7 +107,7 @@ class Marking(Strict):
         return tuple(one for one in PROFILES if one in profiles)
 
     def beside(self, *others: "Marking") -> "Marking":
-        """This and all that the others ask for; nothing of either is lost. The language is this one's."""
+        """All that any of them asks for; nothing is lost. The language is this one's."""
         every = (self, *others)
         return Marking(
             profiles=tuple(dict.fromkeys(profile for one in every for profile in one.profiles)),
@@ -157,3 +157,7 @@ class Marking(Strict):
             "profiles": list(self.profiles),
             "visible_label": list(label.languages) if label is not None else [],
         }
+
+
+UNMARKED: Final = Marking()
+"""As every clip is: a manifest and a mark, and nothing that is seen."""

@@ -109,4 +109,8 @@ def outlines(text: str, source: Source) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: outlines(*one) for name, one in WORDS.items()}, separators=(",", ":"), ensure_ascii=False))
+    print(
+        json.dumps(
+            {name: outlines(*one) for name, one in WORDS.items()}, separators=(",", ":"), ensure_ascii=False
+        )
+    )
