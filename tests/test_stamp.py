@@ -36,7 +36,8 @@ Frame = NDArray[np.uint8]
 
 def film(path: Path) -> None:
     """A second of a photograph under a moving camera: something a mark can be hidden in."""
-    wide = Image.fromarray(skimage.data.coffee()).resize((WIDTH + 2 * FRAMES, HEIGHT))
+    coffee: Frame = getattr(skimage.data, "coffee")()
+    wide = Image.fromarray(coffee).resize((WIDTH + 2 * FRAMES, HEIGHT))
     picture = np.asarray(wide)
     with av.open(str(path), "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=24, options={"crf": "16", "threads": "1"})
