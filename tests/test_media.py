@@ -374,14 +374,15 @@ class TestRemux:
             assert np.array_equal(one, other)
 
 
+@pytest.fixture(scope="module")
+def canonical(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("canonical") / "clip.mp4"
+    assert media.restamp(clip, path, lambda frame, _: frame) == 24
+    return path
+
+
 class TestCanonical:
     """What is signed is what is played: nothing hidden, nothing said that was not asked for."""
-
-    @pytest.fixture(scope="class")
-    def canonical(self, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        path = tmp_path_factory.mktemp("canonical") / "clip.mp4"
-        assert media.restamp(clip, path, lambda frame, _: frame) == 24
-        return path
 
     @staticmethod
     def refused(path: Path, **asked: Any) -> str:
