@@ -125,6 +125,9 @@ def _asker(request: Ask, service: Service) -> _Asker:
 async def create_video(request: Ask, service: Service) -> Response[dict[str, Any]]:
     """Ask for a video. 403 when someone shown has not agreed, 400 when the words or the input cannot be accepted.
 
+    `profiles` (`eu`, `us-ca`, `cn`, `in`, `in-draft`): the rules of which places the clip has to meet. They decide what it
+    says of itself and whether a label is burnt into the picture; `visible_label` asks for one in any case, in
+    `label_language`. A remix keeps those of the clip it starts from.
     The header `x-countersign-person`: a token of the person the app asks for, whose grants then count as well.
     """
     # Before the body is read: a stranger's 200 MB are not worth keeping.

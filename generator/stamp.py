@@ -1,7 +1,7 @@
 """Stamp and release: nothing leaves unmarked, and nothing leaves after consent is gone.
 
 `stamp` makes the canonical file, burns in the label where one is asked for, hides the clip's 64-bit number in its
-pixels, signs it under C2PA with the manifest of the clip it was made from inside, and then reads manifest, mark and
+pixels, signs it under C2PA with the manifest of the clip it was made from inside, and then reads manifest, mark, label and
 metadata back from the finished bytes. `release` folds consent once more at its own place in the
 log and publishes in the same transaction as the entry that says so; or, where only somebody's approval is missing,
 keeps the finished clip as a draft in the same transaction as the entry that says that. What reviewers have to judge
@@ -9,9 +9,13 @@ is held for them first, in the same way; once they let it pass, the policies are
 """
 
 import hmac
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from generator.errors import StampFailed
 from ledger.consent.held import APPEAL_LIFE, HEARING_LIFE, hold_for_review
@@ -64,16 +68,16 @@ class Stamper:
         payload = payload_for(self.watermark_key, clear.permit.video_id)
         try:
             claim = self._claim(clear, payload, at, parent)
-            self._mark(clear, marked, payload)
+            label = self._mark(clear, marked, payload)
             signed = self.signer.sign(marked, finished, claim)
-            self._read_back(finished, clear.permit, payload)
+            self._read_back(finished, clear.permit, payload, label)
         except LedgerError as error:
             raise StampFailed(error.reason.id, str(error), error.reason.remedy) from error
         finally:
             marked.unlink(missing_ok=True)
         return stamped(clear, finished, manifest_id=signed.manifest_id, payload=payload.hex())
 
-    def _mark(self, clear: Cleared, marked: Path, payload: bytes) -> None:
+    def _mark(self, clear: Cleared, marked: Path, payload: bytes) -> Labeller | None:
         """The canonical file, with label, mark and metadata. What cannot be played to its end is not written at all."""
         permit = clear.permit
         whole = media.probe(clear.path, media.Limits())
@@ -97,6 +101,7 @@ class Stamper:
                 "stamp.frames", f"of `{whole.frames}` pictures `{frames}` were written", "render again"
             )
         media.require_canonical(marked, frames=frames, metadata=metadata)
+        return draw
 
     def _metadata(self, permit: Permit, payload: bytes) -> dict[str, str]:
         return permit.marking.metadata(
@@ -126,7 +131,7 @@ class Stamper:
             provider=self.provider,
         )
 
-    def _read_back(self, path: Path, permit: Permit, payload: bytes) -> None:
+    def _read_back(self, path: Path, permit: Permit, payload: bytes, label: Labeller | None) -> None:
         found = read(path, self.anchors_pem)
         if not (found.manifest_trusted and found.asset_bound):
             raise StampFailed(
@@ -140,13 +145,26 @@ class Stamper:
             )
         if (said := media.metadata(path)) != self._metadata(permit, payload):
             raise StampFailed("stamp.metadata", f"the finished clip's index says `{said}`", "render again")
-        mark = watermark.detect((frame for _, frame in media.frames(path)), self.watermark_key)
+        seen = _labelled(path, label)
+        mark = watermark.detect(seen, self.watermark_key)
+        for _ in seen:
+            pass  # what the mark was not looked for in bears the label too
         if not isinstance(mark, watermark.Detected) or mark.payload != payload:
             raise StampFailed(
                 "stamp.watermark",
                 "the mark cannot be read back from the finished clip",
                 "ask for a longer or larger clip",
             )
+
+
+def _labelled(path: Path, label: Labeller | None) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a finished clip. Raises StampFailed at one that does not show the label it should."""
+    for index, (_, frame) in enumerate(media.frames(path)):
+        if label is not None and not label.is_in(frame, index):
+            raise StampFailed(
+                "stamp.label", "the label cannot be seen in the finished clip", "ask for a larger clip"
+            )
+        yield frame
 
 
 def payload_for(key: bytes, video_id: str) -> bytes:

@@ -124,6 +124,17 @@ def test_it_begins_at_the_top_right_and_is_in_every_frame() -> None:
         assert np.any(one(frame, index) != frame)
 
 
+@given(seed=st.integers(0, 1000), value=st.integers(0, 255))
+@settings(max_examples=20, deadline=None)
+def test_it_is_found_where_it_is_and_nowhere_else(seed: int, value: int) -> None:
+    one = labeller(Label(("en",)), 320, 240)
+    noise = np.random.default_rng(seed).integers(0, 256, (240, 320, 3)).astype(np.uint8)
+    for frame in (noise, plain(320, 240, value)):
+        assert one.is_in(one(frame, 0), 0)
+        assert not one.is_in(frame, 0)
+        assert not one.is_in(one(frame, 0), 48), "it moved, and the frame did not"
+
+
 def test_the_frame_given_is_left_as_it_was() -> None:
     frame = plain(640, 360, 128)
     labeller(Label(("en",)), 640, 360)(frame, 0)

@@ -151,6 +151,7 @@ class TestSigned:
         assert finding.signed_at == NOW
         assert finding.consent == CONSENT
         assert finding.soft_binding == CLAIM.watermark
+        assert finding.generation == manifest.generation(CLAIM)
         assert finding.failures == ()
         assert (finding.manifest_id or "").startswith("urn:c2pa:")
 
@@ -653,6 +654,13 @@ class TestCanary:
 
         monkeypatch.setattr(manifest, "_settings", misspelt)
         with pytest.raises(ProvenanceError, match=failure):
+            manifest.canary(bench.signer, bench.authority.root_pem, tmp_path, at=NOW)
+
+    def test_a_signer_that_takes_any_parent_is_noticed(
+        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Signer, "_look_at_history", lambda *_: None)
+        with pytest.raises(ProvenanceError):
             manifest.canary(bench.signer, bench.authority.root_pem, tmp_path, at=NOW)
 
     def test_a_verifier_that_trusts_everyone_is_noticed(

@@ -1,7 +1,7 @@
 """Clips stamped for real: label, mark, metadata and manifest, and what is refused instead of being stamped."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,8 +36,8 @@ Frame = NDArray[np.uint8]
 
 def film(path: Path) -> None:
     """A second of a photograph under a moving camera: something a mark can be hidden in."""
-    coffee: Frame = getattr(skimage.data, "coffee")()
-    wide = Image.fromarray(coffee).resize((WIDTH + 2 * FRAMES, HEIGHT))
+    photograph: Callable[[], Frame] = skimage.data.coffee
+    wide = Image.fromarray(photograph()).resize((WIDTH + 2 * FRAMES, HEIGHT))
     picture = np.asarray(wide)
     with av.open(str(path), "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=24, options={"crf": "16", "threads": "1"})
@@ -184,6 +184,14 @@ def test_the_label_is_in_the_finished_picture(works: Works, everywhere: Stamped)
         off = np.abs(seen[where].astype(int) - draw(raw[index], index)[where]).mean()
         without = np.abs(seen[where].astype(int) - raw[index][where]).mean()
         assert off < 12 < without
+
+
+def test_a_clip_whose_label_was_lost_does_not_go_out(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    clear = works.cleared(marking=Marking(visible_label=True))
+    monkeypatch.setattr(Labeller, "__call__", lambda _self, frame, _index: frame)
+    with pytest.raises(StampFailed) as caught:
+        works.stamp(clear)
+    assert caught.value.reason.id == "stamp.label"
 
 
 def test_what_was_applied_is_in_the_ledger_and_on_every_list(works: Works, everywhere: Stamped) -> None:

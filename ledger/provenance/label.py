@@ -8,6 +8,7 @@ Guarantees:
 - it is in every frame, and in another corner every two seconds (sooner in a short clip), beginning at the top right and
   going to the opposite one: cutting off any one edge leaves it in a part of the clip. A crop to the middle loses all of
   it; the invisible mark remains;
+- :meth:`Labeller.is_in` says whether it can be seen in a finished frame;
 - the words are in one of the languages of `lettering.json`, set there once and for all: no font is needed here, and the
   same pixels come out everywhere.
 
@@ -33,6 +34,8 @@ _LEAST_PIXELS: Final = 12
 _OVERSAMPLED: Final = 4
 _PLATE: Final = 0.80
 """How much of the plate covers the picture: what shines through of white is a fifth."""
+_SEEN: Final = 120
+"""How much brighter the ink must be than what it stands on, of 255: on white it is over 200 when it is drawn."""
 _MARGIN: Final = 0.03
 """Between the plate and the frame's edges, of the shorter side."""
 _WIDEST: Final = 1 - 2 * _MARGIN
@@ -76,6 +79,14 @@ class Labeller:
         over = self.plate.paint[..., None] + (1 - self.plate.cover[..., None]) * below
         drawn[top : top + height, left : left + width] = np.round(over).astype(np.uint8)
         return drawn
+
+    def is_in(self, frame: NDArray[np.uint8], index: int) -> bool:
+        """Whether the label can still be seen in a frame that was encoded since: its ink far brighter than its ground."""
+        top, left = self.corner(index)
+        height, width = self.plate.shape
+        grey = frame[top : top + height, left : left + width].mean(axis=2)
+        ink, ground = self.plate.paint > 250, (self.plate.paint == 0) & (self.plate.cover > 0)
+        return bool(grey[ink].mean() - grey[ground].mean() >= _SEEN)
 
     def corner(self, index: int) -> tuple[int, int]:
         """(top, left) of the plate in the frame of that index."""

@@ -139,8 +139,8 @@ class ManifestFinding:
     """What a file's manifest shows.
 
     manifest_trusted: signed under one of the anchors, valid in every part. asset_bound: the media bytes are
-    those the manifest was made for. Neither implies the other. signer, signed_at, consent and soft_binding are
-    None unless the manifest is trusted: anyone can write any name into one that is not.
+    those the manifest was made for. Neither implies the other. signer, signed_at, consent,
+    generation and soft_binding are None unless the manifest is trusted: anyone can write any name into one that is not.
     failures: status codes (C2PA 2.4 §15.2.2), of the manifest and of every ingredient. ingredients: what it was made
     from, believed like everything else only where the manifest is trusted.
     """
@@ -152,6 +152,7 @@ class ManifestFinding:
     signer: str | None = None
     signed_at: datetime | None = None
     consent: dict[str, Any] | None = None
+    generation: dict[str, Any] | None = None
     soft_binding: str | None = None
     failures: tuple[str, ...] = ()
     ingredients: tuple[Ingredient, ...] = ()
@@ -260,6 +261,7 @@ def _as_claimed(finding: ManifestFinding, claim: Claim) -> Signed:
         and finding.signer is not None
         and finding.signed_at is not None
         and finding.consent == claim.consent
+        and finding.generation == generation(claim)
         and finding.soft_binding == claim.watermark
         and _history_as_claimed(finding, claim)
     ):
@@ -474,7 +476,7 @@ def _with_statements(
     assertions = {entry["label"]: entry["data"] for entry in manifest.get("assertions", ())}
     binding = assertions.get("c2pa.soft-binding", {})
     blocks: list[dict[str, Any]] = binding.get("blocks", []) if binding.get("alg") == WATERMARK_ALG else []
-    consent = assertions.get(CONSENT)
+    consent, made = assertions.get(CONSENT), assertions.get(GENERATION)
     return ManifestFinding(
         finding.state,
         finding.manifest_trusted,
@@ -483,6 +485,7 @@ def _with_statements(
         signer=signature.get("common_name"),
         signed_at=datetime.fromisoformat(signature["time"]) if stamped else None,
         consent=consent if isinstance(consent, dict) else None,
+        generation=made if isinstance(made, dict) else None,
         soft_binding=blocks[0].get("value") if len(blocks) == 1 else None,
         failures=finding.failures,
         ingredients=ingredients,
