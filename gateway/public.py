@@ -101,8 +101,9 @@ def clip_status(service: Service, video_id: str) -> dict[str, Any]:
 
 @get("/root.pem", sync_to_thread=True)
 def root_certificate(service: Service) -> Response[bytes]:
-    """The trust anchor of our manifests. The embedded one is for development, and says so in its name."""
-    return Response(service.anchors_pem, media_type="application/x-pem-file")
+    """The trust anchors of our manifests. An embedded one is for development, and says so in its name."""
+    anchors = service.signing.anchors
+    return Response(anchors.own_pem + anchors.development_pem, media_type="application/x-pem-file")
 
 
 @get("/schemas/{name:str}/v1", sync_to_thread=True)

@@ -22,6 +22,7 @@ from gateway.background import in_background
 from gateway.courier import delivering
 from gateway.notices.mail import mailing
 from gateway.settings import Settings
+from gateway.signing import Signing
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
 from generator.stamp import Stamper
@@ -31,7 +32,6 @@ from ledger.log.policy import Policy
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media, tsa
 from ledger.provenance.manifest import Signer, canary
-from ledger.provenance.pki import Authority
 from ledger.provenance.verdict import Verifier
 from ledger.store.database import Database
 from ledger.store.objects import Objects
@@ -61,7 +61,7 @@ class Service:
     sets: Activated
     objects: Objects
     verifier: Verifier
-    anchors_pem: bytes
+    signing: Signing
     pipeline: Pipeline
     demo_issuer: str = ""
     """Where the embedded age issuer listens, if this service runs one."""
@@ -79,7 +79,6 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
     home.chmod(0o700)  # prompts, jobs and clips that were not cleared are in here
     with ExitStack() as stack:
         keyring = Keyring.open(home / "keys")
-        authority = Authority.open(home / "pki", at=clock())
         database = Database(settings.database)
         database.migrate()
         policy = Policy.parse(settings.witnesses.read_bytes()) if settings.witnesses else None
@@ -95,8 +94,10 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             workers=workers,
         )
         stack.callback(ledger.close)
-        tsa_url = settings.tsa_url or stack.enter_context(tsa.serve(authority, clock))
-        anchors = authority.root_pem
+        signing = Signing.open(settings, ledger, clock)
+        tsa_url = settings.tsa_url
+        if signing.configured is None and not tsa_url:
+            tsa_url = stack.enter_context(tsa.serve(signing.authority(), clock))
         sets = Activated()
         gate = Gate(ledger, sets, Sealer(keyring.permit), Folder(settings.models))
         limits = media.Limits()
@@ -104,8 +105,8 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         renderer = ReferenceRenderer()
         stamper = Stamper(
             keyring.watermark,
-            Signer(authority, tsa_url),
-            anchors,
+            Signer(signing, tsa_url),
+            signing.believed,
             settings.origin,
             settings.url,
             settings.provider,
@@ -118,8 +119,8 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             gate=gate,
             sets=sets,
             objects=objects,
-            verifier=Verifier(ledger, anchors, keyring.watermark, limits),
-            anchors_pem=anchors,
+            verifier=Verifier(ledger, signing.believed, keyring.watermark, limits),
+            signing=signing,
             pipeline=Pipeline(gate, {renderer.name: renderer}, stamper, objects, home / "work", clock),
         )
         _seed_policies(service)
@@ -143,9 +144,10 @@ def running_jobs(service: Service) -> Iterator[None]:
     """Run the job queue, once the signer has shown that it marks what it should and notices what it must."""
     shutil.rmtree(service.settings.uploads, ignore_errors=True)
     service.settings.uploads.mkdir(parents=True)
+    service.signing.check()
     with TemporaryDirectory(prefix="canary-") as directory:
         stamper = service.pipeline.stamper
-        canary(stamper.signer, stamper.anchors_pem, Path(directory), at=service.clock())
+        canary(stamper.signer, service.signing.anchors, Path(directory), at=service.clock())
     service.pipeline.launch(service.settings.jobs_database, concurrency=service.settings.renders_at_once)
     private = service.settings.webhooks_to_private
     try:

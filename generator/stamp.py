@@ -1,15 +1,17 @@
 """Stamp and release: nothing leaves unmarked, and nothing leaves after consent is gone.
 
 `stamp` makes the canonical file, burns in the label where one is asked for, hides the clip's 64-bit number in its
-pixels, signs it under C2PA with the manifest of the clip it was made from inside, and then reads manifest, mark, label and
-metadata back from the finished bytes. `release` folds consent once more at its own place in the
+pixels (and in its sound, which nothing here relies on: a clip whose sound cannot hold it is released all the same), signs
+it under C2PA with the manifest of the clip it was made from inside, and then reads manifest, metadata, label and the mark
+in the pixels back from the finished bytes. `release` folds consent once more at its own place in the
 log and publishes in the same transaction as the entry that says so; or, where only somebody's approval is missing,
 keeps the finished clip as a draft in the same transaction as the entry that says that. What reviewers have to judge
 is held for them first, in the same way; once they let it pass, the policies are asked again about the very same file.
 """
 
+import base64
 import hmac
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,13 +21,16 @@ from numpy.typing import NDArray
 
 from generator.errors import StampFailed
 from ledger.consent.held import APPEAL_LIFE, HEARING_LIFE, hold_for_review
-from ledger.errors import LedgerError, NotFound
+from ledger.errors import LedgerError, MediaError, NotFound
 from ledger.ids import LeafIndex
-from ledger.provenance import media, watermark
+from ledger.provenance import fingerprint, media, watermark
+from ledger.provenance.jumbf import active_id, store_of
 from ledger.provenance.label import Labeller
 from ledger.provenance.manifest import CONSENT_SCHEMA, Claim, Parent, Signer, read
+from ledger.provenance.trust import Anchors
+from ledger.provenance.watermark import sound
 from ledger.store.objects import Objects
-from ledger.store.records import HeldClip
+from ledger.store.records import HeldClip, Manifest
 from ledger.store.transaction import Transaction
 from safety.chain import Cleared, Permit, Stamped, stamped, waiting
 from safety.gate import DRAFT_LIFE, Denied, Gate
@@ -54,7 +59,7 @@ class Stamper:
 
     watermark_key: bytes
     signer: Signer
-    anchors_pem: bytes
+    anchors: Callable[[], Anchors]
     origin: str
     base_url: str
     provider: str = "Countersign"
@@ -71,11 +76,15 @@ class Stamper:
             label = self._mark(clear, marked, payload)
             signed = self.signer.sign(marked, finished, claim)
             self._read_back(finished, clear.permit, payload, label)
+            looks = fingerprint.of(media.frames(finished, every_s=fingerprint.WHOLE_S))
         except LedgerError as error:
             raise StampFailed(error.reason.id, str(error), error.reason.remedy) from error
         finally:
             marked.unlink(missing_ok=True)
-        return stamped(clear, finished, manifest_id=signed.manifest_id, payload=payload.hex())
+        said = base64.b64encode(looks.to_bytes()).decode()
+        return stamped(
+            clear, finished, manifest_id=signed.manifest_id, payload=payload.hex(), fingerprint=said
+        )
 
     def _mark(self, clear: Cleared, marked: Path, payload: bytes) -> Labeller | None:
         """The canonical file, with label, mark and metadata. What cannot be played to its end is not written at all."""
@@ -93,9 +102,9 @@ class Stamper:
             clear.path,
             marked,
             lambda frame, index: embed(draw(frame, index) if draw is not None else frame, index),
+            through=sound.through(self.watermark_key, payload),
             metadata=metadata,
         )
-
         if frames != whole.frames:
             raise StampFailed(
                 "stamp.frames", f"of `{whole.frames}` pictures `{frames}` were written", "render again"
@@ -126,13 +135,13 @@ class Stamper:
             cameo_consents=tuple(use.grant_id for use in permit.uses),
             action=permit.action,
             parent=Parent(parent, permit.parent.manifest_id) if parent and permit.parent else None,
-            component=clear.path if read(clear.path, self.anchors_pem).state != "none" else None,
+            component=clear.path if read(clear.path, self.anchors()).state != "none" else None,
             marking=permit.marking,
             provider=self.provider,
         )
 
     def _read_back(self, path: Path, permit: Permit, payload: bytes, label: Labeller | None) -> None:
-        found = read(path, self.anchors_pem)
+        found = read(path, self.anchors())
         if not (found.manifest_trusted and found.asset_bound):
             raise StampFailed(
                 "stamp.manifest", f"the finished clip's manifest reads `{found.state}`", "render again"
@@ -216,7 +225,7 @@ def release(clip: Stamped, gate: Gate, objects: Objects, *, at: datetime) -> Rel
 
 def _published(clip: Stamped, gate: Gate, key: str, at: datetime) -> Released | Held | Denied | None:
     """None: the clip has to be looked at again first. The register has changed, or reviewers let it pass."""
-    permit = clip.permit
+    permit, manifest = clip.permit, _manifest_of(clip)
 
     def operation(tx: Transaction) -> Released | Held | Denied | None:
         done = tx.find("release", permit.video_id)
@@ -237,9 +246,31 @@ def _published(clip: Stamped, gate: Gate, key: str, at: datetime) -> Released | 
             "checks": list(clip.checks),
             **permit.marking.applied(),
         }
-        return Released(tx.finish_job(permit.video, record, key, at=at), key)
+        released = tx.finish_job(permit.video, record, key, at=at)
+        if clip.fingerprint:
+            tx.put_fingerprint(permit.video, base64.b64decode(clip.fingerprint))
+        if manifest is not None:
+            tx.keep_manifest(manifest, at=at)
+        return Released(released, key)
 
     return gate.ledger.transact(operation)
+
+
+def _manifest_of(clip: Stamped) -> Manifest | None:
+    """What whoever finds the clip without its manifest is given. None where the file holds none that can be told.
+
+    The token says that one was signed and read back, so nothing is released here that was not; at worst it is found
+    by :mod:`ledger.provenance.verdict` alone.
+    """
+    try:
+        store = store_of(clip.path)
+        return (
+            Manifest(clip.manifest_id, clip.permit.video, store)
+            if active_id(store) == clip.manifest_id
+            else None
+        )
+    except MediaError:
+        return None
 
 
 def _hold(tx: Transaction, clip: Stamped, gate: Gate, key: str, at: datetime) -> Held | None:

@@ -79,7 +79,7 @@ class Works:
         assert isinstance(answer, Released), answer
 
     def read(self, path: Path) -> manifest.ManifestFinding:
-        return manifest.read(path, self.stamper.anchors_pem)
+        return manifest.read(path, self.stamper.anchors())
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
         stamper = Stamper(
             keyring.watermark,
             manifest.Signer(authority, url),
-            authority.root_pem,
+            lambda: authority.anchors,
             "test.example/log",
             "https://films.example",
             "Studio Süd",
@@ -119,7 +119,7 @@ def remixed(works: Works, everywhere: Stamped) -> Stamped:
 
 
 def assertions(works: Works, clip: Stamped) -> dict[str, dict[str, object]]:
-    report = manifest._report(clip.path, works.stamper.anchors_pem)
+    report = manifest._report(clip.path, works.stamper.anchors().pem)
     assert report is not None
     active = report["manifests"][report["active_manifest"]]
     return {one["label"]: one["data"] for one in active["assertions"]}
@@ -233,7 +233,7 @@ def test_another_implementation_accepts_clip_and_remix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ENCYPHER_C2PA_CONFIG_DIR", str(tmp_path))
-    anchors = works.stamper.anchors_pem.decode()
+    anchors = works.stamper.anchors().pem.decode()
     for clip in (everywhere, remixed):
         report = encypher_c2pa.verify(
             clip.path,

@@ -32,13 +32,14 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import c2pa
-from cryptography import x509
 
 from ledger.errors import MediaError, ProvenanceError
 from ledger.ids import VideoId
-from ledger.provenance import media
+from ledger.provenance import cose, media
 from ledger.provenance.pki import Authority
 from ledger.provenance.profiles import UNMARKED, Marking
+from ledger.provenance.signing import Credential, Source
+from ledger.provenance.trust import Anchors, Revoked, TrustedBy, fingerprint
 
 WATERMARK_ALG: Final = "org.countersign.watermark.v1"
 """Private: no name of ours is in the public soft-binding algorithm list."""
@@ -51,7 +52,7 @@ GENERATION_SCHEMA: Final = "countersign/generation/v1"
 State = Literal["trusted", "valid", "invalid", "none"]
 
 _FORMAT: Final = "video/mp4"
-_C2PA_UUID: Final = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_REVOKED: Final = "signingCredential.ocsp.revoked"
 _SPEC_VERSION: Final = "2.4.0"
 _STATES: Final[Mapping[str, State]] = {"Trusted": "trusted", "Valid": "valid", "Invalid": "invalid"}
 _SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -139,10 +140,14 @@ class ManifestFinding:
     """What a file's manifest shows.
 
     manifest_trusted: signed under one of the anchors, valid in every part. asset_bound: the media bytes are
-    those the manifest was made for. Neither implies the other. signer, signed_at, consent,
-    generation and soft_binding are None unless the manifest is trusted: anyone can write any name into one that is not.
-    failures: status codes (C2PA 2.4 §15.2.2), of the manifest and of every ingredient. ingredients: what it was made
-    from, believed like everything else only where the manifest is trusted.
+    those the manifest was made for. Neither implies the other. signer, signed_at, consent, generation, soft_binding and
+    ingredients (what it was made from) are None or empty unless the manifest is trusted: anyone can write anything into
+    one that is not.
+    trusted_by: whose a trusted manifest is; None where it is not trusted. development: trusted only because this
+    installation's embedded authority signed it (say :data:`~ledger.provenance.trust.DEVELOPMENT`).
+    certificate: SHA-256 of the signer's. revoked: the certificate was ours and had been taken back when it signed,
+    or nobody can say when it signed; then the manifest is not trusted.
+    failures: status codes (C2PA 2.4 §15.2.2), of the manifest and of every ingredient.
     """
 
     state: State
@@ -156,16 +161,20 @@ class ManifestFinding:
     soft_binding: str | None = None
     failures: tuple[str, ...] = ()
     ingredients: tuple[Ingredient, ...] = ()
+    trusted_by: TrustedBy | None = None
+    development: bool = False
+    certificate: str | None = None
+    revoked: Revoked | None = None
 
 
 # --- writing ---------------------------------------------------------------------------------------------------
 
 
 class Signer:
-    """Signs clips with an authority's claim key and time-stamps them at `tsa_url`."""
+    """Signs clips with a source's claim key, time-stamps them at `tsa_url`, and staples what the issuer says."""
 
-    def __init__(self, authority: Authority, tsa_url: str) -> None:
-        self._authority = authority
+    def __init__(self, source: Source, tsa_url: str) -> None:
+        self._source = source
         self._tsa_url = tsa_url
 
     def sign(self, src: Path, dst: Path, claim: Claim) -> Signed:
@@ -174,7 +183,7 @@ class Signer:
             raise ProvenanceError(
                 "provenance.in_place", "a clip cannot be signed onto itself", "choose another destination"
             )
-        if read(src, self._authority.root_pem).state != "none":
+        if read(src, self._source.anchors).state != "none":
             raise ProvenanceError(
                 "provenance.already_signed",
                 "the clip already carries a manifest",
@@ -185,10 +194,15 @@ class Signer:
         draft = Path(name)
         try:
             with os.fdopen(descriptor, "w+b") as target:
-                self._embed(src, target, claim)
+                claims = self._source.claims
+                # Asked first: what was revoked signs nothing.
+                stapled = self._source.ocsp(claims.certificate, claim.at)
+                self._embed(src, target, claim, claims)
                 target.flush()
                 os.fsync(target.fileno())
-            signed = _as_claimed(read(draft, self._authority.root_pem), claim)
+            if stapled is not None:
+                cose.staple(draft, stapled)
+            signed = _as_claimed(read(draft, self._source.anchors), claim)
             draft.replace(dst)
         finally:
             draft.unlink(missing_ok=True)
@@ -196,10 +210,10 @@ class Signer:
 
     def _look_at_history(self, claim: Claim) -> None:
         """Refuse what was altered. c2pa would take it in all the same, and the child would read *Trusted*."""
-        root = self._authority.root_pem
+        anchors = self._source.anchors
         if claim.parent is not None:
-            above = read(claim.parent.path, root)
-            if not (above.manifest_trusted and above.asset_bound) or above.failures:
+            above = read(claim.parent.path, anchors)
+            if above.trusted_by != "ours" or not above.asset_bound or above.failures:
                 raise ProvenanceError(
                     "provenance.parent",
                     f"the clip to make this one from is not as it was released: it reads `{above.state}`, bound "
@@ -213,8 +227,8 @@ class Signer:
                     "start from another clip",
                 )
         if claim.component is not None:
-            made = read(claim.component, root)
-            if made.manifest_trusted:
+            made = read(claim.component, anchors)
+            if made.trusted_by == "ours":
                 raise ProvenanceError(
                     "provenance.signed_by_us",
                     "the model gave back a clip that is signed here already",
@@ -227,14 +241,13 @@ class Signer:
                     "render again",
                 )
 
-    def _embed(self, src: Path, target: Any, claim: Claim) -> None:
-        claims = self._authority.claims
+    def _embed(self, src: Path, target: Any, claim: Claim, claims: Credential) -> None:
         try:
             signer = c2pa.Signer.from_callback(
-                claims.sign_es256, c2pa.C2paSigningAlg.ES256, claims.chain_pem.decode(), self._tsa_url
+                claims.sign_cose, c2pa.C2paSigningAlg[claims.alg], claims.chain_pem.decode(), self._tsa_url
             )
             with (
-                c2pa.Context.from_dict(_settings(self._authority.root_pem), signer=signer) as context,
+                c2pa.Context.from_dict(_settings(self._source.anchors.pem), signer=signer) as context,
                 c2pa.Builder(_definition(claim), context=context) as builder,
                 src.open("rb") as source,
             ):
@@ -413,13 +426,14 @@ def _assertion(label: str, data: dict[str, Any], *, kind: Literal["Cbor", "Json"
 # --- reading ---------------------------------------------------------------------------------------------------
 
 
-def read(path: Path, anchors_pem: bytes) -> ManifestFinding:
-    """What the manifest in `path` shows to someone who trusts exactly `anchors_pem`.
+def read(path: Path, anchors: Anchors | bytes) -> ManifestFinding:
+    """What the manifest in `path` shows to someone who trusts exactly `anchors` (bytes: PEM, nobody's in particular).
 
     Raises MediaError when the file cannot be opened, ProvenanceError when the anchors are unusable.
     """
+    trust = Anchors.of(anchors) if isinstance(anchors, bytes) else anchors
     try:
-        report = _report(path, anchors_pem)
+        report = _report(path, trust.pem)
     except c2pa.C2paError:
         # c2pa could make nothing of it: damaged beyond a verdict if it claims a manifest, otherwise none.
         return ManifestFinding("invalid" if _mentions_manifest(path) else "none")
@@ -440,14 +454,42 @@ def read(path: Path, anchors_pem: bytes) -> ManifestFinding:
     )
     if not finding.manifest_trusted:
         return finding
-    return _with_statements(finding, manifest, succeeded, _ingredients(report, manifest_id))
+    told = _with_signer(path, finding, manifest, succeeded, trust)
+    return replace(told, ingredients=_ingredients(report, manifest_id)) if told.manifest_trusted else told
+
+
+def _with_signer(
+    path: Path,
+    finding: ManifestFinding,
+    manifest: Mapping[str, Any],
+    succeeded: frozenset[str],
+    trust: Anchors,
+) -> ManifestFinding:
+    """What a trusted manifest says, and whose it is; unless the certificate had been taken back by then."""
+    told = _with_statements(finding, manifest, succeeded)
+    chain = cose.chain(path, finding.manifest_id or "")
+    if chain and str(chain[0].serial_number) != manifest.get("signature_info", {}).get("cert_serial_number"):
+        chain = ()  # not the certificate that c2pa looked at
+    whose, development = trust.whose(chain)
+    certificate = fingerprint(chain[0]) if chain else None
+    revoked = trust.revocation(chain[0], told.signed_at) if chain else None
+    if revoked is not None:
+        failures = (*finding.failures, _REVOKED)
+        return replace(
+            finding,
+            state="invalid",
+            manifest_trusted=False,
+            failures=failures,
+            certificate=certificate,
+            revoked=revoked,
+        )
+    return replace(told, trusted_by=whose, development=development, certificate=certificate)
 
 
 def _report(path: Path, anchors_pem: bytes) -> dict[str, Any] | None:
     try:
-        x509.load_pem_x509_certificates(anchors_pem)  # c2pa skips an anchor it cannot parse, in silence
         context = c2pa.Context.from_dict(_settings(anchors_pem))
-    except (c2pa.C2paError, ValueError) as error:
+    except c2pa.C2paError as error:
         raise ProvenanceError(
             "provenance.anchors", "the trust anchors are not certificates", "configure PEM certificates"
         ) from error
@@ -466,10 +508,7 @@ def _report(path: Path, anchors_pem: bytes) -> dict[str, Any] | None:
 
 
 def _with_statements(
-    finding: ManifestFinding,
-    manifest: Mapping[str, Any],
-    succeeded: frozenset[str],
-    ingredients: tuple[Ingredient, ...],
+    finding: ManifestFinding, manifest: Mapping[str, Any], succeeded: frozenset[str]
 ) -> ManifestFinding:
     signature = manifest.get("signature_info", {})
     stamped = {"timeStamp.validated", "timeStamp.trusted"} <= succeeded
@@ -488,7 +527,6 @@ def _with_statements(
         generation=made if isinstance(made, dict) else None,
         soft_binding=blocks[0].get("value") if len(blocks) == 1 else None,
         failures=finding.failures,
-        ingredients=ingredients,
     )
 
 
@@ -554,7 +592,7 @@ def _mentions_manifest(path: Path) -> bool:
     with path.open("rb") as file:
         for box in found:
             file.seek(box.start)
-            if _C2PA_UUID in file.read(32):
+            if cose.C2PA_UUID in file.read(32):
                 return True
     return False
 
@@ -584,7 +622,7 @@ def _settings(anchors_pem: bytes) -> dict[str, Any]:
 # --- starting --------------------------------------------------------------------------------------------------
 
 
-def canary(signer: Signer, anchors_pem: bytes, workdir: Path, *, at: datetime) -> None:
+def canary(signer: Signer, anchors: Anchors | bytes, workdir: Path, *, at: datetime) -> None:
     """Prove on a clip made on the spot that signing, trust and binding do what this module says, or raise.
 
     Run before the service answers anyone: a setting that a release of c2pa renamed is ignored in silence.
@@ -595,7 +633,7 @@ def canary(signer: Signer, anchors_pem: bytes, workdir: Path, *, at: datetime) -
         media.write_pattern(clip)
         above = signer.sign(clip, signed, _canary_claim(at)).manifest_id
         content = signed.read_bytes()
-        finding = read(signed, anchors_pem)
+        finding = read(signed, anchors)
         _require(finding.manifest_trusted and finding.asset_bound, "a clip just signed is not trusted")
         stranger = Authority.open(place / "stranger", at=at)
         _require(not read(signed, stranger.root_pem).manifest_trusted, "a stranger's anchors are trusted")
@@ -607,7 +645,7 @@ def canary(signer: Signer, anchors_pem: bytes, workdir: Path, *, at: datetime) -
             ("a clip with an added `free` box", content + b"\x00\x00\x00\x08free"),
         ):
             altered.write_bytes(alteration)
-            finding = read(altered, anchors_pem)
+            finding = read(altered, anchors)
             _require(not finding.manifest_trusted and not finding.asset_bound, f"{case} is accepted")
             child = _canary_claim(at, altered, above)
             _require(not _signs(signer, clip, place, child), f"{case} is accepted as a parent")

@@ -94,6 +94,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "operator": "the office",
     },
     "review": {"video_id": VIDEO, "grant_ids": [GRANT], "action": "held", "sha256": "f" * 64},
+    "manifest": {"video_id": VIDEO, "manifest_id": "urn:c2pa:1", "sha256": "f" * 64},
 }
 
 
