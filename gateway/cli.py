@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 
 import click
 
-from gateway import access, retention
+from gateway import access, retention, signing_keys
 from gateway.access import Role
 from gateway.audit import (
     USES,
@@ -339,6 +339,8 @@ def rotate(role: str) -> None:
             click.echo(f"the new {role} key counts from entry {index + 1} on")
 
 
+for command in signing_keys.COMMANDS:
+    keys.add_command(command)
 cli.add_command(policy)
 cli.add_command(apps)
 cli.add_command(consent)

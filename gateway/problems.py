@@ -30,6 +30,7 @@ _TITLES = {
     405: "This cannot be done here",
     409: "This was already done",
     413: "This is too large",
+    414: "This is too long for an address",
     415: "This is not a kind of content we read",
     416: "There are no such bytes",
     429: "This was asked too often",
