@@ -38,6 +38,7 @@ if importlib.util.find_spec("ledger") is None:
     sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
 
+import av  # noqa: E402
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import skimage.data  # noqa: E402
@@ -105,7 +106,7 @@ class Scene:
             return (
                 soft_lights(self.frames) if self.name == "soft lights" else photo_move(self.name, self.frames)
             )
-        with attacks.av.open(str(self.path), "r") as container:
+        with av.open(str(self.path), "r") as container:
             stream = container.streams.video[0]
             length = float((container.duration or 0) / 1e6)
             skip = max(0, min(int(length * (stream.average_rate or FPS)) - self.frames, 1000)) // 3
@@ -259,13 +260,13 @@ def show_difference(name: str, clip: Clip, marked: Clip, out: Path, gain: int = 
         return np.hstack([clip[index], marked[index], np.clip(step, 0, 255).astype(np.uint8)])
 
     Image.fromarray(row(len(clip) // 2)).save(out / f"difference {name}.png")
-    with attacks.av.open(str(out / f"difference {name}.mp4"), "w") as opened:
+    with av.open(str(out / f"difference {name}.mp4"), "w") as opened:
         target: Any = opened
         stream = target.add_stream("libx264", rate=FPS, options={"crf": "16"})
         stream.height, stream.width, _ = row(0).shape
         stream.pix_fmt = "yuv420p"
         for index in range(len(clip)):
-            target.mux(stream.encode(attacks.av.VideoFrame.from_ndarray(row(index), format="rgb24")))
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(row(index), format="rgb24")))
         target.mux(stream.encode())
 
 

@@ -5,6 +5,7 @@ What an attack leaves to chance comes from a generator with a fixed seed.
 """
 
 import io
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,9 @@ Frame = NDArray[np.uint8]
 Clip = list[Frame]
 
 FPS: Final = 24
+
+os.environ.setdefault("SVT_LOG", "1")
+av.logging.set_level(None)
 
 _CODECS: Final[dict[str, tuple[str, dict[str, str]]]] = {
     "h264": ("libx264", {"preset": "medium"}),
@@ -184,13 +188,18 @@ def overlaid(clip: Clip) -> Clip:
     return out
 
 
-def screen_recorded(clip: Clip) -> Clip:
-    """Filmed from a screen by hand: perspective, a scale of its own, tone, noise, a moving beat, blur, 30 a second."""
+def screen_recorded(clip: Clip, askew: float = 0.5) -> Clip:
+    """Filmed from a screen by hand: perspective, a scale of its own, tone, noise, a moving beat, blur, 30 a second.
+
+    askew: 1 displaces the corners by up to 6 % of a side.
+    """
     height, width, _ = clip[0].shape
     rng = np.random.default_rng(11)
     size = (round(width * 0.9 / 2) * 2, round(height * 0.9 / 2) * 2)
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
-    seen = np.array([(0.03, 0.04), (0.98, 0.01), (0.955, 0.97), (0.015, 0.94)], np.float32) * np.array(size)
+    straight = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float32)
+    held = np.array([(0.03, 0.04), (0.98, 0.01), (0.955, 0.97), (0.015, 0.94)], np.float32)
+    seen = (straight + (held - straight) * np.float32(askew)) * np.array(size, np.float32)
     y, x = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
     out = []
     for index in range(len(clip) * 30 // FPS):
@@ -270,6 +279,9 @@ ATTACKS: Final = (
     Attack("H.264 CRF 35", "hard", True, lambda clip: coded(clip, 35)),
     Attack("rotate, crop, 360 lines, tone, 15 fps, CRF 30", "hard", False, everything_at_once),
     Attack("screen recording", "hard", False, lambda clip: coded(screen_recorded(clip), 26, fps=30)),
+    Attack(
+        "screen filmed at an angle", "reported", False, lambda clip: coded(screen_recorded(clip, 1.0), 26, fps=30)
+    ),
     Attack("three generations: CRF 23, 26, 28", "hard", False, generations),
     Attack("one JPEG 75 frame", "hard", True, jpeg_frame),
     Attack("H.264 CRF 40", "reported", False, lambda clip: coded(clip, 40)),
