@@ -89,6 +89,13 @@ class Fingerprint:
         """Of what is asked, pictures that are as they come: not turned, not closer."""
         return self.only((self.view == 0) | (self.view == _KEPT))
 
+    def spread(self, most: int) -> "Fingerprint":
+        """What is asked, of so many of the pictures looked at, evenly spread."""
+        asked = self.asked()
+        times = np.unique(asked.at_ms)
+        chosen = times[np.linspace(0, len(times) - 1, min(most, len(times))).round().astype(int)]
+        return asked.only(np.isin(asked.at_ms, chosen))
+
     def only(self, rows: NDArray[np.bool_]) -> "Fingerprint":
         """These rows."""
         return Fingerprint(self.at_ms[rows], self.view[rows], self.hashes[rows])
