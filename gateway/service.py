@@ -105,7 +105,12 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         objects = Objects.local(home / "objects")
         renderer = ReferenceRenderer()
         stamper = Stamper(
-            keyring.watermark, Signer(signing, tsa_url), signing.believed, settings.origin, settings.url
+            keyring.watermark,
+            Signer(signing, tsa_url),
+            signing.believed,
+            settings.origin,
+            settings.url,
+            settings.provider,
         )
         service = Service(
             settings=settings,

@@ -4,9 +4,13 @@ The defaults run everything on this machine with no account and no network.
 """
 
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ledger.provenance.profiles import ProfileId
 
 
 class Settings(BaseSettings):
@@ -54,6 +58,12 @@ class Settings(BaseSettings):
     `COUNTERSIGN_ALG` says ES256 or ES384. For key services; see `ledger/provenance/signing.py`."""
     trusted_elsewhere: Path | None = None
     """Roots (PEM) that others believe, like the official C2PA trust list: their clips are told from a stranger's."""
+    provider: str = "Countersign"
+    """Who runs this service, as clips name them: what laws call the provider."""
+    profiles: Annotated[tuple[ProfileId, ...], NoDecode] = ()
+    """By which rules every clip is marked, whatever its app asks for: `eu,cn`. See `ledger/provenance/profiles.py`."""
+    visible_label: bool = False
+    """Whether every clip says in the picture that AI made it."""
     age_issuer: str = ""
     """The OpenID Connect issuer believed about people's ages. Empty: nobody's age can be shown; `demo`: an embedded
     one that believes everybody, for demonstrations only."""
@@ -85,6 +95,11 @@ class Settings(BaseSettings):
     """`smtp://user:password@host:587` or `smtps://…`. Empty, for development: letters lie in `home/mail` as files."""
     mail_from: str = "notices@countersign.local"
     """Who our letters are from."""
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _listed(cls, said: object) -> object:
+        return [one.strip() for one in said.split(",") if one.strip()] if isinstance(said, str) else said
 
     @property
     def uploads(self) -> Path:

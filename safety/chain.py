@@ -23,6 +23,7 @@ from ledger.canonical import canonical, challenge, parse
 from ledger.consent.grant import Action, Audience, Context, Modality, Moment, Purpose, Strict
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, PersonId, VideoId
+from ledger.provenance.profiles import UNMARKED, Marking
 from safety.errors import Refused
 from safety.policy.facts import Category
 
@@ -66,6 +67,8 @@ class Permit(Strict):
     countries: tuple[str, ...] = ("*",)
     action: Action = "generate"
     parent: Parent | None = None
+    marking: Marking = UNMARKED
+    """How the clip has to be marked, beyond what every clip is."""
     modalities: tuple[Modality, ...]
     contexts: tuple[Context, ...]
     scores: dict[Category, int]

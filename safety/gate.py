@@ -28,6 +28,7 @@ from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
 from ledger.provenance.fingerprint import Fingerprint
 from ledger.provenance.known_clips import Index
+from ledger.provenance.profiles import UNMARKED, Marking
 from ledger.reasons import Reason
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
@@ -112,6 +113,8 @@ class GenerationRequest:
     countries: tuple[str, ...] = ("*",)
     """Where the clip will be shown: ISO 3166-1 codes, or `*` for everywhere."""
     action: Action = "generate"
+    marking: Marking = UNMARKED
+    """How the app and the operator want it marked. What its parent is marked with comes on top."""
     parent: VideoId | None = None
     """The clip to make it from. Everyone that shows is named by it, whether or not `cameo_ids` names them too."""
 
@@ -162,6 +165,7 @@ class Gate(Afterwards):
         if isinstance(parent, Denied):
             # As when somebody asks for the clip itself: who may not have it makes nothing of it.
             return parent
+        request = replace(request, marking=request.marking.beside(*_marked_above(tx, request.parent)))
         asked = _asked(tx, request, gathered)
         people = _people(tx, asked.named)
         decision = decide(self.sets.engine(tx, request.app_id), asked, people, at=at)
@@ -202,6 +206,7 @@ class Gate(Afterwards):
             countries=request.countries,
             action=request.action,
             parent=parent,
+            marking=request.marking,
             modalities=tuple(sorted(request.modalities)),
             contexts=tuple(sorted(facts.contexts)),
             size=request.size,
@@ -551,6 +556,7 @@ def _asked_before(video: Video, permit: Permit) -> GenerationRequest:
         countries=permit.countries,
         action=permit.action,
         parent=video.parent_id,
+        marking=permit.marking,
     )
 
 
@@ -641,6 +647,7 @@ def _asked(
         person=request.person,
         countries=request.countries,
         parent=request.parent,
+        marking=request.marking,
         pictured=pictured,
     )
 
@@ -682,6 +689,17 @@ def _audience(tx: Transaction, video: Video) -> str | None:
     decision = tx.find("decision", video.id)
     entry = tx.entry_at(video.app_id, decision.index) if decision is not None else None
     return entry.body["audience"] if entry is not None else None
+
+
+def _marked_above(tx: Transaction, parent_id: VideoId | None) -> tuple[Marking, ...]:
+    """How the clip to start from was marked, as its decision says: what is made of it is marked so too."""
+    parent = tx.video(parent_id) if parent_id is not None else None
+    decision = tx.find("decision", parent.id) if parent is not None else None
+    if parent is None or decision is None:
+        return ()
+    entry = tx.entry_at(parent.app_id, decision.index)
+    said = entry.body.get("marking") if entry is not None else None
+    return (Marking.model_validate(said),) if said is not None else ()
 
 
 def _asks_for_approval(decision: Decision) -> bool:

@@ -11,7 +11,8 @@ Guarantees:
 - :func:`sound` gives the very track that :func:`restamp` keeps, at one rate, with its place in time, within bounds that
   a track cannot lie its way past. What is played in two ears stays two: added up, sound in antiphase would vanish.
 - :func:`restamp` writes the canonical form: H.264 4:2:0 8 bit BT.709, AAC, MP4 with `moov` first, no metadata
-  from the source, the same bytes for the same input on the same build of the codecs. One frame at a time is in memory.
+  from the source (none at all but what the caller gives), the same bytes for the same input on the same build of the codecs.
+  One frame at a time is in memory.
   Sound that is AAC already is copied, unless it is to pass through something as well: then it is in one or two channels.
 - With `any_container`, five more containers are read, none of which names other files; and any codec. For files of
   one's own, and behind the same bounds.
@@ -23,7 +24,7 @@ dropped.
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -89,6 +90,9 @@ _SOUND_SLACK_S: Final = 0.05
 """Sound later than this after the last is after a pause; less is what a resampler holds back."""
 _ENCODER_THREADS: Final = "2"
 """Fixed: x264 makes other bytes with other thread counts, and the canonical form must not depend on the machine."""
+_BRANDS: Final = frozenset({"major_brand", "minor_version", "compatible_brands"})
+_TRACK_TEXT: Final = frozenset({"und", "VideoHandler", "SoundHandler", "[0][0][0][0]"})
+"""What the muxer itself writes of each track: no language, its kind, no vendor."""
 _LONGEST_PAUSE_S: Final = 600.0
 _AAC_BITS_A_CHANNEL: Final = 80_000
 _AAC_RATES: Final = frozenset({16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000})
@@ -536,12 +540,14 @@ def restamp(
     through: Through | None = None,
     crf: int = 18,
     any_container: bool = False,
-) -> None:
+    metadata: Mapping[str, str] | None = None,
+) -> int:
     """Write `src`, each frame passed through `transform`, to `dst` in the canonical form; `dst` whole or not at all.
 
-    through: what the sound, where there is any, passes through.
+    through: what the sound, where there is any, passes through. metadata: keys and values for the file's own index, and
+    the only ones it will have. Returns how many pictures were written.
     """
-    with _open(src, any_container=any_container) as source, _create(dst) as target:
+    with _open(src, any_container=any_container) as source, _create(dst, metadata) as target:
         height, width, _ = _first(src, any_container=any_container).shape
         video = _video(source, any_codec=any_container)
         picture = _Picture.add(target, (width, height), video, transform, crf)
@@ -554,10 +560,52 @@ def restamp(
         tracks: dict[int, _Picture | _Sound | _PassingSound] = {picture.source.index: picture}
         if sound is not None:
             tracks[sound.source.index] = sound
+        for one in tracks.values():
+            # What a source calls its tracks is its own: anything could be written there.
+            one.out.metadata.clear()
         for packet in source.demux([track.source for track in tracks.values()]):
             tracks[packet.stream.index].take(target, packet)
         for one in tracks.values():
             one.finish(target)
+        return picture.index
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What the file's own index says in keys and values, but for its brands."""
+    with _open(path) as container:
+        return {name: text for name, text in container.metadata.items() if name not in _BRANDS}
+
+
+def require_canonical(path: Path, *, frames: int, metadata: Mapping[str, str] | None = None) -> None:
+    """Raise MediaError unless `path` is what :func:`restamp` writes: asked of a file before it is signed.
+
+    `ftyp`, `moov`, at most one empty `free`, `mdat`, in that order; every sample in `mdat`; one picture track of `frames`
+    frames, none of them hidden by an edit list, from zero on; at most one of sound; no text but `metadata`.
+    """
+    found = boxes(path)
+    order = [box.kind for box in found if box.kind != b"free"]
+    room = [box for box in found if box.kind == b"free"]
+    if order != [b"ftyp", b"moov", b"mdat"] or len(room) > 1 or any(b.end - b.start > 8 for b in room):
+        raise _not_canonical("its boxes are not `ftyp`, `moov`, `mdat`")
+    if stray_samples(path):
+        raise _not_canonical("samples lie outside of `mdat`")
+    with _open(path) as shown, _open(path, {"ignore_editlist": "1"}) as held:
+        kinds = sorted(stream.type for stream in shown.streams)
+        if kinds not in (["video"], ["audio", "video"]):
+            raise _not_canonical("it has other tracks than one of pictures and one of sound")
+        said = {name: text for name, text in shown.metadata.items() if name not in _BRANDS}
+        if said != dict(metadata or {}) or any(
+            text not in _TRACK_TEXT for stream in shown.streams for text in stream.metadata.values()
+        ):
+            raise _not_canonical("it carries text that nobody asked for")
+        counted = [
+            sum(packet.pts is not None and not packet.is_discard for packet in one.demux(_video(one)))
+            for one in (shown, held)
+        ]
+        if counted != [frames, frames] or _starts_s(_video(shown)) != 0:
+            raise _not_canonical(
+                f"of `{frames}` pictures `{counted[0]}` are shown and `{counted[1]}` are held"
+            )
 
 
 def remux(src: Path, dst: Path) -> None:
@@ -762,13 +810,16 @@ def _open(
 
 
 @contextmanager
-def _create(dst: Path) -> Iterator[OutputContainer]:
+def _create(dst: Path, metadata: Mapping[str, str] | None = None) -> Iterator[OutputContainer]:
     descriptor, name = tempfile.mkstemp(prefix=f".{dst.name}.", suffix=".mp4", dir=dst.parent)
     os.close(descriptor)
     draft = Path(name)
     try:
-        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        # Keys that MP4 has no name of its own for are dropped without that flag.
+        keys = "+use_metadata_tags" if metadata else ""
+        options = {"movflags": f"+faststart{keys}", "fflags": "+bitexact"}
         with av.open(str(draft), "w", format="mp4", options=options) as container:
+            container.metadata.update(metadata or {})
             yield container
         draft.replace(dst)
     finally:
@@ -835,6 +886,12 @@ def _not_video() -> MediaError:
 def _truncated(sentence: str) -> MediaError:
     return MediaError(
         "media.truncated", sentence, "export or download the clip again and send the whole file"
+    )
+
+
+def _not_canonical(sentence: str) -> MediaError:
+    return MediaError(
+        "media.not_canonical", f"the clip is not in canonical form: {sentence}", "render it again"
     )
 
 

@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -93,6 +94,7 @@ class TokenKey:
     token: str
     label: str
     pin_file: Path
+    _session: Any = field(default=None, init=False, repr=False)
     _held: Any = field(default=None, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -105,7 +107,7 @@ class TokenKey:
                 try:
                     signature: bytes = self._key().sign(digest, mechanism=pkcs11.Mechanism.ECDSA)
                 except (pkcs11.PKCS11Error, RuntimeError) as error:
-                    self._held = None
+                    self._forget()
                     if last:
                         raise _unusable(
                             f"the PKCS#11 key `{self.label}` did not sign: {type(error).__name__}",
@@ -115,17 +117,36 @@ class TokenKey:
                     return signature
         raise AssertionError
 
+    def close(self) -> None:
+        """Log out; the next signature logs in again."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        session, self._session, self._held = self._session, None, None
+        if session is not None:
+            # A session that a reset has ended cannot be closed, and need not be.
+            with suppress(Exception):
+                session.close()
+
     def _key(self) -> Any:
         import pkcs11  # noqa: PLC0415
 
         if self._held is None:
             try:
                 pin = self.pin_file.read_text().strip()
-                session = pkcs11.lib(str(self.module)).get_token(token_label=self.token).open(user_pin=pin)
-                self._held = session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=self.label)
+                token = pkcs11.lib(str(self.module)).get_token(token_label=self.token)
+                try:
+                    self._session = token.open(user_pin=pin)
+                except pkcs11.UserAlreadyLoggedIn:  # which a token is once for a process, whoever did it
+                    self._session = token.open()
+                self._held = self._session.get_key(
+                    object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=self.label
+                )
             except OSError as error:
                 raise _unusable(f"the PIN in `{self.pin_file}` cannot be read", _PKCS11_REMEDY) from error
             except (pkcs11.PKCS11Error, RuntimeError) as error:
+                self._forget()
                 raise _unusable(
                     f"no key `{self.label}` in the PKCS#11 token `{self.token}` could be opened: "
                     f"{type(error).__name__}",
@@ -156,7 +177,7 @@ class CommandKey:
             ) from error
         except subprocess.TimeoutExpired as error:
             raise _unusable("the signing command did not answer within 10 s", _COMMAND_REMEDY) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, IndexError) as error:
             raise _unusable("the signing command cannot be run", _COMMAND_REMEDY) from error
         return done.stdout[:_LONGEST_SIGNATURE]
 

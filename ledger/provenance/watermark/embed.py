@@ -11,7 +11,7 @@ the patterns depend on the payload.
 
 import hashlib
 import hmac
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -25,10 +25,10 @@ MAX_ASPECT: Final = 4.0
 SEGMENT_FRAMES: Final = 24
 _FADE_FRAMES: Final = 6
 
-_FLOOR: Final = 0.62
+_FLOOR: Final = 0.58
 _SLOPE: Final = 0.6
 _QUIET_ACTIVITY: Final = 0.2
-_RMS_LIMIT: Final = 1.46
+_RMS_LIMIT: Final = 1.42
 _CELL: Final = 8
 _AROUND: Final = np.ones((3, 3), np.uint8)
 
@@ -152,7 +152,7 @@ def strength(picture: NDArray[np.uint8]) -> lattice.Reals:
     )
 
 
-def _cells(pixels: NDArray[np.uint8], rows: int, columns: int) -> lattice.Reals:
+def _cells(pixels: NDArray[Any], rows: int, columns: int) -> lattice.Reals:
     """float32 [rows, columns]: the mean of each cell."""
     means = cv2.resize(pixels.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
     return np.asarray(means, np.float32)

@@ -138,11 +138,11 @@ def field(coefficients: Phasors, height: int, width: int) -> Reals:
     return np.asarray(values / values.std(), np.float32)
 
 
-def measure(pictures: Reals, units: float) -> Phasors:
-    """complex64 [t, n]: each wave's coefficient in `pictures` float32 [t, h, w], whose pixels are `units` wide."""
+def measure(pictures: Reals, units: tuple[float, float]) -> Phasors:
+    """complex64 [t, n]: each wave's coefficient in `pictures` float32 [t, h, w], whose pixels are `units` high and wide."""
     lattice = waves()
-    rows = _plane(pictures.shape[1], units).conj()
-    columns = _plane(pictures.shape[2], units)[:, lattice.reach :].conj()
+    rows = _plane(pictures.shape[1], units[0]).conj()
+    columns = _plane(pictures.shape[2], units[1])[:, lattice.reach :].conj()
     across = pictures @ columns.real + 1j * (pictures @ columns.imag)
     return np.asarray((rows.T @ across)[:, lattice.ky + lattice.reach, lattice.kx], np.complex64)
 

@@ -19,7 +19,7 @@ from ledger.provenance.watermark.embed import Frame, check_frame, luma, unfit
 
 BURST_FRAMES: Final = 4
 MAX_BURSTS: Final = 12
-LEVELS: Final = 48
+_LEVELS: Final = 48
 """Steps of a kept residual to one deviation."""
 _PIXELS: Final = 150_000
 _LOCAL: Final = (9, 9)
@@ -88,8 +88,10 @@ def residual(frame: Frame) -> NDArray[np.int8]:
     height, width, _ = frame.shape
     scale = min(1.0, (_PIXELS / (height * width)) ** 0.5)
     size = (round(width * scale), round(height * scale))
-    level = cv2.resize(luma(frame).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    level = np.asarray(
+        cv2.resize(luma(frame).astype(np.float32), size, interpolation=cv2.INTER_AREA), np.float32
+    )
     level -= cv2.blur(level, _LOCAL)
     power = cv2.blur(level * level, _LOCAL) + _DEVIATION_FLOOR**2
     level *= power**-0.75
-    return np.clip(np.rint(level * LEVELS), -127, 127).astype(np.int8)
+    return np.clip(np.rint(level * _LEVELS), -127, 127).astype(np.int8)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ledger.provenance.watermark import ecc, geometry, lattice
 from ledger.provenance.watermark.embed import Frame, arrangement, check_key
-from ledger.provenance.watermark.sampling import LEVELS, NotDetected, Sampled, sample
+from ledger.provenance.watermark.sampling import NotDetected, Sampled, sample
 
 _LOUDEST: Final = 2.5
 """A wave louder than this many deviations belongs to the picture (a fence, a line of text) and is held down."""
@@ -50,33 +50,38 @@ class Detected:
     where: str
 
 
-def find(sampled: Sampled, key: bytes) -> Detected | NotDetected:
+def find(sampled: Sampled | NotDetected, key: bytes) -> Detected | NotDetected:
     """The payload marked under `key` into what was sampled, if there is one."""
     check_key(key)
+    if isinstance(sampled, NotDetected):
+        return sampled
     patterns = lattice.patterns(key)
-    units = lattice.CANONICAL_SIDE / min(sampled.residuals.shape[1:])
-    pictures = sampled.residuals.astype(np.float32) / LEVELS
+    _, height, width = sampled.residuals.shape
+    side = lattice.CANONICAL_SIDE / min(sampled.width, sampled.height)
+    units = side * sampled.height / height, side * sampled.width / width
+    pictures = sampled.residuals.astype(np.float32)
 
     view = _View.of(pictures, sampled.bursts, units)
     score = view.scores(patterns)
     for shift in (_best_near_origin(score), _best(score)):
         if (found := view.decode(patterns, shift, key)) is not None:
-            return _told(found, key, sampled, "in place" if shift[1:] == (0, 0) else "shifted")
+            return _told(
+                found, key, sampled, "in place" if max(abs(shift[1]), abs(shift[2])) <= 1 else "shifted"
+            )
     sums = np.stack([pictures[sampled.bursts == b].sum(0) for b in range(sampled.bursts[-1] + 1)])
-    for candidate in _candidates(sums, patterns, units):
+    for candidate in _candidates(sums, patterns, units[0]):
         placed = candidate.refined(sums, patterns)
-        view = _View.of(placed.brought_back(pictures), sampled.bursts, placed.units)
+        view = _View.of(placed.brought_back(pictures), sampled.bursts, (placed.units,) * 2)
         shift = _best_near_origin(view.scores(patterns))
         if (found := view.decode(patterns, shift, key)) is not None:
-            return _told(found, key, sampled, placed.said(units))
+            return _told(found, key, sampled, placed.said(units[0]))
     return NotDetected(f"no payload's check bits matched in `{len(pictures)}` sampled frames")
 
 
 def detect(frames: Iterable[Frame], key: bytes, *, fps: float | None = None) -> Detected | NotDetected:
     """:func:`find` in what :func:`sample` kept of `frames`. Raises MediaError on what are not frames."""
     check_key(key)
-    sampled = sample(frames, fps=fps)
-    return sampled if isinstance(sampled, NotDetected) else find(sampled, key)
+    return find(sample(frames, fps=fps), key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class _View:
     bursts: NDArray[np.intp]
 
     @classmethod
-    def of(cls, pictures: lattice.Reals, bursts: NDArray[np.intp], units: float) -> "_View":
+    def of(cls, pictures: lattice.Reals, bursts: NDArray[np.intp], units: tuple[float, float]) -> "_View":
         return cls(_normalised(lattice.measure(pictures, units)), bursts)
 
     def scores(self, patterns: tuple[lattice.Pattern, ...]) -> lattice.Reals:
@@ -249,11 +254,12 @@ class _Placed:
     def _moved(self, drift: NDArray[np.float64]) -> "_Placed":
         rows, columns = self.canvas
         corners = np.array([(x, y) for x in (0.0, columns - 1.0) for y in (0.0, rows - 1.0)])
-        there = corners - _displacement(drift, self._normal(corners)) / self.units
+        there = corners - _displacement(drift, self.normal(corners)) / self.units
         turn = cv2.getPerspectiveTransform(corners.astype(np.float32), there.astype(np.float32))
         return _Placed(self.back @ turn, self.units, self.canvas, self.width, self.height)
 
-    def _normal(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    def normal(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`pixels` of the canvas, [b, 2], from its middle, its longer side from −1 to 1."""
         rows, columns = self.canvas
         return np.asarray((pixels - np.array([columns, rows]) / 2) / (max(rows, columns) / 2))
 
@@ -289,7 +295,7 @@ def _drift(
     heard, centres, shift = _blocks(pictures, placed.units, patterns)
     k, t = lattice.waves(), patterns[0].template
     turns = 2 * np.pi / lattice.PERIOD * np.stack([k.kx[t], k.ky[t]], 1)
-    basis = _basis(placed._normal(centres), degrees)
+    basis = _basis(placed.normal(centres), degrees)
     # slopes[b, n, d]: how fast the phase of wave n in block b turns with each degree of freedom.
     slopes = np.einsum("nc,bcd->bnd", turns, basis)
     drift = np.zeros(degrees)
@@ -298,16 +304,17 @@ def _drift(
         turned = heard * np.exp(-1j * (slopes @ drift))
         gradient = np.einsum("bn,bnd->d", turned.imag, slopes)
         bend = np.einsum("bn,bnd,bne->de", np.abs(turned), slopes, slopes)
-        drift = drift + np.linalg.solve(bend + 0.02 * np.trace(bend) / degrees * np.eye(degrees), gradient)
+        firm = bend + (0.02 * np.trace(bend) / degrees + 1e-9) * np.eye(degrees)
+        drift = drift + np.linalg.solve(firm, gradient)
     return drift
 
 
 def _blocks(
     pictures: lattice.Reals, units: float, patterns: tuple[lattice.Pattern, ...]
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64], NDArray[np.float64]]:
-    """Complex [b, template]: what each block says of the template; the blocks' centres in pixels, [b, 2]; a first guess."""
+    """What each block says of the template, complex128 [b, template]; the blocks' centres in pixels; a first guess."""
     k, t = lattice.waves(), patterns[0].template
-    whole = _normalised(lattice.measure(pictures, units))
+    whole = _normalised(lattice.measure(pictures, (units, units)))
     sign, y, x = _best_near_origin(_likelihoods(whole, patterns, lattice.PERIOD))
     shift = np.exp(2j * np.pi / lattice.PERIOD * (k.ky * y + k.kx * x))
     weights = _weights((1 - 2 * sign) * whole * shift, np.arange(len(pictures)), patterns)
@@ -317,7 +324,7 @@ def _blocks(
     for top, bottom in _cuts(rows, down):
         for left, right in _cuts(columns, across):
             part = np.ascontiguousarray(pictures[:, top:bottom, left:right])
-            waves = lattice.measure(part, units)
+            waves = lattice.measure(part, (units, units))
             waves = waves * np.exp(-2j * np.pi / lattice.PERIOD * units * (k.ky * top + k.kx * left))
             said = sum(
                 (weights[:, i] @ waves[:, t] * p.phases[t].conj() for i, p in enumerate(patterns)),

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from ledger.errors import MediaError, ProvenanceError
 from ledger.provenance.watermark import ecc
 from ledger.provenance.watermark.embed import check_key
-from ledger.provenance.watermark.search import Detected, NotDetected
+from ledger.provenance.watermark.sampling import NotDetected
+from ledger.provenance.watermark.search import Detected
 
 MIN_RATE: Final = 16_000
 MAX_RATE: Final = 192_000
