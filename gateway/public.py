@@ -4,6 +4,7 @@ A file sent to `/v1/verify` is decoded, answered and deleted. A clip's status na
 """
 
 import asyncio
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,6 +18,7 @@ from litestar.datastructures import UploadFile
 
 from gateway.problems import problem
 from gateway.service import Service
+from ledger.provenance import schemas
 from ledger.provenance.verdict import Verdict, clip_standing
 from safety.policy.engine import Engine
 
@@ -99,8 +101,18 @@ def clip_status(service: Service, video_id: str) -> dict[str, Any]:
 
 @get("/root.pem", sync_to_thread=True)
 def root_certificate(service: Service) -> Response[bytes]:
-    """The trust anchor of our manifests. The embedded one is for development, and says so in its name."""
-    return Response(service.anchors_pem, media_type="application/x-pem-file")
+    """The trust anchors of our manifests. An embedded one is for development, and says so in its name."""
+    anchors = service.signing.anchors
+    return Response(anchors.own_pem + anchors.development_pem, media_type="application/x-pem-file")
+
+
+@get("/schemas/{name:str}/v1", sync_to_thread=True)
+def assertion_schema(name: str) -> Response[bytes]:
+    """The JSON Schema of what our manifests say: `consent` and `generation`, as `org.countersign.NAME`."""
+    if name not in schemas.NAMES:
+        raise problem(404, "schema.unknown", f"there is no schema `{name[:40]}`", f"one of {schemas.NAMES}")
+    body = json.dumps(schemas.schema(name), indent=2).encode()
+    return Response(body, media_type="application/schema+json")
 
 
 @get("/health", sync_to_thread=False)

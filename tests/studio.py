@@ -53,11 +53,12 @@ class Studio:
         *people: Someone,
         film: bytes | None = None,
         review: tuple[str, ...] = (),
+        looks: str = "",
         **changes: Any,
     ) -> Stamped:
         """A clip that was allowed, made, looked at and stamped. `film`: its bytes; noise if they do not matter.
 
-        `review`: what people have to judge before it goes on.
+        `review`: what people have to judge before it goes on. `looks`: its fingerprint.
         """
         allowed = self.world.allow(app, *people, **changes)
         self.world.ledger.transact(lambda tx: tx.take_job(allowed.permit.video))
@@ -67,7 +68,7 @@ class Studio:
         raw = raw_clip(allowed, path, backend="countersign-reference", version="1", closed=True)
         places = ((400, 10, 60, 60, 10),) if review else ()
         clear = cleared(raw, checks=("faces", "prompt"), review=review, places=places)
-        return stamped(clear, path, manifest_id=manifest_id, payload=secrets.token_hex(8))
+        return stamped(clear, path, manifest_id=manifest_id, payload=secrets.token_hex(8), fingerprint=looks)
 
     def release(self, clip: Stamped) -> Released | Held | Denied:
         return release(clip, self.world.gate, self.objects, at=self.world.at)

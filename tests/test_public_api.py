@@ -7,6 +7,7 @@ from typing import Any
 
 import av
 import httpx
+import jsonschema
 import pytest
 from sqlalchemy import create_engine
 
@@ -194,6 +195,20 @@ def test_a_clip_holds_for_anyone_with_the_published_root_alone(
     assert found.consent is not None
     assert found.consent["video_id"] == clip.video_id
     assert web.get(httpx.URL(str(found.consent["status_url"])).path).json()["released"] is True
+
+
+@pytest.mark.parametrize("name", ["consent", "generation"])
+def test_what_manifests_say_is_described_in_public(web: httpx.Client, name: str) -> None:
+    answer = web.get(f"/schemas/{name}/v1")
+    assert answer.headers["content-type"] == "application/schema+json"
+    jsonschema.Draft202012Validator.check_schema(answer.json())
+    assert answer.json()["title"] == f"org.countersign.{name}"
+    assert web.get("/schemas/settings/v1").status_code == 404
+
+
+def test_a_clip_says_what_the_served_schema_describes(web: httpx.Client, file: Path) -> None:
+    said = read(file, web.get("/root.pem").content).consent
+    jsonschema.Draft202012Validator(web.get("/schemas/consent/v1").json()).validate(said)
 
 
 # The log ----------------------------------------------------------------------------------------------------

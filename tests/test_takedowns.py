@@ -30,6 +30,7 @@ from gateway.service import now, open_service
 from ledger.provenance import media
 from live import (
     OPERATOR,
+    PATIENCE_S,
     STRANGER,
     Clip,
     Launcher,
@@ -95,7 +96,7 @@ def send(site: Site, files: Any = None, **changes: Any) -> httpx.Response:
 
 def letters(site: Site, notice_id: str, count: int = 1) -> list[Any]:
     """The mails about a notice, oldest first, once there are `count`."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         files = sorted((site.home / "mail").glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
         found = [message_from_bytes(path.read_bytes(), policy=policy.default) for path in files]

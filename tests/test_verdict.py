@@ -322,7 +322,7 @@ def test_a_clip_of_nobody_needs_nobodys_consent(world: World) -> None:
 
 def test_a_plain_video_gets_the_plain_verdict(world: World, tmp_path: Path) -> None:
     media.write_pattern(tmp_path / "plain.mp4", width=128, height=128)
-    anchors = Authority.open(tmp_path / "pki", at=world.at).root_pem
-    verifier = Verifier(world.ledger, anchors, world.keyring.watermark, media.Limits())
+    anchors = Authority.open(tmp_path / "pki", at=world.at).anchors
+    verifier = Verifier(world.ledger, lambda: anchors, world.keyring.watermark, media.Limits())
     verdict = verifier.verify(tmp_path / "plain.mp4", at=world.at)
     assert verdict == compiled(UNSIGNED, None, None)

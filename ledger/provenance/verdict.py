@@ -13,7 +13,7 @@ too, at any depth.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from ledger.errors import NotFound
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media, watermark
 from ledger.provenance.manifest import ManifestFinding, read
+from ledger.provenance.trust import Anchors
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
 
@@ -76,7 +77,7 @@ class Verifier:
     """Reads a file and asks the ledger. Keeps nothing."""
 
     ledger: Ledger
-    anchors_pem: bytes
+    anchors: Callable[[], Anchors]
     watermark_key: bytes
     limits: media.Limits
 
@@ -85,7 +86,7 @@ class Verifier:
         # 1. It is a video, whole and within limits.
         media.probe(path, self.limits)
         # 2. What the file says about itself.
-        found = read(path, self.anchors_pem)
+        found = read(path, self.anchors())
         embedded = found.manifest_trusted and found.asset_bound
         # 3. What the pixels say. A trusted, bound manifest already fixes every pixel, mark included.
         mark = None if embedded else self._mark(path)

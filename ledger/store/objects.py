@@ -78,9 +78,22 @@ class Objects:
         for offset in range(start, end, _CHUNK):
             yield bytes(obstore.get_range(self._store, key, start=offset, end=min(end, offset + _CHUNK)))
 
+    def fetch(self, key: str, path: Path) -> None:
+        """Write an object to a file. Raises NotFound."""
+        with path.open("wb") as out:
+            for piece in self.read(key, 0, self.size(key)):
+                out.write(piece)
+
     def content(self, key: str) -> bytes:
         """The whole of a small object. Raises NotFound."""
         return b"".join(self.read(key, 0, self.size(key)))
+
+    def fetch(self, key: str, path: Path) -> Path:
+        """Write an object to a file of this machine. Raises NotFound."""
+        with path.open("wb") as out:
+            for piece in self.read(key, 0, self.size(key)):
+                out.write(piece)
+        return path
 
     def keep(self, key: str, content: bytes) -> None:
         """Store something small that can be made again; what is there already stays."""

@@ -267,6 +267,14 @@ class Video(SQLModel, table=True):
     taken_down_at: int | None = Field(default=None, sa_type=BigInteger)
 
 
+class Fingerprint(SQLModel, table=True):
+    """What a released clip looks like, second by second. Whoever holds them all reads on from the last they know."""
+
+    seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    video_id: str = Field(max_length=64, foreign_key="video.id", unique=True)
+    content: bytes = Field(sa_type=LargeBinary)
+
+
 class VideoGrant(SQLModel, table=True):
     """Whose likeness a video uses, and under which grant."""
 

@@ -17,6 +17,7 @@ from ledger.ids import CameoId, PersonId
 from ledger.store import tables
 from ledger.store.accounts import Accounts
 from ledger.store.captures import Captures
+from ledger.store.fingerprints import Fingerprints
 from ledger.store.hash_lists import HashLists
 from ledger.store.jobs import Jobs
 from ledger.store.journal import Opened
@@ -58,7 +59,9 @@ _COUNT_SHADOW = (
 )
 
 
-class Transaction(Accounts, Captures, HashLists, Jobs, Manifests, Notices, Outbox, Reviews, Tokens):
+class Transaction(
+    Accounts, Captures, Fingerprints, HashLists, Jobs, Manifests, Notices, Outbox, Reviews, Tokens
+):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------

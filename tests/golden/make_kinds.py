@@ -136,6 +136,7 @@ def public() -> dict[Kind, dict[int, Any]]:
         "epoch": Epoch(7, LeafIndex(40), root, keys, TIME, tags).payload(),
         "keys": KeyChange.make("service", ORIGIN, SECOND, SERVICE).payload(),
         "policies": {1: "ab" * 32, 2: TIME},
+        "signing": {1: "used", 2: b"a certificate in DER", 3: TIME},
     }
 
 

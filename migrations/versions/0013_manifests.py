@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012.manifests"
-down_revision = "0011.names"
+revision = "0013.manifests"
+down_revision = "0012.fingerprints"
 
 
 def upgrade() -> None:
