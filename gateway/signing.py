@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -50,6 +51,7 @@ class Signing:
     configured: Credential | None
     """None: the embedded development authority signs."""
     _announced: set[str] = field(default_factory=set, repr=False)
+    _opened: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, settings: Settings, ledger: Ledger, clock: Callable[[], datetime]) -> "Signing":
@@ -70,8 +72,14 @@ class Signing:
         return self.settings.home / "pki"
 
     def authority(self) -> Authority:
-        """The embedded development authority."""
-        return Authority.open(self.directory, at=self.clock(), url=self.settings.url)
+        """The embedded development authority, read anew when its files change and once an hour, for renewals."""
+        at = self.clock()
+        state = (at.replace(minute=0, second=0, microsecond=0), *_state(self.directory))
+        if self._opened.get("state") != state:
+            authority = Authority.open(self.directory, at=at, url=self.settings.url)
+            self._opened.update(state=(state[0], *_state(self.directory)), authority=authority)
+        held: Authority = self._opened["authority"]
+        return held
 
     def announce(self, certificate: x509.Certificate) -> None:
         """Say in the log that this certificate signs clips, once."""
@@ -214,6 +222,12 @@ def _keys(settings: Settings) -> list[Callable[[], Key]]:
     if settings.signing_command:
         found.append(lambda: CommandKey(settings.signing_command))
     return found
+
+
+def _state(directory: Path) -> list[tuple[str, int, int]]:
+    """What tells whether the files of an authority are the same as before."""
+    found = [(path, path.stat()) for path in sorted(directory.glob("**/*.pem"))]
+    return [(str(path), stat.st_mtime_ns, stat.st_ino) for path, stat in found]
 
 
 def _read(path: Path | None) -> bytes:
