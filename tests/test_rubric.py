@@ -17,7 +17,7 @@ import c2pa
 import pytest
 
 from ledger.provenance import manifest
-from test_manifest import CLAIM, NOW, Bench, dated
+from test_manifest import CLAIM, NOW, Bench, dated, parent_of
 
 pytestmark = pytest.mark.slow
 
@@ -354,11 +354,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
     """crJSON of what we make: a clip with people in it, one of a trained model, a remix."""
     folder = tmp_path_factory.mktemp("rubric")
     with contextmanager(dated)(folder, NOW) as bench:
-        above = bench.read(bench.signed).manifest_id
         claims = {
             "released": CLAIM,
             "trained": replace(CLAIM, is_reference=False, cameo_consents=()),
-            "remix": replace(CLAIM, action="remix", parent_manifest=above),
+            "remix": replace(CLAIM, action="remix", parent=parent_of(bench, bench.signed)),
         }
         for name, claim in claims.items():
             bench.signer.sign(bench.plain, folder / f"{name}.mp4", claim)

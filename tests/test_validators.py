@@ -18,7 +18,7 @@ import pytest
 
 from ledger.provenance import media, pki
 from ledger.provenance.manifest import ManifestFinding
-from test_manifest import CLAIM, NOW, Bench, by_default_settings, dated, flipped, inside
+from test_manifest import CLAIM, NOW, Bench, by_default_settings, dated, flipped, inside, parent_of
 from validators import Opinion, opinions
 
 pytestmark = pytest.mark.slow
@@ -40,8 +40,9 @@ def released(bench: Bench, path: Path) -> None:
 
 
 def remix(bench: Bench, path: Path) -> None:
-    above = bench.read(bench.signed).manifest_id
-    bench.signer.sign(bench.plain, path, replace(CLAIM, action="remix", parent_manifest=above))
+    bench.signer.sign(
+        bench.plain, path, replace(CLAIM, action="remix", parent=parent_of(bench, bench.signed))
+    )
 
 
 def by_a_trained_model(bench: Bench, path: Path) -> None:
