@@ -14,6 +14,25 @@ import pytest
 from world import World, open_ledger
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_AtOnce(config))
+
+
+class _AtOnce:
+    """Says what failed when it fails: a run that is ended from outside never comes to its summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.write_line(f"\n{report.nodeid} ({report.when}, {report.duration:.0f} s)", red=True)
+            terminal.write_line("\n".join(report.longreprtext.splitlines()[-40:]))
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     ledger, keyring = open_ledger(tmp_path)
