@@ -86,6 +86,7 @@ def create_app(service: Service) -> Litestar:
             *giving.ROUTES,
             *deciding.ROUTES,
             public.verify,
+            public.verdict_schema,
             public.clip_status,
             audit.audit_uses,
             log.checkpoint,

@@ -33,6 +33,7 @@ from ledger.provenance import media, tsa
 from ledger.provenance.manifest import Signer, canary
 from ledger.provenance.pki import Authority
 from ledger.provenance.verdict import Verifier
+from ledger.sandbox import Sandbox
 from ledger.store.database import Database
 from ledger.store.objects import Objects
 from safety import prompt
@@ -42,6 +43,7 @@ from safety.gate import Gate
 from safety.models import Folder
 from safety.policy.activation import Activated, archive, seed
 from safety.policy.engine import Engine
+from safety.workers import Workers
 
 DEFAULT_MODEL = "countersign-reference"
 _log = logging.getLogger(__name__)
@@ -61,6 +63,8 @@ class Service:
     sets: Activated
     objects: Objects
     verifier: Verifier
+    eyes: Workers
+    """What opens the files that strangers send, closed in."""
     anchors_pem: bytes
     pipeline: Pipeline
     demo_issuer: str = ""
@@ -99,7 +103,9 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         anchors = authority.root_pem
         sets = Activated()
         gate = Gate(ledger, sets, Sealer(keyring.permit), Folder(settings.models))
-        limits = media.Limits()
+        limits = media.Limits(max_bytes=settings.max_upload_mb << 20)
+        eyes = Workers(3, sandbox=Sandbox(whole=settings.sandbox == "whole"))
+        stack.callback(eyes.close)
         objects = Objects.local(home / "objects")
         renderer = ReferenceRenderer()
         stamper = Stamper(
@@ -113,7 +119,8 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             gate=gate,
             sets=sets,
             objects=objects,
-            verifier=Verifier(ledger, anchors, keyring.watermark, limits),
+            verifier=Verifier(ledger, anchors, keyring.watermark, limits, eyes),
+            eyes=eyes,
             anchors_pem=anchors,
             pipeline=Pipeline(gate, {renderer.name: renderer}, stamper, objects, home / "work", clock),
         )

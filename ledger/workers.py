@@ -525,7 +525,7 @@ def _enclosed(
         _, status = os.waitpid(child, 0)
     if answer is not None:
         return [answer], True
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in {signal.SIGXCPU, signal.SIGKILL}:
         words = _COSTLY
     return _packed(("refused", MediaError.__name__, *words)), True
 

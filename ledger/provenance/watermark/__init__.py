@@ -32,6 +32,6 @@ segment of still picture, or sorts the segments of many clips of one key, still 
 
 from ledger.provenance.watermark.ecc import PAYLOAD_BYTES
 from ledger.provenance.watermark.embed import Embedder
-from ledger.provenance.watermark.search import Detected, NotDetected, detect
+from ledger.provenance.watermark.search import Detected, NotDetected, Sampled, detect, find, sample
 
-__all__ = ["PAYLOAD_BYTES", "Detected", "Embedder", "NotDetected", "detect"]
+__all__ = ["PAYLOAD_BYTES", "Detected", "Embedder", "NotDetected", "Sampled", "detect", "find", "sample"]

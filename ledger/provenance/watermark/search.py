@@ -57,13 +57,28 @@ class NotDetected:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What is left of a clip to look for any mark in. bursts: the burst of each picture, int [t]; residuals: the
+    whitened pictures, float32 [t, h, w].
+    """
+
+    bursts: NDArray[np.intp]
+    residuals: lattice.Reals
+
+
 def detect(frames: Iterable[Frame], key: bytes) -> Detected | NotDetected:
     """The payload marked into `frames` under `key`, if there is one. Raises MediaError on what are not frames."""
     check_key(key)
-    sampled = _sample(frames)
+    return find(sample(frames), key)
+
+
+def find(sampled: Sampled | NotDetected, key: bytes) -> Detected | NotDetected:
+    """The payload marked under `key` into what was sampled, if there is one."""
+    check_key(key)
     if isinstance(sampled, NotDetected):
         return sampled
-    bursts, residuals = sampled
+    bursts, residuals = sampled.bursts, sampled.residuals
     patterns = lattice.patterns(key)
     units = lattice.CANONICAL_SIDE / _WORKING_SIDE
 
@@ -80,8 +95,8 @@ def detect(frames: Iterable[Frame], key: bytes) -> Detected | NotDetected:
     return NotDetected(f"no payload's check bits matched in `{len(residuals)}` sampled frames")
 
 
-def _sample(frames: Iterable[Frame]) -> NotDetected | tuple[NDArray[np.intp], lattice.Reals]:
-    """The burst each sampled frame belongs to, [t], and the whitened pictures, float32 [t, h, w]."""
+def sample(frames: Iterable[Frame]) -> Sampled | NotDetected:
+    """What any key's mark can be looked for in. Needs no key. Raises MediaError on what are not frames."""
     kept: dict[int, list[lattice.Reals]] = {}
     spacing, shape = BURST_FRAMES, None
     for index, frame in enumerate(frames):
@@ -105,7 +120,7 @@ def _sample(frames: Iterable[Frame]) -> NotDetected | tuple[NDArray[np.intp], la
     if not kept:
         return NotDetected("there are no frames")
     bursts = np.repeat(np.arange(len(kept)), [len(burst) for burst in kept.values()])
-    return bursts, np.stack([picture for burst in kept.values() for picture in burst])
+    return Sampled(bursts, np.stack([picture for burst in kept.values() for picture in burst]))
 
 
 def _residual(frame: Frame) -> lattice.Reals:
