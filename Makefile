@@ -20,11 +20,11 @@ serve: $(READY) ## Run the service on http://localhost:8460
 
 test: $(READY) $(TOOLS) $(NPM) ## The whole suite: lint, types, every test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 check: $(READY) ## Lint, types and the fast tests, in under two minutes
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2 -q --dist loadfile -m "not slow"
+	$(BIN)/pytest -n 3 -q --dist loadfile -m "not slow"
 
 lint: $(READY) ## Ruff and mypy
 	$(BIN)/ruff check .
@@ -32,7 +32,7 @@ lint: $(READY) ## Ruff and mypy
 	$(BIN)/mypy
 
 test-browser: $(READY) $(TOOLS) ## The journeys in a real browser; screenshots under var/screenshots
-	$(BIN)/pytest -n 2 --dist loadfile tests/test_browser.py tests/test_journeys.py tests/test_pages.py tests/test_passkey_browser.py
+	$(BIN)/pytest -n 3 --dist loadfile tests/test_browser.py tests/test_journeys.py tests/test_pages.py tests/test_passkey_browser.py
 
 setup: $(READY) $(TOOLS) $(NPM) ## Only the set-up
 

@@ -115,7 +115,7 @@ _RUNNING: Final = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _engine() -> _Engine:
-    """Load the models once. Only the five-point landmarks are used: the 68-point model forbids commercial use.
+    """Load the models once. Only the five-point landmarks: the 68-point model forbids commercial use, and is not opened.
 
     Without its models or `pkg_resources` the package prints a hint and *quits with status 0*, which would end
     the service as if all were well; and it switches on loading of truncated images for the whole process.
@@ -124,7 +124,10 @@ def _engine() -> _Engine:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pkg_resources says that it will go; setuptools is held below 82
-            import face_recognition.api as models  # noqa: PLC0415 — the import itself may end the process
+            import face_recognition_models as files  # noqa: PLC0415 — the import itself may end the process
+
+            files.pose_predictor_model_location = files.pose_predictor_five_point_model_location
+            import face_recognition.api as models  # noqa: PLC0415
 
         return _Engine(models.face_detector, models.pose_predictor_5_point, models.face_encoder)
     except (SystemExit, ImportError, AttributeError, NameError, OSError, RuntimeError) as error:

@@ -11,6 +11,7 @@ after an exec, without the seconds of importing. Keys are created before the ser
 
 - the model is :class:`StillClip`, which is fast, and shows whom the prompt asks it to;
 - the clock is `ahead_s` seconds ahead;
+- one process looks at pictures, where the product has as many as there are cores;
 - films of people who enrol are as they should be (:func:`_fine`), unless `examines`;
 - where the file `death` names a point, the process kills itself there with SIGKILL, as the kernel would.
 """
@@ -47,6 +48,7 @@ from ledger.log.sequencer import Ledger
 from ledger.store import objects
 from ledger.store.transaction import Transaction
 from live import BROKEN, MODEL, STRANGER, UNHURRIED, hopper_picture, pixels
+from safety import workers
 from safety.enrolment.checks import Asked, Examined, Finding
 
 Picture = NDArray[np.uint8]
@@ -228,6 +230,7 @@ def _serve(order: dict[str, Any]) -> NoReturn:
         vars(gateway.serve)["open_service"] = partial(
             gateway.service.open_service, clock=lambda: gateway.service.now() + ahead
         )
+        vars(workers)["shared"] = lru_cache(maxsize=1)(partial(workers.Workers, 1))
         if not order["examines"]:
             vars(enrolment)["looked_at"] = _fine
         if order["death"]:

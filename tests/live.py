@@ -46,6 +46,8 @@ STRANGER, BROKEN, UNHURRIED = "beside a stranger", "with a broken camera", "in n
 """Words in a prompt that make the test model misbehave; see `launch.py`."""
 UPLOAD_MB = 8
 OPERATOR = "dana"
+PATIENCE_S = 120.0
+"""How long a test waits for what has to come: machines are slow at times."""
 LIMITS = ("SIGN_INS_PER_ADDRESS", "ACCOUNTS_PER_ADDRESS", "RECOVERIES_PER_ADDRESS")
 Picture = NDArray[np.uint8]
 PIXELS = {"mjpeg": "yuvj420p"}
@@ -150,7 +152,7 @@ class Site:
             examines=self.examines,
             death=str(self._death) if self.mortal else "",
         )
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         with self.client() as web:
             while time.monotonic() < until and self.alive():
                 try:
@@ -337,7 +339,7 @@ class Owner:
 
 def ended(web: httpx.Client, video_id: str) -> dict[str, Any]:
     """Poll a video until it is completed or failed."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         video: dict[str, Any] = web.get(f"/v1/videos/{video_id}").json()
         if video["status"] in {"completed", "failed"}:

@@ -15,6 +15,7 @@ from PIL import Image
 from ledger.canonical import canonical
 from live import (
     MODEL,
+    PATIENCE_S,
     PROMPT,
     UNHURRIED,
     Owner,
@@ -77,7 +78,7 @@ def done(app: httpx.Client, *people: Owner, **changes: Any) -> str:
 
 def waiting(app: httpx.Client, owner: Owner, **changes: Any) -> dict[str, Any]:
     """A draft on the owner's list, once it is made."""
-    video_id, until = ask(app, owner, **changes), time.monotonic() + 60
+    video_id, until = ask(app, owner, **changes), time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         drafts: list[dict[str, Any]] = owner.web.get("/v1/approvals").json()["drafts"]
         if found := [draft for draft in drafts if draft["video_id"] == video_id]:
@@ -190,7 +191,7 @@ def test_a_draft_goes_with_the_grant_and_with_the_video(live: Site, app: httpx.C
     assert owner.web.get("/v1/approvals").json() == {"drafts": []}
     video = app.get(f"/v1/videos/{two['video_id']}").json()
     assert (video["status"], video["error"]["code"]) == ("failed", "consent.revoked")
-    until = time.monotonic() + 15
+    until = time.monotonic() + PATIENCE_S
     while len(files & {path.name for path in (live.home / "objects" / "clips").rglob("*")}) > len(files) - 2:
         assert time.monotonic() < until, "the drafts' files are still there"
         time.sleep(0.2)
@@ -305,7 +306,7 @@ def test_an_app_speaks_for_a_person_with_their_token_and_for_no_one_without(
     answer = app.post("/v1/videos/precheck", json=body, headers=speaking)
     assert answer.json()["allowed"] is True
     video_id = app.post("/v1/videos", json=body, headers=speaking).json()["id"]
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while not (drafts := owner.web.get("/v1/approvals").json()["drafts"]):
         assert time.monotonic() < until
         time.sleep(0.1)

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from ledger.provenance import media
-from live import Clip, Site
+from live import PATIENCE_S, Clip, Site
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -35,6 +35,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, live: Site, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, open; anything it complains about in the console fails the test."""
     page = browser.new_page(viewport=PHONE if request.param == "phone" else DESK)
+    page.set_default_timeout(1000 * PATIENCE_S)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -48,7 +49,7 @@ def page(browser: Browser, live: Site, request: pytest.FixtureRequest) -> Iterat
 
 def checked(page: Page, clip: Path) -> list[str]:
     page.set_input_files("#file", clip)
-    page.wait_for_selector("#findings li", timeout=60_000)
+    page.wait_for_selector("#findings li", timeout=1000 * PATIENCE_S)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
     return page.locator("#findings li").all_inner_texts()
 

@@ -14,6 +14,7 @@ from ledger.canonical import canonical
 from ledger.consent.statement import GRANT_TAG, GUARDIANSHIP_TAG, HANDOVER_TAG, encode_key, sign
 from live import (
     OPERATOR,
+    PATIENCE_S,
     UNHURRIED,
     Launcher,
     Owner,
@@ -542,7 +543,7 @@ def test_a_block_ends_what_is_being_made_and_keeps_the_app_out(site: Site) -> No
     block = {"target": site.holder("film club"), "blocked": True}
     with site.client("film club") as app:
         video_id = app.post("/v1/videos", json=wanted(me, prompt=f"a portrait {UNHURRIED}")).json()["id"]
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_S
         while app.get(f"/v1/videos/{video_id}").json()["status"] == "queued" and time.monotonic() < until:
             time.sleep(0.05)
         assert me.web.post("/v1/circle/blocks", json=block).status_code == 200

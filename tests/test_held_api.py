@@ -14,7 +14,7 @@ from PIL import Image
 
 from command import countersign
 from gateway.reviewing import SECOND
-from live import OPERATOR, PROMPT, STRANGER, Launcher, Owner, Site, collins_picture, ended, wanted
+from live import OPERATOR, PATIENCE_S, PROMPT, STRANGER, Launcher, Owner, Site, collins_picture, ended, wanted
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def held(site: Site, app: httpx.Client, collins: Owner) -> str:
 
 
 def waits(app: httpx.Client, video_id: str) -> dict[str, Any]:
-    until = time.monotonic() + 90
+    until = time.monotonic() + PATIENCE_S
     while True:
         video: dict[str, Any] = app.get(f"/v1/videos/{video_id}").json()
         if video["waits"] is not None:
@@ -243,7 +243,7 @@ def test_a_reviewer_does_the_same_at_the_command_line(
 
 
 def dead(site: Site) -> None:
-    until = time.monotonic() + 90
+    until = time.monotonic() + PATIENCE_S
     while site.alive():
         assert time.monotonic() < until, "it did not come there"
         time.sleep(0.1)

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, syn
 from command import countersign
 from ledger.canonical import canonical
 from ledger.consent.statement import ENROLMENT_TAG, sign
-from live import OPERATOR, PROMPT, Launcher, Site, collins_picture, ended, pixels, video_of, zulu
+from live import OPERATOR, PATIENCE_S, PROMPT, Launcher, Site, collins_picture, ended, pixels, video_of, zulu
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -195,7 +195,7 @@ def test_from_the_first_page_to_the_last(journey: Journey, site: Site, tmp_path:
     page.locator(".digits").wait_for()
     journey.shot("enrol-digits")
     page.locator("#record").click()
-    page.get_by_text("A person is checking your film").wait_for(timeout=90_000)
+    page.get_by_text("A person is checking your film").wait_for(timeout=1000 * PATIENCE_S)
     journey.shot("enrol-sent")
     assert journey.api("/v1/me")["likeness"] == "pending_review"
     cameo_id = vouch(site, me["person_id"])
@@ -249,7 +249,7 @@ def test_from_the_first_page_to_the_last(journey: Journey, site: Site, tmp_path:
         )
         assert asked.status_code == 200, asked.text
         video_id = asked.json()["id"]
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while not journey.api("/v1/approvals")["drafts"] and time.monotonic() < until:
             time.sleep(0.2)
         assert app.get(f"/v1/videos/{video_id}").json()["status"] == "queued"

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from ledger.log.note import Checkpoint
-from live import BROKEN, PROMPT, UNHURRIED, Launcher, Owner, Site, collins_picture, ended, wanted
+from live import BROKEN, PATIENCE_S, PROMPT, UNHURRIED, Launcher, Owner, Site, collins_picture, ended, wanted
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def die(site: Site, owner: Owner, point: str, prompt: str) -> None:
     site.die_at(point)
     with site.client("film club") as app, suppress(httpx.TransportError):
         video_id = app.post("/v1/videos", json=wanted(owner, prompt=prompt)).json()["id"]
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while site.alive():
             assert time.monotonic() < until, f"it passed `{point}`, or never came there"
             # What can be downloaded meanwhile, however far the job has come, is nothing or the finished clip.
@@ -125,7 +125,7 @@ def check(site: Site, owner: Owner, video_id: str, *, uses_before: int, complete
     # Nothing is stored but the clips that are out; half a file under a temporary name is no clip.
     stored = [path.name for path in (site.home / "objects" / "clips").rglob("*") if path.is_file()]
     assert len([name for name in stored if "#" not in name]) == released(site)
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE_S
     while left := list((site.home / "work").iterdir()):
         assert time.monotonic() < until, f"left behind: {left}"
         time.sleep(0.1)

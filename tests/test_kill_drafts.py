@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from live import PROMPT, Launcher, Owner, Site, collins_picture, ended, wanted
+from live import PATIENCE_S, PROMPT, Launcher, Owner, Site, collins_picture, ended, wanted
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def drafts(owner: Owner) -> list[dict[str, Any]]:
 
 
 def waiting(owner: Owner) -> str:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while not (found := drafts(owner)):
         assert time.monotonic() < until, "no draft came"
         time.sleep(0.1)
@@ -61,7 +61,7 @@ def ask(site: Site, owner: Owner) -> None:
 
 
 def dead(site: Site) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while site.alive():
         assert time.monotonic() < until, "it did not come there"
         time.sleep(0.1)
@@ -86,7 +86,7 @@ def check(site: Site, owner: Owner, video_id: str, *, released: bool) -> None:
             assert (video["error"]["code"], content.status_code) == ("approval.refused", 404)
     assert drafts(owner) == []
     # Nothing lies on the disk but the clips that are out.
-    out, until = sum(one["status"] == "completed" for one in listed), time.monotonic() + 15
+    out, until = sum(one["status"] == "completed" for one in listed), time.monotonic() + PATIENCE_S
     clips, work = site.home / "objects" / "clips", site.home / "work"
     while len([p for p in clips.rglob("*") if p.is_file() and "#" not in p.name]) != out or list(
         work.iterdir()
@@ -163,7 +163,7 @@ def test_a_draft_that_lapsed_while_nothing_ran_is_gone_after_the_start(site: Sit
     site.start(ahead_s=8 * 86_400)
     with site.client("film club") as app:
         assert ended(app, video_id)["error"]["code"] == "approval.lapsed"
-    until = time.monotonic() + 15
+    until = time.monotonic() + PATIENCE_S
     while any(path.is_file() for path in (site.home / "work").rglob("*")):
         assert time.monotonic() < until
         time.sleep(0.2)

@@ -22,7 +22,7 @@ from gateway.owners import accounts
 from generator.stamp import Held
 from ledger.consent import authority, fold
 from ledger.provenance import media
-from live import STRANGER, Owner, Site, collins_picture, ended, hopper_picture, wanted
+from live import PATIENCE_S, STRANGER, Owner, Site, collins_picture, ended, hopper_picture, wanted
 from safety import clearing, decision, frames, writing
 from safety.chain import Cleared, RawClip, raw_clip
 from safety.faces import OutputCheck
@@ -595,7 +595,7 @@ def test_an_enrolled_person_whom_a_model_paints_is_told_on_their_page_and_the_ap
 
 
 def _draft(guardian: Owner, ward_: Owner, video_id: str) -> dict[str, Any]:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         answer: httpx.Response = guardian.web.get("/v1/approvals", params={"for": ward_.person_id})
         drafts: list[dict[str, Any]] = answer.json()["drafts"]

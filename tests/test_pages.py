@@ -24,7 +24,7 @@ from gateway.app import ASSETS, CSP
 from gateway.enrolments import accept
 from gateway.site.render import DONE, local, rendered
 from gateway.site.words import CATALOGUES, LANGUAGES, Language, catalogue, negotiated, region, spoken
-from live import Owner, Site, collins_picture, ended, pixels, video_of, wanted
+from live import PATIENCE_S, Owner, Site, collins_picture, ended, pixels, video_of, wanted
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -126,6 +126,7 @@ Shown = Callable[..., Page]
 def stage(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
     """One tab for all examples, and what it complained of: opening one costs more than most pages in it."""
     context = browser.new_context(viewport=PHONE, reduced_motion="reduce")
+    context.set_default_timeout(1000 * PATIENCE_S)
     page, complaints = context.new_page(), list[str]()
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -398,6 +399,7 @@ def test_the_browser_signs_nothing_but_what_it_shows(shown: Shown) -> None:
 def phone(browser: Browser, live: Site) -> Iterator[Page]:
     """A phone with a fingerprint reader (a CDP virtual authenticator)."""
     context = browser.new_context(viewport=PHONE, base_url=live.url, locale="en-GB", reduced_motion="reduce")
+    context.set_default_timeout(1000 * PATIENCE_S)
     page = context.new_page()
     tools = context.new_cdp_session(page)
     tools.send("WebAuthn.enable")
@@ -549,10 +551,11 @@ def test_a_draft_waits_first_and_is_let_out(browser: Browser, live: Site, collin
     with live.client("other app") as app:
         asked = app.post("/v1/videos", json=wanted(collins, prompt="a portrait, waiting"))
         assert asked.status_code == 200, asked.text
-    until = time.monotonic() + 90
+    until = time.monotonic() + PATIENCE_S
     while not collins.web.get("/v1/approvals").json()["drafts"] and time.monotonic() < until:
         time.sleep(0.5)
     context = browser.new_context(viewport=PHONE, base_url=live.url, locale="en-GB")
+    context.set_default_timeout(1000 * PATIENCE_S)
     cookies = [
         {"name": one.name, "value": one.value or "", "url": live.url} for one in collins.web.cookies.jar
     ]
@@ -578,6 +581,7 @@ def unscripted(browser: Browser, live: Site, collins: Owner) -> Iterator[Page]:
     context = browser.new_context(
         viewport=PHONE, base_url=live.url, java_script_enabled=False, locale="de-DE"
     )
+    context.set_default_timeout(1000 * PATIENCE_S)
     cookies = [
         {"name": one.name, "value": one.value or "", "url": live.url} for one in collins.web.cookies.jar
     ]

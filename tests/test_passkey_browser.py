@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 from authenticator import unb64url
 from command import countersign
 from ledger.consent.statement import GRANT_TAG
-from live import Site, collins_picture
+from live import PATIENCE_S, Site, collins_picture
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -70,6 +70,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, live: Site) -> Iterator[Page]:
     context = browser.new_context()
+    context.set_default_timeout(1000 * PATIENCE_S)
     context.add_init_script(CEREMONIES)
     page = context.new_page()
     page.goto(live.url)

@@ -19,7 +19,18 @@ from ledger.consent import certificate, signed_grant
 from ledger.log import completeness
 from ledger.log.note import VerifierKey
 from ledger.log.policy import Policy
-from live import Clip, Launcher, Owner, Site, collins_picture, ended, hopper_picture, unknown, wanted
+from live import (
+    PATIENCE_S,
+    Clip,
+    Launcher,
+    Owner,
+    Site,
+    collins_picture,
+    ended,
+    hopper_picture,
+    unknown,
+    wanted,
+)
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -161,7 +172,7 @@ def test_a_draft_waits_on_the_timeline_and_its_end_is_certified(live: Site, hopp
     hopper.grant("third app", approval="before_release")
     with live.client("third app") as app:
         video_id = app.post("/v1/videos", json=wanted(hopper)).json()["id"]
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while (newest := events(hopper)[0])["kind"] != "draft":
             assert time.monotonic() < until, newest
             time.sleep(0.2)

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from command import countersign
-from gateway import public
+from gateway import uploads
 from gateway.access import JSON_BYTES
 from gateway.notices import deciding, giving
 from gateway.problems import Problem
@@ -30,6 +30,7 @@ from gateway.service import now, open_service
 from ledger.provenance import media
 from live import (
     OPERATOR,
+    PATIENCE_S,
     STRANGER,
     Clip,
     Launcher,
@@ -95,7 +96,7 @@ def send(site: Site, files: Any = None, **changes: Any) -> httpx.Response:
 
 def letters(site: Site, notice_id: str, count: int = 1) -> list[Any]:
     """The mails about a notice, oldest first, once there are `count`."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         files = sorted((site.home / "mail").glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
         found = [message_from_bytes(path.read_bytes(), policy=policy.default) for path in files]
@@ -645,8 +646,8 @@ def test_a_stranger_sends_only_files_large(live: Site) -> None:
 
 def test_a_strangers_pictures_wait_their_turn() -> None:
     with ExitStack() as taken:
-        while public._PLACES.acquire(blocking=False):
-            taken.callback(public._PLACES.release)
+        while uploads._PLACES.acquire(blocking=False):
+            taken.callback(uploads._PLACES.release)
         with pytest.raises(Problem) as busy:
             asyncio.run(giving._shown_face([b"a picture"]))
     assert busy.value.reasons[0].id == "verify.busy"

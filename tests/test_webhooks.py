@@ -32,7 +32,7 @@ from ledger.log.sequencer import Ledger
 from ledger.store import records
 from ledger.store.outbox import Claimed
 from ledger.store.transaction import Transaction
-from live import Launcher, Site, free_port
+from live import PATIENCE_S, Launcher, Site, free_port
 from test_owners_api import reason_of
 from test_store import Home, home, new_app, postgres, url
 from world import START
@@ -165,7 +165,7 @@ def deliveries(site: Site, webhook_id: str) -> list[dict[str, Any]]:
 
 def settled(site: Site, webhook_id: str) -> dict[str, Any]:
     """The newest delivery, once something became of its attempt."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         newest = deliveries(site, webhook_id)[0]
         if newest["last_status"] is not None:
