@@ -319,7 +319,12 @@ def test_what_became_of_consent_is_said_in_words(now: ConsentNow, changed: str |
 
 
 def every_evidence() -> Iterator[Evidence]:
-    """Cases that between them say every sentence there is."""
+    """Cases that between them come to every state, and say every sentence there is."""
+    yield Evidence(OURS, (Found(STANDING, "embedded"),), claimed=("video_one",))
+    yield Evidence(ALTERED)
+    yield Evidence(UNSIGNED)
+    yield Evidence(UNSIGNED, unmatched=(MARK,))
+    yield Evidence(ELSEWHERE)
     down = replace(STANDING, taken_down_at="2026-03-02T08:00:00Z", checks=None)
     yield Evidence(OURS, (Found(down, "embedded"),), claimed=("video_one",))
     yield Evidence(replace(OURS, signed_at=None, failures=("ingredient.manifest.mismatch",)))
