@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TOOLS := var/.tools-3
-NPM := var/.npm/receipts/node_modules/.package-lock.json
+TOOLS := var/.tools-4
+NPM := $(patsubst %,var/.npm/%/node_modules/.package-lock.json,receipts c2pa)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## Show this help
@@ -56,8 +56,8 @@ $(READY): pyproject.toml requirements.lock
 	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-# What other people's tools check us with: Go's checksum-database code, a browser, OpenSSL, a COSE library of npm's,
-# and a voice that reads digits aloud in the films that tests make.
+# What other people's tools check us with: Go's checksum-database code, a browser, OpenSSL, libraries for COSE and C2PA
+# of npm's, a voice that reads digits aloud in the films that tests make, and a PKCS#11 token made of software.
 $(TOOLS):
 	@mkdir -p var
 	@need=""; \
@@ -66,6 +66,7 @@ $(TOOLS):
 	command -v openssl >/dev/null || need="$$need openssl"; \
 	command -v npm >/dev/null || need="$$need nodejs npm"; \
 	command -v espeak-ng >/dev/null || need="$$need espeak-ng"; \
+	command -v softhsm2-util >/dev/null || need="$$need softhsm2"; \
 	if test -n "$$need"; then \
 	  echo "installing from Debian:$$need"; \
 	  sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
@@ -73,9 +74,9 @@ $(TOOLS):
 	fi
 	@touch $@
 
-$(NPM): tests/interop/receipts/package-lock.json $(TOOLS)
-	@mkdir -p var/.npm/receipts && cp tests/interop/receipts/package*.json var/.npm/receipts/
-	@cd var/.npm/receipts && npm ci --ignore-scripts --no-audit --no-fund --silent
+$(NPM): var/.npm/%/node_modules/.package-lock.json: tests/interop/%/package-lock.json $(TOOLS)
+	@mkdir -p var/.npm/$* && cp tests/interop/$*/package*.json var/.npm/$*/
+	@cd var/.npm/$* && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 .PHONY: help demo serve test check lint test-browser setup lock clean

@@ -14,7 +14,7 @@ from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from gateway import audit, log, passing_on, public, retention, reviews, videos, webhooks
+from gateway import audit, bindings, log, passing_on, pki, public, retention, reviews, videos, webhooks
 from gateway.notices import deciding, giving
 from gateway.owners import (
     accounts,
@@ -86,7 +86,6 @@ def create_app(service: Service) -> Litestar:
             *giving.ROUTES,
             *deciding.ROUTES,
             public.verify,
-            public.verdict_schema,
             public.clip_status,
             audit.audit_uses,
             log.checkpoint,
@@ -95,7 +94,10 @@ def create_app(service: Service) -> Litestar:
             log.receipt,
             log.log_proof,
             log.video_receipts,
+            *bindings.ROUTES,
             public.root_certificate,
+            public.published_schema,
+            *pki.ROUTES,
             public.policies_in_force,
             public.policy_set,
             public.health,

@@ -1,4 +1,4 @@
-"""`countersign`: serve, verify, audit, consent, enrolments, policy, apps, takedowns, lists, reviews, models, keys, export, witness, demo.
+"""`countersign`: serve, verify, audit, consent, enrolments, policy, apps, takedowns, lists, reviews, models, keys, export, watermark, witness, demo.
 
 Commands work on the installation in `COUNTERSIGN_HOME` (default `var/countersign`), beside a running service or
 without one. Exit status: 0 done, 1 the answer is no, 2 the command was not right, 3 a second operator has to sign.
@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 
 import click
 
-from gateway import access, retention
+from gateway import access, retention, signing_keys
 from gateway.access import Role
 from gateway.audit import (
     USES,
@@ -39,6 +39,7 @@ from gateway.reviewing import reviews
 from gateway.service import open_service
 from gateway.settings import Settings
 from gateway.verifying import verify
+from gateway.watermarking import watermarking
 from generator.errors import GeneratorError
 from ledger.consent import certificate
 from ledger.consent.certificate import DELETION, ERASURE
@@ -305,6 +306,8 @@ def rotate(role: str) -> None:
 
 
 cli.add_command(verify)
+for command in signing_keys.COMMANDS:
+    keys.add_command(command)
 cli.add_command(policy)
 cli.add_command(apps)
 cli.add_command(consent)
@@ -313,6 +316,7 @@ cli.add_command(takedowns)
 cli.add_command(lists)
 cli.add_command(reviews)
 cli.add_command(model_files)
+cli.add_command(watermarking)
 
 
 @cli.command("export")

@@ -21,13 +21,13 @@ from ledger.consent.statement import encode_key
 from ledger.errors import MediaError
 from ledger.log.policy import shown
 from ledger.provenance import media
+from ledger.provenance.pdq import MOST_BITS, Picture
 from ledger.store.records import HashList
 from ledger.store.transaction import Transaction
 from safety import known_bad
 from safety.errors import InvalidInput, Refused
 from safety.hash_lists import FORMATS, Format, read
 from safety.known_bad import CATEGORIES, ListCategory
-from safety.pdq import MOST_BITS, Picture
 
 FRAMES_EVERY_S = 0.4
 _PICTURES = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

@@ -160,7 +160,7 @@ def _passes(engine: Engine, closed: bool, *, lacking: str = "") -> bool:
         "scores": nothing,
     }
     output, request = _facts(OutputFacts, seen), _facts(RequestFacts, asked)
-    job = JobFacts(VideoId("video_asked"), consenting=0, recorded=False)
+    job = JobFacts(VideoId("video_asked"), consenting=0, recorded=False, copies=0)
     return engine.rule("clear", job=job, request=request, output=output).allowed
 
 

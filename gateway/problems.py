@@ -31,6 +31,7 @@ _TITLES = {
     408: "This took too long to arrive",
     409: "This was already done",
     413: "This is too large",
+    414: "This is too long for an address",
     415: "This is not a kind of content we read",
     416: "There are no such bytes",
     422: "This cannot be read",

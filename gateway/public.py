@@ -4,7 +4,7 @@ A file sent to `/v1/verify` is decoded, answered and deleted. A clip's status na
 """
 
 import json
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from gateway.problems import problem
 from gateway.service import Service
 from gateway.uploads import in_turn, received
 from ledger.errors import MediaError
-from ledger.provenance import verdict
+from ledger.provenance import schemas
 from ledger.provenance.standing import clip_standing
 from ledger.provenance.verdict import Verdict
 from safety.policy.engine import Engine
@@ -39,18 +39,6 @@ async def verify(request: Ask, service: Service) -> dict[str, Any]:
 async def judged(service: Service, path: Path) -> Verdict:
     """The verdict on a stranger's file, in its turn. Raises a 503 problem when too many wait."""
     return await in_turn(partial(service.verifier.verify, path, at=service.clock()))
-
-
-@get("/v1/verify/schema", sync_to_thread=False)
-def verdict_schema() -> Response[dict[str, Any]]:
-    """The form of a verdict, as JSON Schema."""
-    return Response(_verdict_schema(), media_type="application/schema+json")
-
-
-@cache
-def _verdict_schema() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(verdict.SCHEMA_FILE.read_text("utf-8"))
-    return found
 
 
 @get("/v1/clips/{video_id:str}", sync_to_thread=True)
@@ -80,8 +68,21 @@ def clip_status(service: Service, video_id: str) -> dict[str, Any]:
 
 @get("/root.pem", sync_to_thread=True)
 def root_certificate(service: Service) -> Response[bytes]:
-    """The trust anchor of our manifests. The embedded one is for development, and says so in its name."""
-    return Response(service.anchors_pem, media_type="application/x-pem-file")
+    """The trust anchors of our manifests. An embedded one is for development, and says so in its name."""
+    anchors = service.signing.anchors
+    return Response(anchors.own_pem + anchors.development_pem, media_type="application/x-pem-file")
+
+
+@get("/schemas/{name:str}/{version:str}", sync_to_thread=True)
+def published_schema(name: str, version: str) -> Response[bytes]:
+    """The JSON Schema of what our manifests say (`consent/v1`, `generation/v1`) and of a verdict (`verdict/v2`)."""
+    if schemas.VERSIONS.get(name) != version:
+        known = ", ".join(f"`{one}/{held}`" for one, held in schemas.VERSIONS.items())
+        raise problem(
+            404, "schema.unknown", f"there is no schema `{name[:40]}/{version[:10]}`", f"ask for {known}"
+        )
+    body = json.dumps(schemas.schema(name), indent=2).encode()
+    return Response(body, media_type="application/schema+json")
 
 
 @get("/health", sync_to_thread=False)

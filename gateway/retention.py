@@ -193,6 +193,21 @@ SCHEDULE = (
         recorded=False,
     ),
     Rule(
+        "manifests",
+        _said("the manifests of released clips", "die Manifeste veröffentlichter Videos"),
+        _said(
+            "so that copies are recognised after the clip was taken down",
+            "damit Kopien erkannt werden, auch wenn das Video zurückgezogen ist",
+        ),
+        _said(
+            "as long as the log: they name nobody, and grants by their ids only",
+            "so lange wie das Protokoll: sie nennen niemanden, und Erlaubnisse nur mit deren Kennungen",
+        ),
+        None,
+        "GDPR Art. 11, 17(3)(e)",
+        recorded=False,
+    ),
+    Rule(
         "log",
         _said("the public log", "das öffentliche Protokoll"),
         _said("so that nobody can rewrite what happened", "damit niemand umschreiben kann, was geschah"),

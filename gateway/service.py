@@ -22,6 +22,7 @@ from gateway.background import in_background
 from gateway.courier import delivering
 from gateway.notices.mail import mailing
 from gateway.settings import Settings
+from gateway.signing import Signing
 from generator.pipeline import Pipeline
 from generator.reference import ReferenceRenderer
 from generator.stamp import Stamper
@@ -31,14 +32,13 @@ from ledger.log.policy import Policy
 from ledger.log.sequencer import Ledger
 from ledger.provenance import media, tsa
 from ledger.provenance.manifest import Signer, canary
-from ledger.provenance.pki import Authority
 from ledger.provenance.verdict import Verifier
 from ledger.sandbox import Sandbox
 from ledger.store.database import Database
 from ledger.store.objects import Objects
-from safety import prompt
+from safety import copies, prompt
 from safety.chain import Sealer
-from safety.errors import CheckUnavailable
+from safety.errors import CheckUnavailable, SafetyError
 from safety.gate import Gate
 from safety.models import Folder
 from safety.policy.activation import Activated, archive, seed
@@ -46,6 +46,7 @@ from safety.policy.engine import Engine
 from safety.workers import Workers
 
 DEFAULT_MODEL = "countersign-reference"
+_AGAIN_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +66,7 @@ class Service:
     verifier: Verifier
     eyes: Workers
     """What opens the files that strangers send, closed in."""
-    anchors_pem: bytes
+    signing: Signing
     pipeline: Pipeline
     demo_issuer: str = ""
     """Where the embedded age issuer listens, if this service runs one."""
@@ -83,7 +84,6 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
     home.chmod(0o700)  # prompts, jobs and clips that were not cleared are in here
     with ExitStack() as stack:
         keyring = Keyring.open(home / "keys")
-        authority = Authority.open(home / "pki", at=clock())
         database = Database(settings.database)
         database.migrate()
         policy = Policy.parse(settings.witnesses.read_bytes()) if settings.witnesses else None
@@ -99,8 +99,10 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             workers=workers,
         )
         stack.callback(ledger.close)
-        tsa_url = settings.tsa_url or stack.enter_context(tsa.serve(authority, clock))
-        anchors = authority.root_pem
+        signing = Signing.open(settings, ledger, clock)
+        tsa_url = settings.tsa_url
+        if signing.configured is None and not tsa_url:
+            tsa_url = stack.enter_context(tsa.serve(signing.authority(), clock))
         sets = Activated()
         gate = Gate(ledger, sets, Sealer(keyring.permit), Folder(settings.models))
         limits = media.Limits(max_bytes=settings.max_upload_mb << 20)
@@ -109,7 +111,12 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         objects = Objects.local(home / "objects")
         renderer = ReferenceRenderer()
         stamper = Stamper(
-            keyring.watermark, Signer(authority, tsa_url), anchors, settings.origin, settings.url
+            keyring.watermark,
+            Signer(signing, tsa_url),
+            signing.believed,
+            settings.origin,
+            settings.url,
+            settings.provider,
         )
         service = Service(
             settings=settings,
@@ -119,9 +126,9 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             gate=gate,
             sets=sets,
             objects=objects,
-            verifier=Verifier(ledger, anchors, keyring.watermark, limits, eyes),
+            verifier=Verifier(ledger, signing.believed, keyring.watermark, limits, eyes, gate.clips),
             eyes=eyes,
-            anchors_pem=anchors,
+            signing=signing,
             pipeline=Pipeline(gate, {renderer.name: renderer}, stamper, objects, home / "work", clock),
         )
         _seed_policies(service)
@@ -145,15 +152,17 @@ def running_jobs(service: Service) -> Iterator[None]:
     """Run the job queue, once the signer has shown that it marks what it should and notices what it must."""
     shutil.rmtree(service.settings.uploads, ignore_errors=True)
     service.settings.uploads.mkdir(parents=True)
+    service.signing.check()
     with TemporaryDirectory(prefix="canary-") as directory:
         stamper = service.pipeline.stamper
-        canary(stamper.signer, stamper.anchors_pem, Path(directory), at=service.clock())
+        canary(stamper.signer, service.signing.anchors, Path(directory), at=service.clock())
     service.pipeline.launch(service.settings.jobs_database, concurrency=service.settings.renders_at_once)
     private = service.settings.webhooks_to_private
     try:
         with (
             in_background("warming", _warm),
             in_background("wrapping", partial(_rotate_wrapping, service)),
+            in_background("fingerprints", partial(_fill_fingerprints, service)),
             delivering(service.ledger, service.clock, to_private=private),
             mailing(service.ledger, service.settings, service.clock),
             retention.running(service),
@@ -188,6 +197,19 @@ def _seed_policies(service: Service) -> None:
 def _archived(service: Service, set_sha256: str) -> bool:
     with service.ledger.reading() as tx:
         return service.sets.of(tx, set_sha256).policies is not None
+
+
+def _fill_fingerprints(service: Service, stop: threading.Event) -> None:
+    """Look at what was released before fingerprints were kept, a few clips at a time."""
+    wait_s = 0.0
+    while not stop.wait(wait_s):
+        try:
+            if not copies.fill(service.ledger, service.objects, service.settings.home / "work"):
+                return
+            wait_s = 0.0
+        except (LedgerError, SafetyError) as error:
+            _log.warning("fingerprints of earlier clips cannot be made now: %s", error.reason.sentence)
+            wait_s = _AGAIN_S
 
 
 def _rotate_wrapping(service: Service, stop: threading.Event) -> None:

@@ -4,10 +4,13 @@ The defaults run everything on this machine with no account and no network.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ledger.provenance.profiles import ProfileId
 
 
 class Settings(BaseSettings):
@@ -36,6 +39,31 @@ class Settings(BaseSettings):
     """The policy set a new log begins with. Later ones come into force by `countersign policy activate`."""
     tsa_url: str = ""
     """An RFC 3161 authority. Empty: the embedded development one."""
+    tsa_roots: Path | None = None
+    """The roots (PEM) of that authority, without which its time-stamps count for nothing."""
+    signing_chain: Path | None = None
+    """What clips are signed with (PEM): the claim certificate, then each issuer but the root. None: the embedded
+    development authority. With it goes one of the three kinds of key below."""
+    signing_roots: Path | None = None
+    """The roots (PEM) that chain ends below."""
+    signing_key: Path | None = None
+    """The claim key as a PEM file."""
+    signing_pkcs11_module: Path | None = None
+    """The claim key in a PKCS#11 token: the library, the token's label, the key's, and a file with the PIN."""
+    signing_pkcs11_token: str = ""
+    signing_pkcs11_key: str = ""
+    signing_pkcs11_pin_file: Path | None = None
+    signing_command: str = ""
+    """The claim key behind a command: it gets a digest on standard input and answers the ECDSA signature, within 10 s.
+    `COUNTERSIGN_ALG` says ES256 or ES384. For key services; see `ledger/provenance/signing.py`."""
+    trusted_elsewhere: Path | None = None
+    """Roots (PEM) that others believe, like the official C2PA trust list: their clips are told from a stranger's."""
+    provider: str = "Countersign"
+    """Who runs this service, as clips name them: what laws call the provider."""
+    profiles: Annotated[tuple[ProfileId, ...], NoDecode] = ()
+    """By which rules every clip is marked, whatever its app asks for: `eu,cn`. See `ledger/provenance/profiles.py`."""
+    visible_label: bool = False
+    """Whether every clip says in the picture that AI made it."""
     age_issuer: str = ""
     """The OpenID Connect issuer believed about people's ages. Empty: nobody's age can be shown; `demo`: an embedded
     one that believes everybody, for demonstrations only."""
@@ -70,6 +98,11 @@ class Settings(BaseSettings):
     """`smtp://user:password@host:587` or `smtps://…`. Empty, for development: letters lie in `home/mail` as files."""
     mail_from: str = "notices@countersign.local"
     """Who our letters are from."""
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _listed(cls, said: object) -> object:
+        return [one.strip() for one in said.split(",") if one.strip()] if isinstance(said, str) else said
 
     @property
     def uploads(self) -> Path:

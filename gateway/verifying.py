@@ -4,7 +4,7 @@
     1  something else is said of at least one of them
     2  at least one could not be looked at
 
-With `--json`, a file's verdict follows the published schema (`GET /v1/verify/schema`); of a folder, each line is
+With `--json`, a file's verdict follows the published schema (`GET /schemas/verdict/v2`); of a folder, each line is
 `{"file", "verdict"}` or `{"file", "reasons"}`, and the last one `{"summary"}`.
 """
 

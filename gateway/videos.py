@@ -28,6 +28,8 @@ from gateway.ranges import send, wanted_piece
 from gateway.service import DEFAULT_MODEL, Service
 from ledger.consent.grant import Audience, Modality, Purpose, Strict
 from ledger.ids import AppId, CameoId, PersonId, VideoId, is_id, new_id
+from ledger.provenance.label import Language
+from ledger.provenance.profiles import Marking, ProfileId
 from ledger.store.records import Video
 from safety.enrolment import decode_picture
 from safety.gate import MOST_PEOPLE, Denied, GenerationRequest
@@ -53,8 +55,9 @@ Country = Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")]
 
 
 class Asked(Strict):
-    """What every request for a clip says. Ours: `purpose`, `audience`, `countries`, where it will be shown, and
-    `modalities`: whether those it names are heard as well as seen.
+    """What every request for a clip says. Ours: `purpose`, `audience`, `countries`, where it will be shown,
+    `modalities`: whether those it names are heard as well as seen, and how the clip is marked: `profiles`, the rules of
+    which places it has to meet, and `visible_label` in `label_language`, whether the picture says that AI made it.
     """
 
     prompt: str
@@ -64,6 +67,9 @@ class Asked(Strict):
     audience: Audience = "requester"
     countries: Annotated[tuple[Country, ...], Field(min_length=1, max_length=250)] = ("*",)
     modalities: Annotated[tuple[Modality, ...], Field(min_length=1, max_length=2)] = ("face",)
+    profiles: Annotated[tuple[ProfileId, ...], Field(max_length=8)] = ()
+    visible_label: bool = False
+    label_language: Language = "en"
 
     @field_validator("modalities")
     @classmethod
@@ -72,6 +78,14 @@ class Asked(Strict):
         if "face" not in modalities:
             raise ValueError("`face` is always among them")
         return modalities
+
+    def marking(self, service: Service) -> Marking:
+        """What the app asks for, and what the operator does not let it go below."""
+        settings = service.settings
+        asked = Marking(
+            profiles=self.profiles, visible_label=self.visible_label, language=self.label_language
+        )
+        return asked.beside(Marking(profiles=settings.profiles, visible_label=settings.visible_label))
 
     @property
     def cameo_ids(self) -> tuple[CameoId, ...]:
@@ -111,6 +125,9 @@ def _asker(request: Ask, service: Service) -> _Asker:
 async def create_video(request: Ask, service: Service) -> Response[dict[str, Any]]:
     """Ask for a video. 403 when someone shown has not agreed, 400 when the words or the input cannot be accepted.
 
+    `profiles` (`eu`, `us-ca`, `cn`, `in`, `in-draft`): the rules of which places the clip has to meet. They decide what it
+    says of itself and whether a label is burnt into the picture; `visible_label` asks for one in any case, in
+    `label_language`. A remix keeps those of the clip it starts from.
     The header `x-countersign-person`: a token of the person the app asks for, whose grants then count as well.
     """
     # Before the body is read: a stranger's 200 MB are not worth keeping.
@@ -184,6 +201,7 @@ def _remix(
             cameo_ids=_known(asked.cameo_ids),
             person=asker.person,
             countries=asked.countries,
+            marking=asked.marking(service),
             action="remix",
             parent=parent.id,
         ),
@@ -228,6 +246,7 @@ def _request(
         reference=decode_picture(picture) if picture is not None else None,
         person=asker.person,
         countries=asked.countries,
+        marking=asked.marking(service),
     )
 
 

@@ -113,7 +113,7 @@ class Drafts:
         with TemporaryDirectory(prefix="draft-", dir=self._work) as directory:
             path = Path(directory) / "stamped.mp4"
             try:
-                self._fetch(held.object_key, path)
+                self._objects.fetch(held.object_key, path)
                 clip = self._gate.sealer.open(held.stamped, Stamped, at=at, moved_to=path)
                 answer = release(clip, self._gate, self._objects, at=at)
             except (Unavailable, LogError):
@@ -126,11 +126,6 @@ class Drafts:
                 return
             case Denied():
                 self._end(held, *(reason.as_json() for reason in answer.reasons))
-
-    def _fetch(self, key: str, path: Path) -> None:
-        with path.open("wb") as out:
-            for piece in self._objects.read(key, 0, self._objects.size(key)):
-                out.write(piece)
 
     def _end(self, held: HeldClip, *reasons: dict[str, str]) -> None:
         at = self._clock()

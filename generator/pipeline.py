@@ -153,7 +153,9 @@ class Pipeline:
     def _stamp(self, sealed: str) -> str:
         at = self.clock()
         clear = self._open(sealed, Cleared, at=at)
-        return self.gate.sealer.seal(self.stamper.stamp(clear, self._directory(clear.permit.video), at=at))
+        directory = self._directory(clear.permit.video)
+        parent = self._parent(clear.permit, directory)
+        return self.gate.sealer.seal(self.stamper.stamp(clear, directory, at=at, parent=parent))
 
     def _release(self, sealed: str) -> str | Denied:
         at = self.clock()
@@ -166,6 +168,16 @@ class Pipeline:
                 return "held"
             case Denied():
                 return answer
+
+    def _parent(self, permit: Permit, directory: Path) -> Path | None:
+        """The clip to make this one from, as it was released. None: there is none, or it has been deleted since."""
+        if permit.parent is None:
+            return None
+        with self.gate.ledger.reading() as tx:
+            above = tx.video(permit.parent.video_id)
+        if above is None or above.object_key is None:
+            return None
+        return self.objects.fetch(above.object_key, directory / "parent.mp4")
 
     # -- what the stages need ---------------------------------------------------------------------------
 

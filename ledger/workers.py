@@ -226,6 +226,7 @@ class _Worker:
                     **kept,
                     "OMP_NUM_THREADS": "1",
                     "OPENBLAS_NUM_THREADS": "1",
+                    "OPENCV_FOR_THREADS_NUM": "1",
                     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                 },
             )

@@ -61,11 +61,18 @@ class Afterwards:
         self.sets = sets
 
     def may_release(
-        self, tx: Transaction, permit: Permit, *, at: datetime, supposing_approval: bool = False
+        self,
+        tx: Transaction,
+        permit: Permit,
+        *,
+        at: datetime,
+        supposing_approval: bool = False,
+        copies: int = 0,
     ) -> Denied | None:
         """None when the request may still be made, and everyone shown still agrees, at this place in the log.
 
-        `supposing_approval`: what the answer would be if everyone asked had approved this very clip.
+        `supposing_approval`: what the answer would be if everyone asked had approved this very clip. `copies`: of how
+        many clips that were taken down or withdrawn it is a copy.
         """
         at = tx.dated(at)
         app_id, facts = AppId(permit.app_id), permit_facts(permit)
@@ -96,6 +103,7 @@ class Afterwards:
             # The row's parent, which the release entry will repeat.
             and video is not None
             and video.parent_id == (permit.parent.video_id if permit.parent else None),
+            copies=copies,
         )
         general = engine.rule("release", requester=requester, job=job, request=facts)
         if not job.recorded:

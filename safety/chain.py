@@ -23,6 +23,7 @@ from ledger.canonical import canonical, challenge, parse
 from ledger.consent.grant import Action, Audience, Context, Modality, Moment, Purpose, Strict
 from ledger.errors import InvalidStatement
 from ledger.ids import CameoId, GrantId, PersonId, VideoId
+from ledger.provenance.profiles import UNMARKED, Marking
 from safety.errors import Refused
 from safety.policy.facts import Category
 
@@ -66,6 +67,8 @@ class Permit(Strict):
     countries: tuple[str, ...] = ("*",)
     action: Action = "generate"
     parent: Parent | None = None
+    marking: Marking = UNMARKED
+    """How the clip has to be marked, beyond what every clip is."""
     modalities: tuple[Modality, ...]
     contexts: tuple[Context, ...]
     scores: dict[Category, int]
@@ -146,6 +149,9 @@ class Stamped(_Token):
     review: tuple[str, ...] = ()
     """As of :class:`Cleared`; none any more once people let it pass and the policies were asked again."""
     places: tuple[Place, ...] = ()
+    fingerprint: str = ""
+    """What its pictures look like: base64 of :meth:`ledger.provenance.fingerprint.Fingerprint.to_bytes`. Empty in a token
+    from before there were any."""
     until: int = 0
     """Unix seconds: how long it may wait for somebody's word, where that is longer than the permit stands."""
 
@@ -166,9 +172,11 @@ def cleared(
     return Cleared(_MINT, raw.permit, raw.path, raw.sha256, *said)
 
 
-def stamped(clear: Cleared, path: Path, *, manifest_id: str, payload: str) -> Stamped:
+def stamped(clear: Cleared, path: Path, *, manifest_id: str, payload: str, fingerprint: str = "") -> Stamped:
     said = manifest_id, payload, clear.backend, clear.checks, clear.register, clear.closed
-    return Stamped(_MINT, clear.permit, path, file_sha256(path), *said, clear.review, clear.places)
+    return Stamped(
+        _MINT, clear.permit, path, file_sha256(path), *said, clear.review, clear.places, fingerprint
+    )
 
 
 def cleared_again(

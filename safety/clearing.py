@@ -4,6 +4,7 @@
            ──► nudity, violence, minors     │
            ──► writing ──► prompt screen    ├──► OutputFacts
            ──► known prohibited pictures    │
+           ──► copies of stopped clips      │
     sound  ──► voices ──► whose             │
            ──► words ──► prompt screen      ┘
 
@@ -61,6 +62,8 @@ class Expected:
     """Where models lie that an operator added."""
     known_bad: Callable[[Iterable[Picture]], int | None] = field(default=lambda _: None, repr=False)
     """How many pictures are on a list of known prohibited ones; None: there are no lists."""
+    copies: Callable[[Path], int] = field(default=lambda _: 0, repr=False)
+    """Of how many clips that were taken down or withdrawn the clip is a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class Looked:
     """Whose voices."""
     compared: bool = True
     """There are lists of known prohibited pictures, and the clip was compared with them."""
+    copies: int = 0
+    """Of how many clips that were taken down or withdrawn it is a copy."""
     places: tuple[Place, ...] = ()
     """Where faces of nobody expected were found, for people to look at."""
 
@@ -137,7 +142,8 @@ def _looked(
     reviewed: bool,
 ) -> Looked:
     # Once: every check sees the same frames.
-    with ThreadPoolExecutor(3, thread_name_prefix="looking") as beside:
+    with ThreadPoolExecutor(4, thread_name_prefix="looking") as beside:
+        copies = beside.submit(expected.copies, clip)
         listening = beside.submit(voices.listen, clip, expected.voices, expected.other_voices)
         watched = _Watched(expected, beside)
         check = check_output(
@@ -168,11 +174,13 @@ def _looked(
         granted_minors=len(expected.minors),
         scores=highest((prompt_scores, shown.scores, *(all_scored(one.scores) for one in said))),
     )
+    count = _counted(copies.result())
     places = tuple((round(t_s * 1000), *box) for t_s, box in check.ungranted[:MOST_PLACES])
     return Looked(
         facts,
         strangers=check.enrolled,
         overheard=heard.whose,
+        copies=count,
         places=places,
         compared=watched.compared,
     )

@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 from ledger.consent.fold import GrantStanding, Standing
 from ledger.consent.grant import Context, Grantee
 from ledger.ids import AppId, CameoId, PersonId, VideoId
+from ledger.provenance.profiles import UNMARKED, Marking
 from ledger.reasons import Reason
 from safety import preferences
 from safety.policy.engine import Engine, Reader, Ruling
@@ -93,6 +94,8 @@ class Asked:
     countries: tuple[str, ...] = ("*",)
     parent: VideoId | None = None
     """The clip it is to be made from: everyone that shows is among the named."""
+    marking: Marking = UNMARKED
+    """How the clip has to be marked: recorded, and weighed by nobody."""
     preferences: str | None = preferences.VERSION
     """The version by which people's preferences are held against the prompt. None: there were none yet."""
     pictured: Pictured | None = None
@@ -181,6 +184,7 @@ class Decision:
             "countries": list(asked.countries),
             # Only where there is one: what was recorded before there were any is made again byte for byte.
             **({"parent_id": asked.parent} if asked.parent is not None else {}),
+            **({"marking": asked.marking.model_dump(mode="json")} if asked.marking != UNMARKED else {}),
             "allowed": self.allowed,
             "prompt": asked.prompt,
             "screening": asked.screening,
@@ -261,7 +265,7 @@ def _use(asked: Asked, cameo: CameoFacts) -> tuple[str, dict[str, Any]]:
 
 
 def _whole(asked: Asked, agreeing: int) -> tuple[str, dict[str, Any]]:
-    job = JobFacts(asked.video_id, consenting=agreeing, recorded=False)
+    job = JobFacts(asked.video_id, consenting=agreeing, recorded=False, copies=0)
     return "generate", {"requester": asked.requester, "job": job, "request": asked.request}
 
 

@@ -26,11 +26,14 @@ from ledger.consent.held import case_of
 from ledger.consent.sighting import Outcome, Where, tell_seen
 from ledger.ids import AppId, CameoId, PersonId, VideoId
 from ledger.log.sequencer import Ledger
+from ledger.provenance.fingerprint import Fingerprint
+from ledger.provenance.known_clips import Index
+from ledger.provenance.profiles import UNMARKED, Marking
 from ledger.reasons import Reason
 from ledger.store.journal import About
 from ledger.store.records import Depicted, Video
 from ledger.store.transaction import Transaction
-from safety import faces, known_bad, preferences, sent
+from safety import copies, faces, known_bad, preferences, sent
 from safety.afterwards import (
     DRAFT_LIFE,
     NO_PARENT,
@@ -110,6 +113,8 @@ class GenerationRequest:
     countries: tuple[str, ...] = ("*",)
     """Where the clip will be shown: ISO 3166-1 codes, or `*` for everywhere."""
     action: Action = "generate"
+    marking: Marking = UNMARKED
+    """How the app and the operator want it marked. What its parent is marked with comes on top."""
     parent: VideoId | None = None
     """The clip to make it from. Everyone that shows is named by it, whether or not `cameo_ids` names them too."""
 
@@ -131,6 +136,7 @@ class Gate(Afterwards):
         self.voices = EnrolledVoices()
         self.gallery = Gallery()
         self.lists = Lists()
+        self.clips = Index()
 
     # -- before the model -------------------------------------------------------------------------------
 
@@ -159,6 +165,7 @@ class Gate(Afterwards):
         if isinstance(parent, Denied):
             # As when somebody asks for the clip itself: who may not have it makes nothing of it.
             return parent
+        request = replace(request, marking=request.marking.beside(*_marked_above(tx, request.parent)))
         asked = _asked(tx, request, gathered)
         people = _people(tx, asked.named)
         decision = decide(self.sets.engine(tx, request.app_id), asked, people, at=at)
@@ -199,6 +206,7 @@ class Gate(Afterwards):
             countries=request.countries,
             action=request.action,
             parent=parent,
+            marking=request.marking,
             modalities=tuple(sorted(request.modalities)),
             contexts=tuple(sorted(facts.contexts)),
             size=request.size,
@@ -407,10 +415,25 @@ class Gate(Afterwards):
         if not ruling.allowed and (reviewed or not ruling.reviewable):
             return Denied(ruling.reasons(), "output")
         if reviewed:
-            unheard = self._ruled(clip.permit, replace(looked.facts, reviewed=False))
+            unheard = self._ruled(clip.permit, replace(looked.facts, reviewed=False), looked.copies)
             if not (unheard.allowed or case.judged(clip.sha256).issuperset(unheard.policy_ids)):
                 return Denied(unheard.reasons(), "output")
         return cleared_again(clip, register=newest, review=_to_judge(ruling), places=looked.places)
+
+    def copied(self, file: Fingerprint) -> tuple[VideoId, ...]:
+        """The released clips that a clip of this fingerprint is a copy of."""
+        with self.ledger.reading() as tx:
+            return copies.copied(self.clips, tx, file)
+
+    def stopped(self, tx: Transaction, permit: Permit, clips: Iterable[VideoId], *, at: datetime) -> int:
+        """How many of these clips were taken down, or withdrawn by those who do not all agree to this one."""
+        shown = {use.ids[0] for use in permit.uses}
+        return len(copies.stopped(tx, clips, shown, at=at, but=permit.video))
+
+    def _copies(self, permit: Permit, clip: Path) -> int:
+        found = self.copied(copies.looked(clip))
+        with self.ledger.reading() as tx:
+            return self.stopped(tx, permit, found, at=tx.dated(permit.issued))
 
     def must_be_seen(self, tx: Transaction, clip: Stamped) -> bool:
         """Whether a finished clip waits for reviewers, who have not let this very file pass."""
@@ -431,14 +454,14 @@ class Gate(Afterwards):
             closed_model=closed_model,
             reviewed=reviewed,
         )
-        ruling = self._ruled(permit, looked.facts)
+        ruling = self._ruled(permit, looked.facts, looked.copies)
         self._tell(permit, looked, ruling, at or permit.issued)
         return looked, ruling
 
-    def _ruled(self, permit: Permit, output: OutputFacts) -> Ruling:
+    def _ruled(self, permit: Permit, output: OutputFacts, copies: int) -> Ruling:
         with self.ledger.reading() as tx:
             engine = self.sets.engine(tx, AppId(permit.app_id))
-        job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False)
+        job = JobFacts(permit.video, consenting=len(permit.uses), recorded=False, copies=copies)
         return engine.rule("clear", job=job, request=permit_facts(permit), output=output)
 
     def _tell(self, permit: Permit, looked: Looked, ruling: Ruling, at: datetime) -> None:
@@ -493,6 +516,7 @@ class Gate(Afterwards):
             ),
             listed=self._listed(),
             known_bad=_Compared(self),
+            copies=lambda clip: self._copies(permit, clip),
             models=self.models,
             enrolled=self._enrolled(granted),
         )
@@ -532,6 +556,7 @@ def _asked_before(video: Video, permit: Permit) -> GenerationRequest:
         countries=permit.countries,
         action=permit.action,
         parent=video.parent_id,
+        marking=permit.marking,
     )
 
 
@@ -622,6 +647,7 @@ def _asked(
         person=request.person,
         countries=request.countries,
         parent=request.parent,
+        marking=request.marking,
         pictured=pictured,
     )
 
@@ -663,6 +689,17 @@ def _audience(tx: Transaction, video: Video) -> str | None:
     decision = tx.find("decision", video.id)
     entry = tx.entry_at(video.app_id, decision.index) if decision is not None else None
     return entry.body["audience"] if entry is not None else None
+
+
+def _marked_above(tx: Transaction, parent_id: VideoId | None) -> tuple[Marking, ...]:
+    """How the clip to start from was marked, as its decision says: what is made of it is marked so too."""
+    parent = tx.video(parent_id) if parent_id is not None else None
+    decision = tx.find("decision", parent.id) if parent is not None else None
+    if parent is None or decision is None:
+        return ()
+    entry = tx.entry_at(parent.app_id, decision.index)
+    said = entry.body.get("marking") if entry is not None else None
+    return (Marking.model_validate(said),) if said is not None else ()
 
 
 def _asks_for_approval(decision: Decision) -> bool:

@@ -7,7 +7,7 @@
     ncmec           <queryResult><images><image>…<fingerprints>   hash sharing API, version 2
     stopncii        {"hashRecords": [{"signalType": "ImagePDQ", "hashValue": …}]}
 
-A hash is 64 hexadecimal digits: PDQ (:mod:`safety.pdq`). Of other kinds of fingerprints, which an exchange may carry
+A hash is 64 hexadecimal digits: PDQ (:mod:`ledger.provenance.pdq`). Of other kinds of fingerprints, which an exchange may carry
 beside it, it is counted how many there were, and they are compared with nothing. Anything else that is not as it
 should be stops the whole file, by its line or record; what the line holds is not repeated: lists are secret.
 """
@@ -28,8 +28,8 @@ from xml.parsers import expat
 import numpy as np
 from numpy.typing import NDArray
 
+from ledger.provenance.pdq import QUALITY, Hashes
 from safety.errors import InvalidInput
-from safety.pdq import QUALITY, Hashes
 
 Format = Literal["plain", "signals", "threatexchange", "vpdq", "ncmec", "stopncii"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)

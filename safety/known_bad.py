@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from ledger.canonical import canonical, challenge
 from ledger.errors import NotFound
+from ledger.provenance.pdq import MOST_BITS, Index, Picture
 from ledger.store.hash_lists import SUBJECT, ListsState
 from ledger.store.journal import About
 from ledger.store.records import HashList
@@ -36,7 +37,6 @@ from ledger.store.transaction import Transaction
 from safety import pdq, workers
 from safety.errors import CheckUnavailable, InvalidInput, Refused
 from safety.hash_lists import Hashed, Read, digest
-from safety.pdq import MOST_BITS, Index, Picture
 
 ListCategory = Literal["csam", "ncii", "terror", "violence", "own"]
 """Child abuse, intimate pictures nobody agreed to, terrorism, other violence, the operator's own."""

@@ -1,9 +1,7 @@
-"""PDQ: what a picture looks like in 256 bits, and finding those that look alike among a million, missing none.
+"""The views of a picture that are compared with lists of known prohibited ones, each hashed by :mod:`ledger.provenance.pdq`.
 
-The hash is that of "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm" (2019): two pictures
-are the same one where at most 31 bits differ; of pictures that have nothing in common about half of the bits do.
-By itself it survives re-encoding, scaling and blurring, and no change of what is in view. So a picture is hashed in
-several *views*, each in the eight ways it can be turned and mirrored:
+A hash survives no change of what is in view. So a picture is hashed in several *views*, each in the eight ways it can
+be turned and mirrored:
 
     whole       at most 512 pixels a side, as the reference does
     bare        without the plain bars or frame around it
@@ -18,26 +16,17 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-import pdqhash
 from numpy.typing import NDArray
 from PIL import Image
 
+from ledger.provenance import pdq
+from ledger.provenance.pdq import Hashes, Picture
 from safety.errors import InvalidInput
 
-Picture = NDArray[np.uint8]
-Hashes = NDArray[np.uint64]
-"""uint64 [n, 4]: 256 bits a row, the most significant first."""
-
-BITS: Final = 256
-MOST_BITS: Final = 31
-"""Two pictures that differ in no more than this are the same. The index is exact up to it, and no further."""
-QUALITY: Final = 50
 WHOLE_PX, QUICK_PX = 512, 128
 SIZES: Final = (16, 40_000_000)
 """The shortest side, and the most pixels, of what is hashed."""
 _CROPS, _DEGREES = (0.05, 0.10), (-5.0, -2.5, 2.5, 5.0)
-_PLAIN: Final = 6.0
-"""Grey levels (standard deviation) within which a row of pixels is a bar, not a picture."""
 
 
 class Hashed(NamedTuple):
@@ -58,8 +47,7 @@ def hashed(pictures: Sequence[Picture], *, quick: bool = False) -> Hashed:
         rows = _hashes_of(picture, quick=quick)
         found += rows
         of += [number] * len(rows)
-    hashes = np.frombuffer(b"".join(found), ">u8").reshape(-1, 4).astype(np.uint64)
-    return Hashed(hashes, np.array(of, np.int64), len(set(of)))
+    return Hashed(pdq.joined(found), np.array(of, np.int64), len(set(of)))
 
 
 def quick(pictures: Sequence[Picture]) -> Hashed:
@@ -70,29 +58,19 @@ def quick(pictures: Sequence[Picture]) -> Hashed:
 def plain(picture: Picture) -> bytes | None:
     """The hash of a picture as it is, as whoever makes a list would have it. None: there is too little to see."""
     _require_picture(picture)
-    bits, quality = pdqhash.compute(np.ascontiguousarray(_within(picture, WHOLE_PX)))
-    return np.packbits(np.asarray(bits, np.uint8)).tobytes() if quality >= QUALITY else None
+    return pdq.plain(_within(picture, WHOLE_PX))
 
 
 def _hashes_of(picture: Picture, *, quick: bool) -> list[bytes]:
     _require_picture(picture)
     found = dict.fromkeys(
-        np.packbits(np.asarray(bits, np.uint8)).tobytes()
-        for view in _views(_within(picture, WHOLE_PX), quick=quick)
-        for bits in _dihedral(view)
+        turned for view in _views(_within(picture, WHOLE_PX), quick=quick) for turned in pdq.turned(view)
     )
     return list(found)
 
 
-def _dihedral(view: Picture) -> list[NDArray[np.uint8]]:
-    if min(view.shape[:2]) < SIZES[0]:
-        return []
-    turned, quality = pdqhash.compute_dihedral(np.ascontiguousarray(view))
-    return turned if quality >= QUALITY else []
-
-
 def _views(whole: Picture, *, quick: bool) -> list[Picture]:
-    bare = _bare(whole)
+    bare = pdq.bare(whole)
     found = [whole] if bare.shape == whole.shape else [whole, bare]
     small = _within(bare, QUICK_PX if quick else WHOLE_PX)
     height, width = small.shape[:2]
@@ -111,21 +89,6 @@ def _views(whole: Picture, *, quick: bool) -> list[Picture]:
         turned = np.asarray(wide.rotate(degrees, Image.Resampling.BILINEAR))
         found.append(turned[margin:-margin, margin:-margin])
     return found
-
-
-def _bare(picture: Picture) -> Picture:
-    """The picture without plain rows and columns at its edges; as it is where that leaves less than a fifth."""
-    grey = picture.astype(np.float32).mean(axis=2)
-    top, bottom = _between(grey.std(axis=1) > _PLAIN)
-    left, right = _between(grey[top:bottom].std(axis=0) > _PLAIN)
-    top, bottom = (top + at for at in _between(grey[top:bottom, left:right].std(axis=1) > _PLAIN))
-    inner = picture[top:bottom, left:right]
-    return inner if inner.size * 5 >= picture.size and min(inner.shape[:2]) >= SIZES[0] else picture
-
-
-def _between(busy: NDArray[np.bool_]) -> tuple[int, int]:
-    places = np.flatnonzero(busy)
-    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, len(busy))
 
 
 def _drawn_out(picture: Picture, top: int, bottom: int, left: int, right: int) -> Picture:
@@ -153,64 +116,3 @@ def _require_picture(picture: Picture) -> None:
             "this is no picture that can be compared with lists of known ones",
             f"send a JPEG or PNG in colour, of `{SIZES[0]}` pixels a side or more",
         )
-
-
-# Finding ----------------------------------------------------------------------------------------------------
-
-_CHUNKS, _CHUNK_VALUES = 16, 1 << 16
-_FLIPS: Final = np.array([0, *(1 << bit for bit in range(16))], np.uint16)
-_BATCH = 64
-
-
-class Index:
-    """Every listed hash within :data:`MOST_BITS` of one asked about. Exact; immutable, so any thread may ask.
-
-    Cut into sixteen pieces of sixteen bits, two hashes that differ in at most 31 bits differ in at most one bit in
-    some piece. So whatever is within reach is among those that share a piece with the one asked about, but for one
-    bit; only these are compared whole.
-    """
-
-    def __init__(self, hashes: Hashes) -> None:
-        self.hashes = np.ascontiguousarray(hashes, np.uint64).reshape(-1, 4)
-        pieces = _pieces(self.hashes)
-        self._starts = np.empty((_CHUNKS, _CHUNK_VALUES + 1), np.int64)
-        self._rows = np.empty((_CHUNKS, len(self.hashes)), np.int32)
-        for chunk in range(_CHUNKS):
-            self._rows[chunk] = np.argsort(pieces[:, chunk], kind="stable")
-            counts = np.bincount(pieces[:, chunk], minlength=_CHUNK_VALUES)
-            self._starts[chunk] = np.concatenate(([0], np.cumsum(counts)))
-
-    def __len__(self) -> int:
-        return len(self.hashes)
-
-    def within(self, asked: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """(which of those asked about, which listed one, in how many bits they differ): each pair once."""
-        if not len(self) or not len(asked):
-            nothing = np.empty(0, np.int64)
-            return nothing, nothing, nothing
-        parts = [self._near(asked[at : at + _BATCH], at) for at in range(0, len(asked), _BATCH)]
-        one, other, bits = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return one, other, bits
-
-    def _near(
-        self, asked: Hashes, offset: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        probes = _pieces(asked)[:, :, None] ^ _FLIPS  # [n, 16, 17]
-        chunk = np.arange(_CHUNKS)[None, :, None]
-        starts = self._starts[chunk, probes]
-        lengths = self._starts[chunk, probes.astype(np.int64) + 1] - starts
-        flat, each = lengths.ravel(), lengths.sum(axis=(1, 2))
-        # Where each probe's stretch of the sorted rows begins, laid end to end.
-        places = np.repeat((starts + chunk * len(self)).ravel() - (np.cumsum(flat) - flat), flat)
-        other = self._rows.ravel()[places + np.arange(len(places))]
-        counts = np.bitwise_count(self.hashes[other] ^ np.repeat(asked, each, axis=0))
-        # Four counts in four bytes, added by one multiplication; no sum is 256, for a piece is shared.
-        bits = (counts.view(np.uint32).ravel() * np.uint32(0x01010101)) >> np.uint32(24)
-        near = np.flatnonzero(bits <= MOST_BITS)
-        one = np.searchsorted(np.cumsum(each), near, side="right")
-        pairs, first = np.unique(one * len(self) + other[near], return_index=True)
-        return pairs // len(self) + offset, pairs % len(self), bits[near][first].astype(np.int64)
-
-
-def _pieces(hashes: Hashes) -> NDArray[np.uint16]:
-    return np.ascontiguousarray(hashes.astype(">u8")).view(">u2").reshape(-1, _CHUNKS).astype(np.uint16)

@@ -21,6 +21,7 @@ from ledger.consent.story import moment
 from ledger.errors import NotFound
 from ledger.ids import AppId, CameoId, LeafIndex, PersonId, VideoId, is_id
 from ledger.log.leaf import Opening, commit, commitments_preimage
+from ledger.provenance.profiles import Marking
 from ledger.store.journal import Opened
 from ledger.store.transaction import Transaction
 from safety import preferences
@@ -234,6 +235,7 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         person=PersonId(body["requested_by"]) if body["requested_by"] else None,
         countries=tuple(body["countries"]),
         parent=VideoId(body["parent_id"]) if "parent_id" in body else None,
+        marking=Marking.model_validate(body.get("marking", {})),
         preferences=body["preferences"],
         pictured=_pictured(body.get("pictured")),
     )

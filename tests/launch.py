@@ -48,7 +48,7 @@ from ledger.log.sequencer import Ledger
 from ledger.store import objects
 from ledger.store.transaction import Transaction
 from live import BROKEN, MODEL, STRANGER, UNHURRIED, hopper_picture, pixels
-from safety import workers
+from safety import prompt, workers
 from safety.enrolment.checks import Asked, Examined, Finding
 
 Picture = NDArray[np.uint8]
@@ -262,6 +262,7 @@ def _create_keys(settings: Settings, wanted: dict[access.Role, dict[str, str]]) 
 
 def main() -> None:
     running: set[int] = set()
+    prompt.warm()
     for line in sys.stdin:
         command = json.loads(line)
         if "wait" in command:

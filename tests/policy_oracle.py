@@ -47,12 +47,17 @@ def _answers(action: str, **facts: Any) -> Iterable[str]:
         case "use_likeness":
             return {*_likeness(facts["cameo"], facts["request"]), *_spent(facts["cameo"].grant)}
         case "clear":
-            return {*_every_step(facts["request"]), *_rendered(facts["request"], facts["output"])}
+            return {
+                *_every_step(facts["request"]),
+                *_rendered(facts["request"], facts["output"]),
+                *_no_copy(facts["job"]),
+            }
         case "release":
             return {
                 *_every_step(facts["request"]),
                 *_everyone(facts["job"], facts["request"]),
                 *_recorded(facts["job"]),
+                *_no_copy(facts["job"]),
             }
         case "release_likeness":
             # The clip's own use is spent by now, so how many are left does not matter any more.
@@ -144,6 +149,12 @@ def _recorded(job: JobFacts) -> Iterator[str]:
     """No record, no clip."""
     if not job.recorded:
         yield "release.unrecorded"
+
+
+def _no_copy(job: JobFacts) -> Iterator[str]:
+    """What was taken down or withdrawn does not come back as another clip."""
+    if job.copies:
+        yield "release.copy"
 
 
 # One person's likeness ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ As a pytest plugin it offers `stamped` and `eyes`.
 PYTEST_DONT_REWRITE
 """
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,7 @@ from ledger.provenance.manifest import Claim, Signer
 from ledger.provenance.pki import Authority
 from ledger.provenance.verdict import Verdict, Verifier
 from ledger.sandbox import Sandbox
+from ledger.store.transaction import Transaction
 from ledger.workers import Workers
 from safety.chain import cleared, raw_clip
 from world import START, Someone, World, open_ledger
@@ -34,20 +36,22 @@ KEY = bytes(range(32))
 
 @dataclass(frozen=True)
 class Clip:
-    """A stamped clip and what made it. `other`: footage that no mark is on."""
+    """A stamped clip and what made it. `other`: footage that no mark is on; so small that none is looked for, which
+    takes seconds."""
 
     file: Path
     other: Path
     video_id: VideoId
     manifest_id: str
     payload: str
+    prints: bytes
     authority: Authority
     signer: Signer
     claim: Claim
     eyes: Workers
 
     def verifier(self, world: World) -> Verifier:
-        return Verifier(world.ledger, self.authority.root_pem, KEY, media.Limits(), self.eyes)
+        return Verifier(world.ledger, lambda: self.authority.anchors, KEY, media.Limits(), self.eyes)
 
     def verdict(self, world: World, file: Path) -> Verdict:
         return self.verifier(world).verify(file, at=world.at)
@@ -64,15 +68,18 @@ class Clip:
             "backend": "countersign-reference",
             "checks": ["faces", "prompt"],
         }
-        world.ledger.transact(
-            lambda tx: tx.finish_job(permit.video, record, f"clips/{self.video_id}", at=world.at)
-        )
+
+        def publish(tx: Transaction) -> None:
+            tx.finish_job(permit.video, record, f"clips/{self.video_id}", at=world.at)
+            tx.put_fingerprint(permit.video, self.prints)
+
+        world.ledger.transact(publish)
         return grants[-1] if grants else None
 
 
-def film(path: Path, picture: NDArray[np.uint8], *, count: int = 36) -> Path:
+def film(path: Path, picture: NDArray[np.uint8], *, count: int = 36, size: tuple[int, int] = SIZE) -> Path:
     """A slow pan over a picture."""
-    width, height = SIZE
+    width, height = size
     large = np.asarray(Image.fromarray(picture).resize((width + count * 2, height + count)))
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=24, options={"crf": "18", "threads": "1"})
@@ -89,22 +96,23 @@ def made(place: Path, eyes: Workers, at: datetime = START) -> Iterator[Clip]:
     world = World(ledger, keyring, place, at)
     authority = Authority.open(place / "pki", at=at)
     raw = film(place / "raw.mp4", data.astronaut())  # type: ignore[no-untyped-call]
-    other = film(place / "other.mp4", data.coffee(), count=8)  # type: ignore[no-untyped-call]
+    other = film(place / "other.mp4", data.coffee(), size=(160, 120))  # type: ignore[no-untyped-call]
     with tsa.serve(authority, lambda: at) as url:
         signer = Signer(authority, url)
-        stamper = Stamper(KEY, signer, authority.root_pem, ledger.origin, "http://localhost")
+        stamper = Stamper(KEY, signer, lambda: authority.anchors, ledger.origin, "http://localhost")
         app, ada = world.app(), world.enrol()
         world.grant(ada, app)
         allowed = world.allow(app, ada)
         clip = cleared(raw_clip(allowed, raw, backend="model", version="1", closed=True), checks=("faces",))
         stamped = stamper.stamp(clip, place, at=at)
-        claim = stamper._claim(clip, bytes.fromhex(stamped.payload), at)
+        claim = stamper._claim(clip, bytes.fromhex(stamped.payload), at, None)
         yield Clip(
             stamped.path,
             other,
             allowed.permit.video,
             stamped.manifest_id,
             stamped.payload,
+            base64.b64decode(stamped.fingerprint),
             authority,
             signer,
             claim,

@@ -10,11 +10,27 @@ from ledger.consent.approval import Answer, Decision, answer_draft
 from ledger.consent.fold import Role
 from ledger.consent.story import Story, replay
 from ledger.ids import AppId, VideoId
+from ledger.provenance.jumbf import C2PA_UUID
 from ledger.store.objects import Objects
 from ledger.store.records import Video
 from safety.chain import Stamped, cleared, raw_clip, stamped
 from safety.gate import Denied
 from world import Someone, World
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+    """An ISO base media box, or a JUMBF one."""
+    return (8 + len(data := b"".join(content))).to_bytes(4, "big") + kind + data
+
+
+def superbox(label: str, *children: bytes) -> bytes:
+    return box(b"jumb", box(b"jumd", bytes(16), b"\x03", label.encode() + b"\x00"), *children)
+
+
+def carried(*manifest_ids: str) -> bytes:
+    """The box of an MP4 that holds a manifest store, its manifests empty."""
+    store = superbox("c2pa", *map(superbox, manifest_ids))
+    return box(b"uuid", C2PA_UUID, bytes(4), b"manifest\x00", bytes(8), store)
 
 
 @dataclass
@@ -37,22 +53,22 @@ class Studio:
         *people: Someone,
         film: bytes | None = None,
         review: tuple[str, ...] = (),
+        looks: str = "",
         **changes: Any,
     ) -> Stamped:
         """A clip that was allowed, made, looked at and stamped. `film`: its bytes; noise if they do not matter.
 
-        `review`: what people have to judge before it goes on.
+        `review`: what people have to judge before it goes on. `looks`: its fingerprint.
         """
         allowed = self.world.allow(app, *people, **changes)
         self.world.ledger.transact(lambda tx: tx.take_job(allowed.permit.video))
         path = self.world.home / f"{allowed.permit.video}.mp4"
-        path.write_bytes(film or secrets.token_bytes(3_000_000))
+        manifest_id = f"urn:c2pa:{allowed.permit.video}"
+        path.write_bytes((film or box(b"mdat", secrets.token_bytes(3_000_000))) + carried(manifest_id))
         raw = raw_clip(allowed, path, backend="countersign-reference", version="1", closed=True)
         places = ((400, 10, 60, 60, 10),) if review else ()
         clear = cleared(raw, checks=("faces", "prompt"), review=review, places=places)
-        return stamped(
-            clear, path, manifest_id=f"urn:c2pa:{allowed.permit.video}", payload=secrets.token_hex(8)
-        )
+        return stamped(clear, path, manifest_id=manifest_id, payload=secrets.token_hex(8), fingerprint=looks)
 
     def release(self, clip: Stamped) -> Released | Held | Denied:
         return release(clip, self.world.gate, self.objects, at=self.world.at)

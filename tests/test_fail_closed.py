@@ -130,6 +130,7 @@ CLIP: dict[str, Row] = {
     "writing.read": REQUEST["writing.read"],
     "voices.listen": (voices, "listen", lambda *_: Heard(), HEARD),
     "self._known_bad": (gate._Compared, "__call__", lambda *_: 0, COUNTS),
+    "expected.copies": (gate.Gate, "_copies", lambda *_: 0, COUNTS),
     "screened": REQUEST["screened"],
     "expecting": (gate.Gate, "_expected", lambda *_: clearing.Expected({}), {"nothing": None}),
     "expected.disliked": (preferences, "against", lambda *_: False, {}),
@@ -309,6 +310,10 @@ def test_a_clip_is_not_cleared_when_a_check_fails(
     if check == "self._known_bad":
         monkeypatch.setattr(
             gate.Gate, "_expected", lambda *_: clearing.Expected({}, known_bad=broken(CLIP[check], fault))
+        )
+    if check == "expected.copies":
+        monkeypatch.setattr(
+            gate.Gate, "_expected", lambda *_: clearing.Expected({}, copies=broken(CLIP[check], fault))
         )
     monkeypatch.setattr(of, name, broken(CLIP[check], fault))
     found = denied(well.gate.clear(raw))

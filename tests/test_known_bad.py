@@ -22,10 +22,10 @@ from sqlalchemy import text
 from command import countersign
 from ledger.canonical import canonical, challenge
 from ledger.errors import LedgerError, NotFound
+from ledger.provenance.pdq import BITS, MOST_BITS, Index, Picture
 from safety import hash_lists, known_bad, pdq
 from safety.errors import CheckUnavailable, InvalidInput, Refused
 from safety.known_bad import TAG, Lists
-from safety.pdq import BITS, MOST_BITS, Index, Picture
 from world import ORIGIN, World
 
 SAMPLES: Any = _samples

@@ -5,6 +5,7 @@ import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -371,3 +372,92 @@ class TestRemux:
         assert media.probe(tmp_path / "out.mp4", LIMITS).frames == 24
         for (_, one), (_, other) in zip(media.frames(clip), media.frames(tmp_path / "out.mp4"), strict=True):
             assert np.array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def canonical(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("canonical") / "clip.mp4"
+    assert media.restamp(clip, path, lambda frame, _: frame) == 24
+    return path
+
+
+class TestCanonical:
+    """What is signed is what is played: nothing hidden, nothing said that was not asked for."""
+
+    @staticmethod
+    def refused(path: Path, **asked: Any) -> str:
+        with pytest.raises(MediaError) as caught:
+            media.require_canonical(path, **{"frames": 24, **asked})
+        assert caught.value.reason.id in {"media.not_canonical", "media.truncated"}
+        return caught.value.reason.sentence
+
+    @pytest.mark.parametrize(("extension", "codec", "sound"), FORMS[:1] + FORMS[4:5])
+    def test_what_restamp_writes_is_canonical(
+        self, tmp_path: Path, extension: str, codec: str, sound: str
+    ) -> None:
+        src, dst = make(tmp_path / f"clip.{extension}", codec, sound), tmp_path / "out.mp4"
+        said = {"AIGC": '{"Label":"1","ContentProducer":"工作室"}'}
+        frames = media.restamp(src, dst, lambda frame, _: frame, metadata=said)
+        media.require_canonical(dst, frames=frames, metadata=said)
+        assert media.metadata(dst) == said
+
+    def test_text_nobody_asked_for_is_noticed(self, canonical: Path, tmp_path: Path) -> None:
+        media.require_canonical(canonical, frames=24)
+        assert "text" in self.refused(canonical, metadata={"AIGC": "{}"})
+        named = tmp_path / "named.mp4"
+        named.write_bytes(canonical.read_bytes().replace(b"VideoHandler", b"a secret txt"))
+        assert "text" in self.refused(named)
+        told = tmp_path / "told.mp4"
+        media.restamp(canonical, told, lambda frame, _: frame, metadata={"comment": "a secret"})
+        assert "text" in self.refused(told)
+
+    @pytest.mark.parametrize(
+        "added",
+        [
+            b"\x00\x00\x00\x09freex",
+            b"\x00\x00\x00\x08skip",
+            b"\x00\x00\x00\x0cuuidabcd",
+            b"\x00\x00\x00\x08mdat",
+        ],
+    )
+    def test_a_box_too_many_is_noticed(self, canonical: Path, tmp_path: Path, added: bytes) -> None:
+        (tmp_path / "more.mp4").write_bytes(canonical.read_bytes() + added)
+        assert "boxes" in self.refused(tmp_path / "more.mp4")
+
+    def test_an_index_behind_the_media_is_noticed(self, clip: Path, tmp_path: Path) -> None:
+        with av.open(str(clip)) as source, av.open(str(tmp_path / "late.mp4"), "w") as target:
+            stream = source.streams.video[0]
+            copy = target.add_stream_from_template(stream)
+            for packet in source.demux(stream):
+                if packet.dts is not None:
+                    packet.stream = copy
+                    target.mux(packet)
+        assert "boxes" in self.refused(tmp_path / "late.mp4")
+
+    def test_pictures_hidden_by_an_edit_list_are_noticed(self, canonical: Path, tmp_path: Path) -> None:
+        """An edit that begins later plays fewer pictures than the file holds; the rest would be signed unseen."""
+        content = bytearray(canonical.read_bytes())
+        at = content.index(b"elst")
+        start = int.from_bytes(content[at + 16 : at + 20], "big", signed=True)
+        assert start >= 0
+        later = start + 12 * 512  # half of the second, in the track's own time
+        content[at + 16 : at + 20] = later.to_bytes(4, "big", signed=True)
+        (tmp_path / "hidden.mp4").write_bytes(content)
+        assert "are shown" in self.refused(tmp_path / "hidden.mp4")
+
+    def test_a_picture_too_few_is_noticed(self, canonical: Path) -> None:
+        assert "`25`" in self.refused(canonical, frames=25)
+
+    def test_a_second_picture_track_is_noticed(self, clip: Path, tmp_path: Path) -> None:
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        with av.open(str(tmp_path / "two.mp4"), "w", format="mp4", options=options) as target:
+            streams = [target.add_stream("libx264", rate=24) for _ in range(2)]
+            for stream in streams:
+                stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+            for index in range(24):
+                for stream in streams:
+                    frame = av.VideoFrame.from_ndarray(blocks(index, 128, 96), format="rgb24")
+                    target.mux(stream.encode(frame))
+            for stream in streams:
+                target.mux(stream.encode())
+        assert "tracks" in self.refused(tmp_path / "two.mp4")

@@ -1,6 +1,5 @@
 """What anyone may ask without an account, what auditors ask with a key, and what every answer looks like."""
 
-import json
 import shutil
 import socket
 import time
@@ -19,7 +18,7 @@ from ledger.errors import LedgerError, LogError
 from ledger.log.note import VerifierKey, open_checkpoint
 from ledger.provenance import media
 from ledger.provenance.manifest import read
-from ledger.provenance.verdict import SCHEMA_FILE
+from ledger.provenance.schemas import schema
 from live import (
     UPLOAD_MB,
     Clip,
@@ -56,7 +55,7 @@ def file(clip: Clip, tmp_path: Path) -> Path:
 
 
 GOLDEN = Path(__file__).parent / "golden"
-PUBLISHED = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+PUBLISHED = jsonschema.Draft202012Validator(schema("verdict"))
 
 
 def verdict_on(web: httpx.Client, content: bytes) -> dict[str, Any]:
@@ -184,7 +183,7 @@ def test_what_is_not_a_whole_video_is_refused_and_nothing_is_kept(
 
 
 def test_the_form_of_a_verdict_is_published(web: httpx.Client) -> None:
-    answer = web.get("/v1/verify/schema")
+    answer = web.get("/schemas/verdict/v2")
     assert answer.headers["content-type"].startswith("application/schema+json")
     assert answer.json() == PUBLISHED.schema
     jsonschema.Draft202012Validator.check_schema(answer.json())
@@ -239,6 +238,20 @@ def test_a_clip_holds_for_anyone_with_the_published_root_alone(
     assert found.consent is not None
     assert found.consent["video_id"] == clip.video_id
     assert web.get(httpx.URL(str(found.consent["status_url"])).path).json()["released"] is True
+
+
+@pytest.mark.parametrize("name", ["consent", "generation"])
+def test_what_manifests_say_is_described_in_public(web: httpx.Client, name: str) -> None:
+    answer = web.get(f"/schemas/{name}/v1")
+    assert answer.headers["content-type"] == "application/schema+json"
+    jsonschema.Draft202012Validator.check_schema(answer.json())
+    assert answer.json()["title"] == f"org.countersign.{name}"
+    assert web.get("/schemas/settings/v1").status_code == 404
+
+
+def test_a_clip_says_what_the_served_schema_describes(web: httpx.Client, file: Path) -> None:
+    said = read(file, web.get("/root.pem").content).consent
+    jsonschema.Draft202012Validator(web.get("/schemas/consent/v1").json()).validate(said)
 
 
 # The log ----------------------------------------------------------------------------------------------------

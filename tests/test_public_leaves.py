@@ -54,10 +54,12 @@ EPOCH = Epoch(
 )
 CHANGE = KeyChange.make("service", ORIGIN, OTHER, KEY)
 POLICIES = {1: "ab" * 32, 2: 1_772_366_400}
+SIGNING = {1: "used", 2: b"a certificate in DER", 3: 1_772_366_400}
 LEAVES: dict[Kind, bytes] = {
     "epoch": make_public("epoch", EPOCH.payload(), ORIGIN, KEY),
     "keys": make_public("keys", CHANGE.payload(), ORIGIN, KEY),
     "policies": make_public("policies", POLICIES, ORIGIN, KEY),
+    "signing": make_public("signing", SIGNING, ORIGIN, KEY),
 }
 KINDS = sorted(LEAVES)
 
@@ -126,7 +128,7 @@ def test_another_implementation_of_cose_verifies_a_leaf(kind: Kind) -> None:
 def test_a_leaf_opens_to_what_was_signed(kind: Kind) -> None:
     opened = open_public(LEAVES[kind], ORIGIN, [public_bytes(OTHER), PUBLIC])
     assert (opened.kind, opened.kid) == (kind, key_id(PUBLIC))
-    said = {"epoch": EPOCH.payload(), "keys": CHANGE.payload(), "policies": POLICIES}
+    said = {"epoch": EPOCH.payload(), "keys": CHANGE.payload(), "policies": POLICIES, "signing": SIGNING}
     assert opened.payload == said[kind]
 
 

@@ -31,6 +31,7 @@ from ledger.log.public import (
     policies_after,
 )
 from ledger.log.replica import KEPT, Growth, Replica
+from ledger.log.signing import revoked, used
 from world import check_rules, naive_map_root, naive_root
 
 LAW = settings(deadline=None, max_examples=60)
@@ -87,6 +88,17 @@ def policies(growth: Growth, n: int = 0) -> None:
     growth.add(make_public("policies", payload, ORIGIN, growth.service), [], NOON)
 
 
+def signing(growth: Growth) -> None:
+    """As the journal does it: one certificate more, and the one before it taken back."""
+    rows = growth.signing.rows
+    payloads = [used(b"certificate %d" % len(rows), time=NOON)]
+    if rows and rows[-1].since is None:
+        payloads.append(revoked(rows[-1].sha256, time=NOON, reason="superseded"))
+    for payload in payloads:
+        growth.signing = growth.signing.after(payload)
+        growth.add(make_public("signing", payload, ORIGIN, growth.service), [], NOON)
+
+
 def a_log() -> list[bytes]:
     """Every kind of leaf; the service's key changes at 10."""
     growth = Growth(Replica(ORIGIN), SERVICE)
@@ -114,7 +126,7 @@ def state(replica: Replica) -> tuple[Any, ...]:
     """Everything that can be seen of a replica."""
     head = replica.head
     seen = (head.size, head.epoch, head.epoch_leaf, head.keys, head.map.root, len(head.map), head.time)
-    in_force = replica.policies, head.policies
+    in_force = replica.policies, head.policies, replica.signing, head.signing
     return replica.size, replica.tree.root(), replica.keys, replica.map.root, *in_force, *seen
 
 
@@ -237,6 +249,8 @@ BROKEN = [
     Broken(7, "the digest of the table before", 12, epoch_at(12, keys_digest=rebuilt(GOOD[:10]).keys.digest()), "log.epoch_keys"),
     Broken(8, "a time before the last", 9, epoch_at(9, time=NOON + 4), "log.epoch_time"),
     Broken(8, "no time", 12, epoch_at(12, time=0), "log.epoch_time"),
+    Broken(10, "a certificate taken back that was never announced", 7, public("signing", revoked(bytes(32), time=NOON, reason="superseded")), "log.signing"),
+    Broken(10, "a certificate announced in another form", 7, public("signing", {**used(b"der", time=NOON), 4: None}), "log.signing"),
     Broken(9, "a first change that follows another", 7, change_at(1, previous=SETS[1]), "log.policies"),
     Broken(9, "a first change for some apps", 7, change_at(0, share=500), "log.policies"),
     Broken(9, "a first change again", 8, change_at(0), "log.policies"),
@@ -267,7 +281,7 @@ def test_a_broken_rule_is_found_at_its_leaf_and_nothing_is_taken_in(broken: Brok
 
 
 def test_every_rule_is_broken_above() -> None:
-    assert {broken.rule for broken in BROKEN} == set(range(1, 10))
+    assert {broken.rule for broken in BROKEN} == set(range(1, 11))
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: f"{broken.rule} {broken.what}")
@@ -391,8 +405,9 @@ def test_a_growth_that_is_dropped_leaves_no_trace() -> None:
     growth.end_epoch()
     announce(growth, "service", STRANGER, SECOND)
     policies(growth)
+    signing(growth)
     growth.end_epoch()
-    assert growth.size == 18
+    assert growth.size == 19
     del growth
     assert state(replica) == before
     # … and another one starts where it started.
@@ -441,15 +456,18 @@ class Service:
                     growth.add(entry(index, growth.service), tags, NOON + n)
                 case "policies":
                     policies(growth, n)
+                case "signing":
+                    signing(growth)
                 case "service":
                     announce(growth, "service", Ed25519PrivateKey.generate(), growth.service, NOON + n)
                 case "fails":
-                    seen = ("size", "keys", "policies", "time", "service", "open")
+                    seen = ("size", "keys", "policies", "signing", "time", "service", "open")
                     before = [getattr(growth, name) for name in seen]
                     mark, pending = growth.mark(), list(growth.assignments)
                     growth.add(entry(index, growth.service), [tag(n)], NOON + 10**6)
                     announce(growth, "service", Ed25519PrivateKey.generate(), growth.service)
                     policies(growth, n)
+                    signing(growth)
                     growth.reset(mark)
                     after = [getattr(growth, name) for name in seen]
                     assert (after, growth.assignments) == (before, pending)
@@ -467,7 +485,8 @@ class Service:
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["entry", "entry", "policies", "service", "fails", "epoch"]), st.integers(0, 99)
+        st.sampled_from(["entry", "entry", "policies", "signing", "service", "fails", "epoch"]),
+        st.integers(0, 99),
     ),
     max_size=6,
 )

@@ -1,6 +1,7 @@
 """`/v1/videos` over HTTP, spoken by the unmodified public SDK and by hand."""
 
 import base64
+import io
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import av
 import httpx
 import openai
 import pytest
@@ -163,6 +165,24 @@ def test_every_spelling_of_a_request_means_the_same(app: httpx.Client, collins: 
     with made(app, app.post("/v1/videos", **bodies[spelling])) as video:
         assert {key: video[key] for key in plain} == plain
         assert sum(collins.used().values()) == sum(before.values()) + 1
+
+
+def test_a_clip_is_marked_by_the_rules_its_app_names(app: httpx.Client, collins: Owner) -> None:
+    fields = [
+        *wanted(collins).items(),
+        ("profiles[]", "cn"),
+        ("profiles[]", "us-ca"),
+        ("label_language", "fr"),
+    ]
+    form = [(key, (None, value)) for key, value in fields if key != "characters"]
+    answer = app.post("/v1/videos", files=[*form, ("characters[][id]", (None, collins.cameo_id))])
+    with made(app, answer) as video:
+        assert ended(app, video["id"])["status"] == "completed"
+        content = app.get(f"/v1/videos/{video['id']}/content").content
+    with av.open(io.BytesIO(content)) as container:
+        assert json.loads(container.metadata["AIGC"])["ProduceID"] == video["id"]
+    assert b'"profiles":["us-ca","cn"]' in content
+    assert b'"visible_label":["zh"]' in content
 
 
 def test_two_people_are_shown_when_both_agree_and_only_then(
@@ -360,6 +380,10 @@ BAD_FIELDS: list[tuple[str, dict[str, Any]]] = [
     ("characters", {"characters": [], "character_ids": [unknown("person")]}),
     ("purpose", {"purpose": "whatever"}),
     ("audience", {"audience": "the world"}),
+    ("profiles.1", {"profiles": ["eu", "mars"]}),
+    ("profiles", {"profiles": "eu"}),
+    ("visible_label", {"visible_label": "perhaps"}),
+    ("label_language", {"label_language": "tlh"}),
     ("input_reference", {"input_reference": "data:image/png;base64,AAAA"}),
     ("input_reference", {"input_reference": {"image_url": "file:///etc/passwd"}}),
     ("input_reference", {"input_reference": {"image_url": "data:text/html;base64,AAAA"}}),

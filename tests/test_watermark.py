@@ -2,10 +2,13 @@
 
 import hashlib
 import io
+import itertools
+import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -23,10 +26,14 @@ from ledger.provenance.watermark import (
     NotDetected,
     detect,
     ecc,
+    find,
+    geometry,
     lattice,
+    sample,
+    sampling,
     search,
 )
-from ledger.provenance.watermark.embed import _order
+from ledger.provenance.watermark.embed import arrangement
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +43,7 @@ Clip = list[Frame]
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(1, 33))
 PAYLOAD = bytes.fromhex("c0ffee0123456789")
-FRAMES = 32
+FRAMES = 24
 
 
 # Footage ------------------------------------------------------------------------------------------------------------
@@ -132,18 +139,10 @@ def decoded(data: bytes) -> Iterator[Frame]:
             yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
-def resized(clip: Clip, width: int, height: int) -> Clip:
-    return [np.asarray(Image.fromarray(f).resize((width, height), Image.Resampling.BICUBIC)) for f in clip]
-
-
 def jpeg(frame: Frame, quality: int) -> Frame:
     out = io.BytesIO()
     Image.fromarray(frame).save(out, "jpeg", quality=quality)
     return np.asarray(Image.open(out))
-
-
-def toned(clip: Clip, contrast: float, brightness: float) -> Clip:
-    return [np.clip(f * contrast + brightness, 0, 255).astype(np.uint8) for f in clip]
 
 
 def payload_of(frames: Iterator[Frame] | Clip, key: bytes = KEY) -> bytes | None:
@@ -155,64 +154,147 @@ def payload_of(frames: Iterator[Frame] | Clip, key: bytes = KEY) -> bytes | None
 
 
 def test_an_untouched_clip_gives_its_payload_with_high_confidence(scene: tuple[Clip, Clip]) -> None:
-    found = detect(iter(scene[1]), KEY)
+    found = detect(iter(scene[1]), KEY, fps=24)
     assert isinstance(found, Detected)
     assert found.payload == PAYLOAD
     assert 0.95 <= found.confidence <= 1.0
+    assert found.where == "in place, seconds 0.0 to 1.0"
 
 
 def test_survives_re_encoding_remux_excerpt_and_dropped_frames(scene: tuple[Clip, Clip]) -> None:
-    once = h264(scene[1], 23)
-    frames = list(decoded(remux(once)))
+    frames = list(decoded(remux(h264(scene[1], 23))))
     assert payload_of(frames) == PAYLOAD
-    assert payload_of(frames[5 : 5 + 24]) == PAYLOAD, "one second, not starting where a pattern does"
+    assert payload_of(frames[3:19]) == PAYLOAD, "two thirds of a second, not starting where a pattern does"
     assert payload_of(frames[::2]) == PAYLOAD, "every other frame"
     irregular = [f for i, f in enumerate(frames) if i * 5 % 8 < 5]
     assert payload_of(irregular) == PAYLOAD, "15 of 24 frames a second, unevenly"
 
 
-def test_survives_crf_28(scene: tuple[Clip, Clip]) -> None:
-    assert payload_of(decoded(h264(scene[1], 28))) == PAYLOAD
-
-
-def test_survives_640x360_encoded_and_scaled_back(scene: tuple[Clip, Clip]) -> None:
-    small = resized(scene[1], 640, 360)
-    assert payload_of(decoded(h264(small, 23))) == PAYLOAD
-    assert payload_of(resized(small[:12], 854, 480)) == PAYLOAD
-
-
-def test_survives_brightness_and_contrast(scene: tuple[Clip, Clip]) -> None:
-    for contrast, brightness in ((1.25, -12), (0.75, 30)):
-        assert payload_of(toned(scene[1][20:28], contrast, brightness)) == PAYLOAD
+def test_survives_crf_30(scene: tuple[Clip, Clip]) -> None:
+    assert payload_of(decoded(h264(scene[1], 30))) == PAYLOAD
 
 
 def test_survives_as_a_single_jpeg_frame(scene: tuple[Clip, Clip]) -> None:
-    assert payload_of([jpeg(scene[1][30], 75)]) == PAYLOAD
+    assert payload_of([jpeg(scene[1][FRAMES - 2], 75)]) == PAYLOAD
 
 
-def test_a_cut_that_keeps_the_height_is_only_a_translation(scene: tuple[Clip, Clip]) -> None:
-    assert payload_of([f[:, 133:733] for f in scene[1][:12]]) == PAYLOAD
+Move = Callable[[Frame], Frame]
 
 
-def test_a_straight_crop_is_found_by_scale(scene: tuple[Clip, Clip]) -> None:
-    assert payload_of([f[31 : 31 + 288, 57 : 57 + 512] for f in scene[1][:16]]) == PAYLOAD
+def warped(matrix: list[list[float]], width: int, height: int) -> Move:
+    """By what takes a pixel of the result to one of the frame."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return lambda f: np.asarray(
+        cv2.warpPerspective(f, np.array(matrix, float), (width, height), flags=flags), np.uint8
+    )
+
+
+def turned(degrees: float, zoom: float = 1.0) -> Move:
+    def move(frame: Frame) -> Frame:
+        height, width, _ = frame.shape
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)
+        return np.asarray(cv2.warpAffine(frame, matrix, (width, height)), np.uint8)
+
+    return move
+
+
+def scaled(width: int, height: int) -> Move:
+    return lambda f: np.asarray(cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def letterboxed(frame: Frame) -> Frame:
+    return np.pad(scaled(720, 404)(frame), ((438, 438), (0, 0), (0, 0)))
+
+
+def overlaid(frame: Frame) -> Frame:
+    frame = frame.copy()
+    frame[280:340, 30:400] = (20, 20, 160)
+    return np.asarray(
+        cv2.putText(frame, "BREAKING NEWS", (50, 320), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255, 255, 255), 2),
+        np.uint8,
+    )
+
+
+MOVES: dict[str, tuple[Move, str]] = {
+    "cut to its height": (lambda f: f[:, 100:700], "shifted"),
+    "crop 80 %": (lambda f: f[40:424, 70:752], "enlarged 1.25 times"),
+    "crop 50 %": (lambda f: f[100:340, 200:628], "enlarged 2.00 times"),
+    "crop and rescale": (lambda f: scaled(854, 480)(f[40:424, 70:752]), "enlarged 1.25 times"),
+    "rotated 2°": (turned(2, 1.06), "rotated -2.0°, enlarged 1.06 times"),
+    "rotated 10°, no corners": (turned(-10, 1.46), "rotated 10.0°, enlarged 1.46 times"),
+    "turned 90°": (lambda f: np.rot90(f, 3), "turned 90°"),
+    "upside down": (lambda f: f[::-1, ::-1], "turned 180°"),
+    "mirror": (lambda f: f[:, ::-1], "mirrored"),
+    "squeezed": (scaled(640, 480), "stretched 0.75 times, reduced to 87 %"),
+    "letterboxed, rescaled": (letterboxed, "reduced to 56 %"),
+    "inverted": (lambda f: 255 - f, "in place, inverted"),
+    "blurred": (lambda f: np.asarray(cv2.GaussianBlur(f, (0, 0), 1.5), np.uint8), "in place"),
+    "half size": (scaled(426, 240), "in place"),
+    "overlay": (overlaid, "in place"),
+    "darker": (lambda f: np.clip(f * 0.75 + 30, 0, 255).astype(np.uint8), "in place"),
+    "brighter": (lambda f: np.clip(f * 1.25 - 12, 0, 255).astype(np.uint8), "in place"),
+    "gamma": (lambda f: (255 * (f / 255) ** 1.4).astype(np.uint8), "in place"),
+}
+
+
+@pytest.fixture(scope="module")
+def photo_marked() -> Clip:
+    return mark(pan(photo("astronaut"), 12, 854, 480))
+
+
+@pytest.mark.parametrize("move", sorted(MOVES))
+def test_is_found_after_the_picture_was_moved_and_encoded_again(photo_marked: Clip, move: str) -> None:
+    work, said = MOVES[move]
+    moved = [np.ascontiguousarray(work(frame)) for frame in photo_marked]
+    found = detect(decoded(h264(moved, 23)), KEY)
+    assert isinstance(found, Detected)
+    assert found.payload == PAYLOAD
+    numbers = re.compile(r"-?\d+\.?\d*")
+    told = found.where.removesuffix(", frames 0 to 11")
+    assert numbers.sub("#", told) == numbers.sub("#", said)
+    assert [float(n) for n in numbers.findall(told)] == pytest.approx(
+        [float(n) for n in numbers.findall(said)], rel=0.03, abs=0.3
+    )
+
+
+def test_is_found_in_perspective(photo_marked: Clip) -> None:
+    move = warped([[1.02, 0.03, -8], [0.01, 1.04, -6], [3e-5, 5e-5, 1]], 854, 480)
+    assert payload_of(decoded(h264([move(frame) for frame in photo_marked], 23))) == PAYLOAD
 
 
 def test_subtracting_the_clips_own_mean_does_not_remove_the_mark() -> None:
     marked = np.stack(mark(pan(photo("coffee"), 4 * 24, 427, 240))).astype(np.float32)
     mean = marked.mean(0)
-    smooth = np.stack([search._local_mean(mean[..., c]) for c in range(3)], -1)
+    smooth = cv2.blur(mean, (7, 7))
     assert payload_of(list(np.clip(marked - (mean - smooth), 0, 255).astype(np.uint8))) == PAYLOAD
 
 
-def test_the_pattern_changes_every_segment_and_its_order_with_the_payload() -> None:
+def test_the_pattern_changes_every_segment_and_its_order_and_sign_with_the_payload() -> None:
     still = np.full((240, 426, 3), 120, np.uint8)
     first = Embedder(KEY, PAYLOAD, width=426, height=240)
     steps = [first(still, 24 * segment).astype(np.float32)[..., 0] - 120 for segment in range(5)]
     alike = np.corrcoef([step.ravel() for step in steps])
     assert np.abs(alike[:4, :4] - np.eye(4)).max() < 0.2
     assert alike[0, 4] == pytest.approx(1.0)
-    assert len({tuple(_order(KEY, bytes([n] * 8))) for n in range(20)}) > 5
+    arrangements = [arrangement(KEY, bytes([n] * 8)) for n in range(40)]
+    assert len({tuple(order) for order, _ in arrangements}) > 10
+    assert {sign for _, sign in arrangements} == {-1, 1}
+
+
+def test_no_frame_changes_all_at_once_where_the_pattern_does() -> None:
+    still = np.full((240, 426, 3), 120, np.uint8)
+    embed = Embedder(KEY, PAYLOAD, width=426, height=240)
+    marked = [embed(still, index).astype(np.float32) for index in range(14, 28)]
+    changes = [float((b - a).std()) for a, b in itertools.pairwise(marked)]
+    assert max(changes) < 0.6 * marked[0].std()
+    assert 0.8 * marked[0].std() < min(frame.std() for frame in marked)
+
+
+def test_marking_does_not_depend_on_the_order_of_the_frames() -> None:
+    clip = pan(photo("coffee"), 30, 320, 180)
+    embed = Embedder(KEY, PAYLOAD, width=320, height=180)
+    there = [embed(clip[i], i) for i in range(30)]
+    assert all((embed(clip[i], i) == there[i]).all() for i in (29, 3, 25, 0))
 
 
 # What it refuses ----------------------------------------------------------------------------------------------------
@@ -225,30 +307,23 @@ def test_another_key_finds_nothing(scene: tuple[Clip, Clip]) -> None:
 def unmarked() -> Iterator[tuple[str, Clip]]:
     rng = np.random.default_rng(11)
     size = (180, 320, 3)
-    for level in (0, 1, 128, 255):
+    for level in (0, 128, 255):
         yield f"flat {level}", [np.full(size, level, np.uint8)] * 3
-    for deviation in (1, 8, 60):
-        yield (
-            f"noise {deviation}",
-            list(np.clip(rng.normal(128, deviation, (3, *size)), 0, 255).astype(np.uint8)),
-        )
+    yield "noise", list(np.clip(rng.normal(128, 8, (3, *size)), 0, 255).astype(np.uint8))
     yield "static noise", [rng.integers(0, 256, size, np.uint8)] * 3
-    for period in (4, 7, 20):
-        stripes = np.indices(size)[1] // period % 2 * 255
-        yield f"stripes {period}", [np.roll(stripes, t, 1).astype(np.uint8) for t in range(3)]
-    yield "checks", [((np.indices(size)[0] // 12 + np.indices(size)[1] // 12) % 2 * 200).astype(np.uint8)] * 3
+    stripes = np.indices(size)[1] // 7 % 2 * 255
+    yield "stripes", [np.roll(stripes, t, 1).astype(np.uint8) for t in range(3)]
     tile = rng.integers(0, 256, (60, 60, 3), np.uint8)
     yield "a tile of the mark's own period", [np.ascontiguousarray(np.tile(tile, (3, 6, 1))[:, :320])] * 3
     yield "text", pan(photo("page"), 3, 320, 180)
-    yield "ramp", [np.repeat((np.indices(size[:2])[1] * 255 // 319).astype(np.uint8)[..., None], 3, 2)] * 3
     yield "portrait", portrait(3, 320, 180)
-    for name in ("astronaut", "coffee", "chelsea", "camera", "brick", "grass", "gravel", "moon", "coins"):
+    for name in ("coffee", "chelsea", "grass"):
         yield name, pan(photo(name), 3, 320, 180, zoom=0.1)
 
 
 def test_no_unmarked_clip_is_taken_for_a_marked_one() -> None:
     found = {name: detect(clip, KEY) for name, clip in unmarked()}
-    assert len(found) >= 20
+    assert len(found) >= 12
     assert [name for name, answer in found.items() if not isinstance(answer, NotDetected)] == []
 
 
@@ -267,7 +342,19 @@ def test_the_number_of_decodings_stays_within_the_false_positive_budget(
         detect([np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)], KEY), NotDetected
     )
     assert 0 < len(calls) <= search.MAX_ATTEMPTS
-    assert search.MAX_ATTEMPTS * 2.0 ** (-8 * ecc.CHECK_BYTES) <= 1e-9
+    assert search.MAX_ATTEMPTS * ecc.LIST_SIZE * 2.0 ** (-8 * ecc.CHECK_BYTES) <= 1e-9
+
+
+def test_no_more_words_than_the_list_holds_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[bytes] = []
+
+    def counting(payload: bytes, _: bytes) -> bytes:
+        checked.append(payload)
+        return b"no match"
+
+    monkeypatch.setattr(ecc, "_check", counting)
+    assert ecc.decode(np.random.default_rng(1).normal(size=ecc.CODED_BITS).astype(np.float32), KEY) is None
+    assert len(checked) == ecc.LIST_SIZE
 
 
 # What it costs the picture ------------------------------------------------------------------------------------------
@@ -276,8 +363,8 @@ def test_the_number_of_decodings_stays_within_the_false_positive_budget(
 def test_quality_floors_hold_over_a_clip(scene: tuple[Clip, Clip]) -> None:
     picked = range(0, FRAMES, 8)
     before, after = (np.stack([clip[i] for i in picked]).astype(np.float64) for clip in scene)
-    assert 10 * np.log10(255**2 / np.mean((before - after) ** 2)) >= 44
-    grey = [np.stack([np.asarray(Image.fromarray(clip[i]).convert("L")) for i in (4, 30)]) for clip in scene]
+    assert 10 * np.log10(255**2 / np.mean((before - after) ** 2)) >= 44.5
+    grey = [np.stack([np.asarray(Image.fromarray(clip[i]).convert("L")) for i in (4, 22)]) for clip in scene]
     assert min(ssim(a, b) for a, b in zip(*grey, strict=True)) >= 0.99
 
 
@@ -318,26 +405,33 @@ def test_law_every_payload_round_trips(payload: bytes, key: bytes) -> None:
 
 
 @quick
-@given(payloads, st.sets(st.integers(0, ecc.CODED_BITS - 1), max_size=11))
-def test_law_any_eleven_flipped_signs_are_corrected(payload: bytes, flipped: set[int]) -> None:
-    """Free distance 24: fewer than 12 errors leave the sent word the nearest, wherever they fall."""
+@given(payloads, st.sets(st.integers(0, ecc.CODED_BITS - 1), max_size=15))
+def test_law_any_fifteen_flipped_signs_are_corrected(payload: bytes, flipped: set[int]) -> None:
+    """The least distance of the code's words is 32: fewer than 16 errors leave the sent word the nearest."""
     evidence = ecc.encode(payload, KEY)
     evidence[list(flipped)] *= -1
     assert ecc.decode(evidence, KEY) == payload
 
 
 @quick
-@given(payloads, st.sets(st.integers(0, ecc.CODED_BITS - 1), max_size=23), st.floats(1e-6, 1e6))
-def test_law_any_23_erasures_are_filled_at_any_gain(payload: bytes, erased: set[int], gain: float) -> None:
+@given(payloads, st.sets(st.integers(0, ecc.CODED_BITS - 1), max_size=31), st.floats(1e-6, 1e6))
+def test_law_any_31_erasures_are_filled_at_any_gain(payload: bytes, erased: set[int], gain: float) -> None:
     evidence = ecc.encode(payload, KEY) * np.float32(gain)
     evidence[list(erased)] = 0.0
     assert ecc.decode(evidence, KEY) == payload
 
 
 @quick
+@given(payloads, payloads)
+def test_law_sums_of_words_are_words_and_words_are_far_apart(one: bytes, other: bytes) -> None:
+    apart = int((ecc.encode(one, KEY) != ecc.encode(other, KEY)).sum())
+    assert apart == 0 if one == other else apart >= 32
+
+
+@quick
 @given(payloads, st.integers(0, 2**32))
-def test_law_noise_as_strong_as_the_signal_is_corrected(payload: bytes, seed: int) -> None:
-    noise = np.random.default_rng(seed).normal(0, 0.95, ecc.CODED_BITS)
+def test_law_noise_stronger_than_the_signal_is_corrected(payload: bytes, seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(0, 1.3, ecc.CODED_BITS)
     assert ecc.decode((ecc.encode(payload, KEY) + noise).astype(np.float32), KEY) == payload
 
 
@@ -362,18 +456,64 @@ def test_the_mark_of_this_version_never_changes() -> None:
     signs = np.packbits(ecc.encode(PAYLOAD, KEY) < 0).tobytes()
     assert (
         hashlib.sha256(signs).hexdigest()
-        == "69942e5ccf3eaba33504b3afe39ceafc9e97d15cd4306867634b9d331ca97796"
+        == "981eb007b4e6858ded275a7a43b08a7aecf822dca08f8bb80ed232714732f862"
     )
-    orders = b"".join(
-        np.concatenate([p.template, p.data]).astype(">u2").tobytes() for p in lattice.patterns(KEY)
-    )
+    parts = [lattice.waves().ky, lattice.waves().kx]
+    for pattern in lattice.patterns(KEY):
+        parts += [pattern.template, pattern.data, pattern.bits]
+    places = b"".join(part.astype(">i2").tobytes() for part in parts)
     assert (
-        hashlib.sha256(orders).hexdigest()
-        == "5bfa6ad5c38fb7762bc20b0223a0cb0b9eb8632d85954f4c28e06e8d8cd07b47"
+        hashlib.sha256(places).hexdigest()
+        == "449ed73806c08fe846d843aeb0a2b148e61ab7a167834b2d56351d682daae365"
     )
     assert np.angle(lattice.patterns(KEY)[0].phases[:3]).tolist() == pytest.approx(
-        [2.3999, 3.0911, 2.5309], abs=1e-3
+        [-1.3555, 2.7498, -2.4098], abs=1e-3
     )
+    assert arrangement(KEY, PAYLOAD) == ([3, 2, 1, 0], 1)
+
+
+# The lattice --------------------------------------------------------------------------------------------------------
+
+
+def test_the_lattice_maps_onto_itself_under_every_turn_and_mirror() -> None:
+    """Else a turned picture would have to be searched for eight times."""
+    points = np.stack([lattice.waves().kx, lattice.waves().ky])
+    whole = {tuple(p) for p in np.concatenate([points, -points], axis=1).T.tolist()}
+    assert len(geometry.symmetries()) == 8
+    for symmetry in geometry.symmetries():
+        assert {tuple(p) for p in (symmetry @ points).T.tolist()} <= whole
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.floats(1.2, 2.0),
+    st.floats(-0.78, 0.78),
+    st.floats(-0.3, 0.3),
+    st.integers(0, 2**32),
+)
+def test_law_where_the_lattice_lies_shows_without_a_key(
+    units: float, angle: float, stretch: float, seed: int
+) -> None:
+    """The true move scores above any other that is not one of its symmetries."""
+    rng = np.random.default_rng(seed)
+    move = geometry.move_of(units, angle, stretch)
+    y, x = np.mgrid[0:180, 0:320].astype(float)
+    u = np.linalg.inv(move) @ np.stack([x.ravel(), y.ravel()])
+    k = lattice.waves()
+    some = rng.choice(len(k), 60, replace=False)
+    waves = np.cos(
+        2 * np.pi / lattice.PERIOD * (np.outer(k.kx[some], u[0]) + np.outer(k.ky[some], u[1]))
+        + rng.uniform(0, 2 * np.pi, (60, 1))
+    ).sum(0)
+    picture = (waves + rng.normal(0, 8, waves.shape)).reshape(1, 180, 320).astype(np.float32)
+    spectra = geometry.Spectra.of(picture)
+    others = np.stack(
+        [
+            geometry.move_of(units * a, angle + b, stretch)
+            for a, b in rng.uniform((0.7, -0.1), (0.95, 0.1), (40, 2))
+        ]
+    )
+    assert spectra.scores(move[None])[0] > spectra.scores(others).max()
 
 
 # Edges --------------------------------------------------------------------------------------------------------------
@@ -385,14 +525,22 @@ def test_odd_sizes_and_portrait_orientation_carry_the_mark(width: int, height: i
 
 
 def test_long_clips_are_sampled_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_residual", lambda _: np.zeros((1, 1), np.float32))
+    monkeypatch.setattr(sampling, "residual", lambda _: np.zeros((1, 1), np.int8))
     frame = np.zeros((144, 144, 3), np.uint8)
     for length in (1, 3, 47, 48, 49, 96, 97, 1000):
-        sampled = search._sample(frame for _ in range(length))
+        sampled = sample(frame for _ in range(length))
         assert not isinstance(sampled, NotDetected)
-        bursts, residuals = sampled
-        assert len(bursts) == len(residuals)
-        assert min(length, 24) <= len(residuals) <= search.BURST_FRAMES * search.MAX_BURSTS
+        assert sampled.frames == length
+        assert len(sampled.bursts) == len(sampled.residuals) == len(sampled.indices)
+        assert min(length, 24) <= len(sampled.residuals) <= sampling.BURST_FRAMES * sampling.MAX_BURSTS
+        assert sampled.indices[-1] < length <= 2 * (sampled.indices[-1] + 1)
+
+
+def test_what_is_sampled_of_the_largest_picture_stays_small_and_holds_no_key() -> None:
+    sampled = sample([np.zeros((2160, 3840, 3), np.uint8)])
+    assert not isinstance(sampled, NotDetected)
+    assert sampled.residuals.nbytes * sampling.BURST_FRAMES * sampling.MAX_BURSTS <= 8_000_000
+    assert isinstance(find(sampled, KEY), NotDetected)
 
 
 @pytest.mark.parametrize("shape", [(64, 64, 3), (143, 900, 3), (200, 900, 3)])

@@ -406,7 +406,7 @@ def statement(leaf: bytes, origin: str) -> Statement:
         assert headers == {**about, 258: -16, 259: content}
         assert len(payload) == 32
         return kind, headers[4], payload, signed, signature
-    assert kind in {"epoch", "keys", "policies"}
+    assert kind in {"epoch", "keys", "policies", "signing"}
     assert headers == {**about, 3: f"application/vnd.countersign.{kind}.v1+cbor"}
     said = cbor2.loads(payload)
     assert cbor2.dumps(said, canonical=True) == payload
@@ -448,6 +448,21 @@ def changed_policies(said: Any, before: Sequence[Any], origin: str) -> tuple[str
     return current, named
 
 
+def changed_signing(said: Any, certificates: dict[bytes, int | None]) -> None:
+    """Rule 10, over since when each certificate no longer counts."""
+    if said[1] == "used":
+        assert set(said) == {1, 2, 3}
+        digest = sha256(said[2]).digest()
+        assert digest not in certificates
+        certificates[digest] = None
+        return
+    assert (said[1], set(said)) == ("revoked", {1, 2, 3, 4, 5})
+    held, time, since = certificates[said[2]], said[3], said[5]
+    assert 0 <= since < held if held is not None else since <= time
+    assert since == time or said[4] == "keyCompromise"
+    certificates[said[2]] = since
+
+
 def check_rules(leaves: Sequence[bytes], origin: str = ORIGIN) -> list[list[Any]]:
     """The rules in the heading of `ledger.log.replica`, leaf by leaf. Returns the key table."""
     keys: list[list[Any]] = []
@@ -455,6 +470,7 @@ def check_rules(leaves: Sequence[bytes], origin: str = ORIGIN) -> list[list[Any]
     epochs, covered, time = 0, 0, 0
     entries: set[int] = set()
     policies: list[Any] = []
+    certificates: dict[bytes, int | None] = {}
     for index, leaf in enumerate(leaves):
         # 1.
         kind, key_id, said, signed, signature = statement(leaf, origin)
@@ -495,6 +511,9 @@ def check_rules(leaves: Sequence[bytes], origin: str = ORIGIN) -> list[list[Any]
             # 8.
             assert at >= time
             epochs, covered, time, entries = epochs + 1, index + 1, at, set()
+        elif kind == "signing":
+            # 10.
+            changed_signing(said, certificates)
         elif set(said) == {1, 2}:
             # 9. As it was before there were changes.
             assert not policies

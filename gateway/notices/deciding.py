@@ -23,6 +23,7 @@ from ledger.consent.notices import Action, Words, decide, opened
 from ledger.log.policy import shown
 from ledger.store.records import Notice
 from ledger.store.transaction import Transaction
+from safety import copies
 
 Ask = Request[Any, Any, Any]
 _CONFIRMED = ("open", "decided", "withdrawn")
@@ -142,6 +143,32 @@ def print_queue(as_json: bool) -> None:
         )
         click.echo(shown(f"{'':<22} {one['law']}"))
     click.echo(f"{len(found['notices'])} waiting, {found['overdue']} overdue")
+
+
+@takedowns.command("sweep")
+@click.option("--json", "as_json", is_flag=True, help="Print everything.")
+def print_copies(as_json: bool) -> None:
+    """List clips that are out and look like one that was taken down, withdrawn or erased: known identical copies.
+
+    Whether they go as well is for the decision on a notice; no new copy of any of these is let out.
+    """
+    with open_service(Settings()) as service:
+        while copies.fill(service.ledger, service.objects, service.settings.home / "work"):
+            pass
+        with service.ledger.reading() as tx:
+            found = copies.sweep(tx, service.gate.clips, at=tx.dated(service.clock()))
+    if as_json:
+        said = [
+            {"video_id": one.video_id, "copy_of": one.stopped.video_id, "why": one.stopped.why}
+            for one in found
+        ]
+        click.echo(json.dumps({"copies": said}, indent=2))
+        return
+    for one in found:
+        click.echo(
+            f"{one.video_id}  is a copy of {one.stopped.video_id} ({one.stopped.why.replace('_', ' ')})"
+        )
+    click.echo(f"{len(found)} {'copy' if len(found) == 1 else 'copies'}")
 
 
 def _left(seconds: int) -> str:

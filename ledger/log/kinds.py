@@ -31,6 +31,7 @@ of the kind may be about. Statements of the service about itself are :mod:`ledge
 | `sighting`   | somebody was found where they had not agreed to be, and what came of it |
 | `hash_list`  | operators put a list of known prohibited pictures in force, or took one away |
 | `review`     | a clip was held for people to look at, or what they said of it     |
+| `manifest`   | a released clip's manifest was put where anyone finds it by its mark |
 """
 
 from collections.abc import Mapping
@@ -79,6 +80,7 @@ KINDS: tuple[EntryKind, ...] = (
     _kind("sighting", "depicted", "cameo_id video_id app_id where outcome"),
     _kind("hash_list", "keeper", "list version action category source count sha256 operator"),
     _kind("review", "depicted requester", "video_id grant_ids action sha256"),
+    _kind("manifest", "published", "video_id manifest_id sha256"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 

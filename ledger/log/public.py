@@ -1,4 +1,4 @@
-"""What the log says about itself, in the open: epochs, keys, policy sets.
+"""What the log says about itself, in the open: epochs, keys, policy sets, certificates.
 
 An entry about a person is a hash (:mod:`ledger.log.leaf`). These leaves are about the service alone, so their
 payload is the statement itself, and anyone who downloads the log can check it. A leaf is a COSE_Sign1 (RFC 9052,
@@ -14,6 +14,7 @@ EdDSA) in deterministic CBOR (RFC 8949 §4.2); in diagnostic notation:
     policies  {1: policy set hash, 2: Unix time, 3: share, 4: hash of the set in force, 5: signatures, 6: number}
               hashes in hex; share in ‰ of the apps; signatures = [[operator's public key, signature]…],
               ascending by key; 4 is null for the first change, which is number 0
+    signing   which certificates sign clips, and which were taken back: :mod:`ledger.log.signing`
 
     signed by both keys    "countersign/key/v1" ‖ 00 ‖ CBOR [log origin, role, new public key, old public key]
     digest of the table    SHA-256 of CBOR [[role, public key, counts from this leaf on], …], oldest first
@@ -57,7 +58,7 @@ from ledger.ids import Digest, LeafIndex
 from ledger.keys import Rotated, SigningKey
 from ledger.log.leaf import KID_BYTES, key_id
 
-Kind = Literal["epoch", "keys", "policies"]
+Kind = Literal["epoch", "keys", "policies", "signing"]
 EPOCH_TAGS = 1_700
 """At most so many assignments in one epoch leaf, which must stay under 65,535 bytes."""
 EPOCH_LEAVES = 1 << 16

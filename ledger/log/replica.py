@@ -16,6 +16,7 @@ Rules, each checked by :meth:`Replica.extend` for every leaf:
 8. An epoch's time is not before that of the one before it.
 9. The policy set changes by a statement that operators sign (but for the first), numbered without a gap, which names
    the set in force at its place. A roll-out that is dropped is the one under way.
+10. A certificate is announced once, and taken back only afterwards; a second time only from an earlier moment.
 
 Rules 6 and 7 need the map, and :func:`assigned` checks them. A monitor, who needs no map to prove from, gives its
 own way to check them.
@@ -49,6 +50,7 @@ from ledger.log.public import (
     parse_public,
     policies_after,
 )
+from ledger.log.signing import SigningTable
 
 _AFTER_HEAD = 32 + 2 + 64
 """Bytes of an entry's leaf after its headers: the payload, what stands between, the signature."""
@@ -65,6 +67,7 @@ class Covered:
     epoch_leaf: bytes = b""
     keys: KeyTable = field(default_factory=KeyTable)
     policies: InForce | None = None
+    signing: SigningTable = field(default_factory=SigningTable)
 
     @property
     def time(self) -> int:
@@ -128,6 +131,7 @@ class Replica:
         self.tree = Tree()
         self.keys = KeyTable()
         self.policies: InForce | None = None
+        self.signing = SigningTable()
         self._covered = [Covered()]
         self.needed: frozenset[int] = frozenset()
         """Sizes that :meth:`covered` will be asked for, beside the newest ones."""
@@ -160,7 +164,7 @@ class Replica:
         `hashes`: theirs, of a caller who has computed them.
         """
         known = [leaf_hash(leaf) for leaf in leaves] if hashes is None else hashes
-        before = self.keys, self.policies, list(self._covered), list(self._entries), self._form
+        before = self.keys, self.policies, self.signing, list(self._covered), list(self._entries), self._form
         start = self.size
 
         def hash_at(index: int) -> bytes:
@@ -169,7 +173,7 @@ class Replica:
         try:
             self._read(start, leaves, hash_at)
         except BaseException:
-            self.keys, self.policies, self._covered, self._entries, self._form = before
+            self.keys, self.policies, self.signing, self._covered, self._entries, self._form = before
             raise
         self.tree.extend(known)
 
@@ -184,7 +188,7 @@ class Replica:
     def grow(self, growth: "Growth") -> None:
         """Take over what has become durable, and was made by :class:`Growth` to keep the rules."""
         self.tree.extend([leaf_hash(leaf) for leaf in growth.leaves])
-        self.keys, self.policies = growth.keys, growth.policies
+        self.keys, self.policies, self.signing = growth.keys, growth.policies, growth.signing
         self._remember(growth.covered)
         self._entries, self._form = [], None
 
@@ -220,6 +224,9 @@ class Replica:
                 case "policies":
                     # 9.
                     self.policies = policies_after(self.policies, public.payload, self.origin)
+                case "signing":
+                    # 10.
+                    self.signing = self.signing.after(public.payload)
         except Violation:
             raise
         except LogError as error:
@@ -269,7 +276,7 @@ class Replica:
             raise broken("time", "lies before the one before it")
         # 6., 7.
         grown = self._assign(head.map, epoch, index, leaf, hash_at)
-        self._remember(Covered(index + 1, grown, epoch, leaf, self.keys, self.policies))
+        self._remember(Covered(index + 1, grown, epoch, leaf, self.keys, self.policies, self.signing))
         self._entries = []
 
     def _remember(self, covered: Covered) -> None:
@@ -292,11 +299,12 @@ class Growth:
     """Of entries that no epoch covers yet."""
     keys: KeyTable = field(init=False)
     policies: InForce | None = field(init=False)
+    signing: SigningTable = field(init=False)
     covered: Covered = field(init=False)
     time: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.keys, self.policies = self.base.keys, self.base.policies
+        self.keys, self.policies, self.signing = self.base.keys, self.base.policies, self.base.signing
         self.covered, self.time = self.base.head, self.base.head.time
 
     @property
@@ -309,10 +317,12 @@ class Growth:
 
     def mark(self) -> "Mark":
         """Where an operation begins, so that one that fails can be taken back. No epoch ends inside an operation."""
-        return len(self.leaves), len(self.assignments), self.keys, self.policies, self.time, self.service
+        state = self.keys, self.policies, self.signing, self.time, self.service
+        return len(self.leaves), len(self.assignments), state
 
     def reset(self, mark: "Mark") -> None:
-        leaves, assignments, self.keys, self.policies, self.time, self.service = mark
+        leaves, assignments, state = mark
+        self.keys, self.policies, self.signing, self.time, self.service = state
         del self.leaves[leaves:], self.assignments[assignments:]
 
     def add(self, leaf: bytes, tags: Sequence[bytes], time: int) -> LeafIndex:
@@ -361,8 +371,8 @@ class Growth:
         index = LeafIndex(self.size)
         self.leaves.append(leaf)
         self.assignments.clear()
-        self.covered = Covered(index + 1, grown, epoch, leaf, self.keys, self.policies)
+        self.covered = Covered(index + 1, grown, epoch, leaf, self.keys, self.policies, self.signing)
         return index, epoch, leaf
 
 
-Mark = tuple[int, int, KeyTable, InForce | None, int, Ed25519PrivateKey]
+Mark = tuple[int, int, tuple[KeyTable, InForce | None, SigningTable, int, Ed25519PrivateKey]]

@@ -18,8 +18,12 @@ from typing import Final, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ledger.provenance import media, watermark
+from ledger.errors import MediaError
+from ledger.provenance import fingerprint, media, watermark
+from ledger.provenance.fingerprint import Fingerprint
 from ledger.provenance.manifest import ManifestFinding, read
+from ledger.provenance.trust import Anchors
+from ledger.provenance.watermark.sound import SampledSound, sample_sound
 
 T = TypeVar("T")
 Frame = NDArray[np.uint8]
@@ -29,79 +33,86 @@ _AHEAD: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look showed. `probe` and `picture` are None where the manifest made them needless."""
+    """What one look showed. All but `manifest` is None where the manifest made it needless; `sound` also where there is
+    none that can be heard.
+    """
 
     manifest: ManifestFinding
     probe: media.Probe | None = None
     picture: watermark.Sampled | watermark.NotDetected | None = field(default=None, repr=False)
+    sound: SampledSound | None = field(default=None, repr=False)
+    prints: Fingerprint | None = field(default=None, repr=False)
 
 
-def look(path: Path, limits: media.Limits, anchors_pem: bytes) -> Seen:
+def look(path: Path, limits: media.Limits, anchors: Anchors) -> Seen:
     """Raises MediaError for what is not a whole video within limits."""
-    found = read(path, anchors_pem)
+    found = read(path, anchors)
     if found.manifest_trusted and found.asset_bound:
         # That it plays at all is asked: what its hash leaves out says how to open it.
         next(media.frames(path), None)
         return Seen(found)
-    with _Audience() as audience:
-        picture = audience.follows(lambda frames: watermark.sample(frame for _, frame in frames))
-        probe = media.probe(path, limits, audience.show)
-    return Seen(found, probe, picture.answer())
+    looking = fingerprint.Looking()
+    with _Reader(watermark.sample) as picture:
+
+        def each(seconds: float, frame: Frame) -> None:
+            picture.show(frame)
+            looking.see(seconds, frame)
+
+        probe = media.probe(path, limits, each)
+    return Seen(found, probe, picture.answer(), _sound(path), looking.made())
 
 
-class _Audience:
-    """Several readers of one stream of frames, each at its own pace, none far ahead of another."""
-
-    def __init__(self) -> None:
-        self._all: list[_Follower[object]] = []
-
-    def follows(self, reader: Callable[[Iterable[tuple[float, Frame]]], T]) -> "_Follower[T]":
-        follower = _Follower(reader)
-        self._all.append(follower)  # type: ignore[arg-type]  # only shown frames, never asked
-        return follower
-
-    def show(self, seconds: float, frame: Frame) -> None:
-        frame.setflags(write=False)
-        for follower in self._all:
-            follower.show((seconds, frame))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for follower in self._all:
-            follower.end()
+def _sound(path: Path) -> SampledSound | None:
+    try:
+        heard = media.sound(path)
+        if heard is None:
+            return None
+        middle, side = heard.samples
+        return sample_sound(np.stack([middle + side, middle - side], axis=1), heard.rate_hz)
+    except MediaError:
+        return None  # a clip is found by its pictures first; one whose sound is damaged has them all the same
 
 
-class _Follower(Generic[T]):
-    def __init__(self, reader: Callable[[Iterable[tuple[float, Frame]]], T]) -> None:
-        self._waiting: Queue[tuple[float, Frame] | None] = Queue(_AHEAD)
+class _Reader(Generic[T]):
+    """Something that takes frames as it needs them, shown them as they come; on a thread of its own, a few frames behind."""
+
+    def __init__(self, reader: Callable[[Iterable[Frame]], T]) -> None:
+        self._waiting: Queue[Frame | None] = Queue(_AHEAD)
         self._found: list[T] = []
         self._fault: Exception | None = None
-        self._thread = threading.Thread(target=self._follow, args=(reader,), daemon=True)
-        self._thread.start()
+        self._ended = False
+        self._thread = threading.Thread(target=self._read, args=(reader,), daemon=True)
 
-    def show(self, shown: tuple[float, Frame] | None) -> None:
-        self._waiting.put(shown)
-
-    def end(self) -> None:
-        self.show(None)
-        self._thread.join()
+    def show(self, frame: Frame) -> None:
+        frame.setflags(write=False)
+        self._waiting.put(frame)
 
     def answer(self) -> T:
         if self._fault is not None:
             raise self._fault
         return self._found[0]
 
-    def _follow(self, reader: Callable[[Iterable[tuple[float, Frame]]], T]) -> None:
-        shown = self._shown()
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _read(self, reader: Callable[[Iterable[Frame]], T]) -> None:
         try:
-            self._found.append(reader(shown))
+            self._found.append(reader(self._shown()))
         except Exception as fault:  # noqa: BLE001 — it is told by the thread that asks for the answer
             self._fault = fault
-        for _ in shown:
-            pass  # who has seen enough does not hold up the others
+        # Who has seen enough, or stumbled, does not hold up who shows.
+        for _ in self._shown():
+            pass
 
-    def _shown(self) -> Iterator[tuple[float, Frame]]:
-        while (one := self._waiting.get()) is not None:
-            yield one
+    def _shown(self) -> Iterator[Frame]:
+        while not self._ended:
+            one = self._waiting.get()
+            if one is None:
+                self._ended = True
+            else:
+                yield one

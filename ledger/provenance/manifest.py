@@ -6,6 +6,9 @@ The only module that knows c2pa. It guarantees:
   time-stamped, and saying what the claim said. Anything else raises and leaves `dst` as it was. It never
   signs in place, and refuses a source that already carries a manifest, because signing over one would drop
   its history without a trace.
+- What a clip was made from is declared with its own manifest inside, so that any reader of C2PA can walk the tree of
+  remixes. A parent is read first: one that was altered, or is another than was meant, makes nothing, because c2pa
+  itself would sign over it and call the child *Trusted*.
 - :func:`read` never raises on the content of a file. It reports two things apart: whether the manifest is one
   we trust, and whether these media bytes are the ones it was made for.
 - Settings that are security are set here for every call, and c2pa ignores a misspelt one without a word:
@@ -15,40 +18,55 @@ What a matching hard binding covers: every byte of the file but `ftyp`, `mfra` a
 (C2PA 2.4 §18.6), and in that box the signature covers all but COSE's unprotected header: padding, the
 time-stamp token, and the box's own framing. Altering those can lose the time-stamp, never change a statement.
 
-What a trusted manifest does not say: that the clip is true, that consent stands now, or that a parent it
-names was intact (look at `failures`).
+What a trusted manifest does not say: that the clip is true, that consent stands now, or that what it was made from
+was intact (look at `ingredients` and `failures`).
 """
 
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import c2pa
-from cryptography import x509
 
 from ledger.errors import MediaError, ProvenanceError
 from ledger.ids import VideoId
-from ledger.provenance import media
+from ledger.provenance import cose, media
 from ledger.provenance.pki import Authority
+from ledger.provenance.profiles import UNMARKED, Marking
+from ledger.provenance.signing import Credential, Source
+from ledger.provenance.trust import Anchors, Revoked, TrustedBy, fingerprint
 
-WATERMARK_ALG: Final = "org.countersign.watermark.v1"
+WATERMARK_ALG: Final = "org.countersign.watermark.v2"
 """Private: no name of ours is in the public soft-binding algorithm list."""
 CONSENT: Final = "org.countersign.consent"
 GENERATION: Final = "org.countersign.generation"
+CONSENT_SCHEMA: Final = "countersign/consent/v1"
+GENERATION_SCHEMA: Final = "countersign/generation/v1"
+"""Published by :mod:`ledger.provenance.schemas`."""
 
 State = Literal["trusted", "valid", "invalid", "none"]
 
 _FORMAT: Final = "video/mp4"
-_C2PA_UUID: Final = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_REVOKED: Final = "signingCredential.ocsp.revoked"
 _SPEC_VERSION: Final = "2.4.0"
 _STATES: Final[Mapping[str, State]] = {"Trusted": "trusted", "Valid": "valid", "Invalid": "invalid"}
 _SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_MOST_ABOVE: Final = 64
+"""Generations of ingredients that are looked at."""
 _TRAINING: Final = ("ai_inference", "ai_generative_training", "ai_training", "data_mining")
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The clip that another was made from: its released file, and the manifest that file must turn out to carry."""
+
+    path: Path
+    manifest_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +76,8 @@ class Claim:
     watermark: the payload embedded in the picture, hex. consent: grant ids, decision, log origin and index,
     the live status URL. cameo_consents: one id per likeness shown, never a name and never a picture.
     is_reference: the clip was animated by the built-in reference renderer, not by a trained model.
-    parent_manifest: the manifest of the clip that this one was made from, and `action` how it was made of it.
+    parent: the clip that this one was made from, and `action` how it was made of it. component: what the model made,
+    where that file already carries a manifest of its own: its history is kept too. marking: what profiles ask for.
     """
 
     video_id: VideoId
@@ -71,7 +90,10 @@ class Claim:
     consent: Mapping[str, Any]
     cameo_consents: tuple[str, ...] = ()
     action: str = "generate"
-    parent_manifest: str | None = None
+    parent: Parent | None = None
+    component: Path | None = None
+    marking: Marking = UNMARKED
+    provider: str = "Countersign"
     generator: str = "Countersign"
     generator_version: str = "0.1.0"
 
@@ -98,13 +120,34 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
+class Ingredient:
+    """Something a clip was made from, as its manifest tells it.
+
+    manifest_id: the manifest it brought along; None where it brought none, as a likeness does, whose `id` is that of
+    the consent. failures: what was wrong with it when it was used, and what is wrong with its manifest now.
+    """
+
+    relationship: str
+    id: str
+    manifest_id: str | None
+    failures: tuple[str, ...] = ()
+    above: "tuple[Ingredient, ...]" = ()
+    """What it was made from itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestFinding:
     """What a file's manifest shows.
 
     manifest_trusted: signed under one of the anchors, and nothing that was signed is altered. asset_bound: the media
     bytes are those the manifest was made for. Neither implies the other: of a clip that was encoded again and kept its
-    manifest, `state` is `invalid`, and the manifest is still whose it was. signer, signed_at, consent and soft_binding are
-    None unless the manifest is trusted: anyone can write any name into one that is not.
+    manifest, `state` is `invalid`, and the manifest is still whose it was. signer, signed_at, consent, generation,
+    soft_binding and ingredients (what it was made from) are None or empty unless the manifest is trusted: anyone can
+    write anything into one that is not.
+    trusted_by: whose a trusted manifest is; None where it is not trusted. development: trusted only because this
+    installation's embedded authority signed it (say :data:`~ledger.provenance.trust.DEVELOPMENT`).
+    certificate: SHA-256 of the signer's. revoked: the certificate was ours and had been taken back when it signed,
+    or nobody can say when it signed; then the manifest is not trusted.
     failures: status codes (C2PA 2.4 §15.2.2), of the manifest and of every ingredient.
     """
 
@@ -115,18 +158,24 @@ class ManifestFinding:
     signer: str | None = None
     signed_at: datetime | None = None
     consent: dict[str, Any] | None = None
+    generation: dict[str, Any] | None = None
     soft_binding: str | None = None
     failures: tuple[str, ...] = ()
+    ingredients: tuple[Ingredient, ...] = ()
+    trusted_by: TrustedBy | None = None
+    development: bool = False
+    certificate: str | None = None
+    revoked: Revoked | None = None
 
 
 # --- writing ---------------------------------------------------------------------------------------------------
 
 
 class Signer:
-    """Signs clips with an authority's claim key and time-stamps them at `tsa_url`."""
+    """Signs clips with a source's claim key, time-stamps them at `tsa_url`, and staples what the issuer says."""
 
-    def __init__(self, authority: Authority, tsa_url: str) -> None:
-        self._authority = authority
+    def __init__(self, source: Source, tsa_url: str) -> None:
+        self._source = source
         self._tsa_url = tsa_url
 
     def sign(self, src: Path, dst: Path, claim: Claim) -> Signed:
@@ -135,36 +184,78 @@ class Signer:
             raise ProvenanceError(
                 "provenance.in_place", "a clip cannot be signed onto itself", "choose another destination"
             )
-        if read(src, self._authority.root_pem).state != "none":
+        if read(src, self._source.anchors).state != "none":
             raise ProvenanceError(
                 "provenance.already_signed",
                 "the clip already carries a manifest",
                 "write the clip in canonical form first and declare the signed one as its parent",
             )
+        self._look_at_history(claim)
         descriptor, name = tempfile.mkstemp(prefix=f".{dst.name}.", dir=dst.parent)
         draft = Path(name)
         try:
             with os.fdopen(descriptor, "w+b") as target:
-                self._embed(src, target, claim)
+                claims = self._source.claims
+                # Asked first: what was revoked signs nothing.
+                stapled = self._source.ocsp(claims.certificate, claim.at)
+                self._embed(src, target, claim, claims)
                 target.flush()
                 os.fsync(target.fileno())
-            signed = _as_claimed(read(draft, self._authority.root_pem), claim)
+            if stapled is not None:
+                cose.staple(draft, stapled)
+            signed = _as_claimed(read(draft, self._source.anchors), claim)
             draft.replace(dst)
         finally:
             draft.unlink(missing_ok=True)
         return signed
 
-    def _embed(self, src: Path, target: Any, claim: Claim) -> None:
-        claims = self._authority.claims
+    def _look_at_history(self, claim: Claim) -> None:
+        """Refuse what was altered. c2pa would take it in all the same, and the child would read *Trusted*."""
+        anchors = self._source.anchors
+        if claim.parent is not None:
+            above = read(claim.parent.path, anchors)
+            if above.trusted_by != "ours" or not above.asset_bound or above.failures:
+                raise ProvenanceError(
+                    "provenance.parent",
+                    f"the clip to make this one from is not as it was released: it reads `{above.state}`, bound "
+                    f"`{above.asset_bound}`, failures `{', '.join(above.failures) or 'none'}`",
+                    "start from another clip",
+                )
+            if above.manifest_id != claim.parent.manifest_id:
+                raise ProvenanceError(
+                    "provenance.other_parent",
+                    "the clip to make this one from is another than was decided on",
+                    "start from another clip",
+                )
+        if claim.component is not None:
+            made = read(claim.component, anchors)
+            if made.trusted_by == "ours":
+                raise ProvenanceError(
+                    "provenance.signed_by_us",
+                    "the model gave back a clip that is signed here already",
+                    "ask for a remix of that clip",
+                )
+            if not made.asset_bound or set(made.failures) - _FROM_STRANGERS:
+                raise ProvenanceError(
+                    "provenance.component",
+                    f"what the model made carries a manifest that does not hold: `{', '.join(made.failures)}`",
+                    "render again",
+                )
+
+    def _embed(self, src: Path, target: Any, claim: Claim, claims: Credential) -> None:
         try:
             signer = c2pa.Signer.from_callback(
-                claims.sign_es256, c2pa.C2paSigningAlg.ES256, claims.chain_pem.decode(), self._tsa_url
+                claims.sign_cose, c2pa.C2paSigningAlg[claims.alg], claims.chain_pem.decode(), self._tsa_url
             )
             with (
-                c2pa.Context.from_dict(_settings(self._authority.root_pem), signer=signer) as context,
+                c2pa.Context.from_dict(_settings(self._source.anchors.pem), signer=signer) as context,
                 c2pa.Builder(_definition(claim), context=context) as builder,
                 src.open("rb") as source,
             ):
+                if claim.parent is not None:
+                    _take_in(builder, _parent(claim.parent), claim.parent.path)
+                if claim.component is not None:
+                    _take_in(builder, _COMPONENT, claim.component)
                 builder.sign(_FORMAT, source, target)
         except (c2pa.C2paError, OSError) as error:
             raise ProvenanceError(
@@ -184,7 +275,9 @@ def _as_claimed(finding: ManifestFinding, claim: Claim) -> Signed:
         and finding.signer is not None
         and finding.signed_at is not None
         and finding.consent == claim.consent
+        and finding.generation == generation(claim)
         and finding.soft_binding == claim.watermark
+        and _history_as_claimed(finding, claim)
     ):
         return Signed(finding.manifest_id, finding.signer, finding.signed_at)
     raise ProvenanceError(
@@ -195,25 +288,25 @@ def _as_claimed(finding: ManifestFinding, claim: Claim) -> Signed:
     )
 
 
+_Named = tuple[str, str, str | None]
+"""Relationship, id and manifest of an ingredient."""
+
+
+def _history_as_claimed(finding: ManifestFinding, claim: Claim) -> bool:
+    """Everything it was made from is there, and nothing of it was altered."""
+    found: set[_Named] = {(one.relationship, one.id, one.manifest_id) for one in finding.ingredients}
+    expected: set[_Named] = {("inputTo", consent, None) for consent in claim.cameo_consents}
+    if claim.parent is not None:
+        expected |= {("parentOf", claim.parent.manifest_id, claim.parent.manifest_id)}
+    brought = {one for one in found if one[0] == "componentOf"}
+    return (
+        found - brought == expected
+        and len(brought) == (claim.component is not None)
+        and not set(finding.failures) - (_FROM_STRANGERS if brought else frozenset())
+    )
+
+
 def _definition(claim: Claim) -> dict[str, Any]:
-    when = claim.at.isoformat(timespec="seconds")
-    agent = {"name": claim.backend, "version": claim.backend_version}
-    made: dict[str, Any] = {
-        "action": "c2pa.created" if claim.parent_manifest is None else "c2pa.edited",
-        "when": when,
-        "softwareAgent": agent,
-        "digitalSourceType": claim.source_type,
-    }
-    if claim.cameo_consents:
-        made["parameters"] = {"ingredientIds": list(claim.cameo_consents)}
-    ingredients = [_cameo(consent_id) for consent_id in claim.cameo_consents]
-    actions = [made]
-    if claim.parent_manifest is not None:
-        # C2PA 2.4 §18.15: what is made of something else begins by opening it, and says which one it was.
-        opened = {"ingredientIds": [claim.parent_manifest]}
-        actions = [{"action": "c2pa.opened", "when": when, "parameters": opened}, made]
-        ingredients.append(_parent(claim.parent_manifest))
-    watermarked = {"action": "c2pa.watermarked.bound", "when": when}
     return {
         "claim_version": 2,
         "claim_generator_info": [
@@ -221,9 +314,9 @@ def _definition(claim: Claim) -> dict[str, Any]:
         ],
         "title": claim.title,
         "format": _FORMAT,
-        "ingredients": ingredients,
+        "ingredients": [_cameo(consent_id) for consent_id in claim.cameo_consents],
         "assertions": [
-            _assertion("c2pa.actions.v2", {"actions": [*actions, watermarked], "allActionsIncluded": True}),
+            _assertion("c2pa.actions.v2", {"actions": _actions(claim), "allActionsIncluded": True}),
             _assertion(
                 "c2pa.soft-binding",
                 {"alg": WATERMARK_ALG, "blocks": [{"scope": {}, "value": claim.watermark}]},
@@ -232,24 +325,64 @@ def _definition(claim: Claim) -> dict[str, Any]:
                 "cawg.training-mining",
                 {"entries": {f"cawg.{use}": {"use": "notAllowed"} for use in _TRAINING}},
             ),
-            _assertion(GENERATION, _generation(claim, when), kind="Json"),
+            _assertion(GENERATION, generation(claim), kind="Json"),
             _assertion(CONSENT, dict(claim.consent), kind="Json"),
         ],
     }
 
 
-def _generation(claim: Claim, when: str) -> dict[str, Any]:
-    """Who made it, with what, when, and which clip it is: what transparency laws ask a provider to embed."""
-    return {
+def _actions(claim: Claim) -> list[dict[str, Any]]:
+    when = _when(claim)
+    made: dict[str, Any] = {
+        "action": "c2pa.created" if claim.parent is None else "c2pa.edited",
+        "when": when,
+        "softwareAgent": {"name": claim.backend, "version": claim.backend_version},
+        "digitalSourceType": claim.source_type,
+    }
+    if claim.cameo_consents:
+        made["parameters"] = {"ingredientIds": list(claim.cameo_consents)}
+    actions = [made]
+    if claim.parent is not None:
+        # C2PA 2.4 §18.15: what is made of something else begins by opening it, and says which one it was.
+        opened = {"ingredientIds": [claim.parent.manifest_id]}
+        actions.insert(0, {"action": "c2pa.opened", "when": when, "parameters": opened})
+    if claim.component is not None:
+        placed = {"ingredientIds": [_COMPONENT["label"]]}
+        actions.append({"action": "c2pa.placed", "when": when, "parameters": placed})
+    if claim.marking.label is not None:
+        actions.append({"action": "c2pa.addedText", "when": when})
+    return [*actions, {"action": "c2pa.watermarked.bound", "when": when}]
+
+
+def _when(claim: Claim) -> str:
+    return claim.at.isoformat(timespec="seconds")
+
+
+def generation(claim: Claim) -> dict[str, Any]:
+    """`org.countersign.generation`: who made it, with what, when, and which clip it is, as transparency laws ask.
+
+    Raises ProvenanceError where a profile asks for more than is said here.
+    """
+    said = {
+        "schema": GENERATION_SCHEMA,
         "id": claim.video_id,
-        "provider": claim.generator,
+        "provider": claim.provider,
         "system": claim.backend,
         "version": claim.backend_version,
-        "created": when,
+        "created": _when(claim),
         "synthetic": True,
         "reference_renderer": claim.is_reference,
         "action": claim.action,
+        **claim.marking.applied(),
     }
+    missing = sorted(member for member in claim.marking.says if said.get(member) in (None, ""))
+    if missing:
+        raise ProvenanceError(
+            "provenance.profile",
+            f"a profile asks for `{', '.join(missing)}`, which is not known of this clip",
+            "name the provider and the model's version in the settings",
+        )
+    return said
 
 
 def _cameo(consent_id: str) -> dict[str, str]:
@@ -262,15 +395,29 @@ def _cameo(consent_id: str) -> dict[str, str]:
     }
 
 
-def _parent(manifest_id: str) -> dict[str, str]:
-    """The clip this one was made from, by the id of its manifest. Its bytes stay with whoever may have them."""
+def _parent(parent: Parent) -> dict[str, str]:
+    """The clip this one was made from. Of its bytes only the manifest is taken in."""
     return {
         "title": "The clip it was made from",
         "relationship": "parentOf",
-        "format": _FORMAT,
-        "instance_id": manifest_id,
-        "label": manifest_id,
+        "instance_id": parent.manifest_id,
+        "label": parent.manifest_id,
     }
+
+
+_COMPONENT: Final = {
+    "title": "What the model made",
+    "relationship": "componentOf",
+    "instance_id": "component",
+    "label": "component",
+}
+_FROM_STRANGERS: Final = frozenset({"signingCredential.untrusted"})
+"""What may be said of a manifest that somebody else made: that we do not know them."""
+
+
+def _take_in(builder: Any, ingredient: Mapping[str, str], path: Path) -> None:
+    with path.open("rb") as stream:
+        builder.add_ingredient(dict(ingredient), _FORMAT, stream)
 
 
 def _assertion(label: str, data: dict[str, Any], *, kind: Literal["Cbor", "Json"] = "Cbor") -> dict[str, Any]:
@@ -280,13 +427,14 @@ def _assertion(label: str, data: dict[str, Any], *, kind: Literal["Cbor", "Json"
 # --- reading ---------------------------------------------------------------------------------------------------
 
 
-def read(path: Path, anchors_pem: bytes) -> ManifestFinding:
-    """What the manifest in `path` shows to someone who trusts exactly `anchors_pem`.
+def read(path: Path, anchors: Anchors | bytes) -> ManifestFinding:
+    """What the manifest in `path` shows to someone who trusts exactly `anchors` (bytes: PEM, nobody's in particular).
 
     Raises MediaError when the file cannot be opened, ProvenanceError when the anchors are unusable.
     """
+    trust = Anchors.of(anchors) if isinstance(anchors, bytes) else anchors
     try:
-        report = _report(path, anchors_pem)
+        report = _report(path, trust.pem)
     except c2pa.C2paError:
         # c2pa could make nothing of it: damaged beyond a verdict if it claims a manifest, otherwise none.
         return ManifestFinding("invalid" if _mentions_manifest(path) else "none")
@@ -309,14 +457,44 @@ def read(path: Path, anchors_pem: bytes) -> ManifestFinding:
         manifest_id,
         failures=tuple(dict.fromkeys(_all_failures(report))),
     )
-    return _with_statements(finding, manifest, succeeded) if finding.manifest_trusted else finding
+    if not finding.manifest_trusted:
+        return finding
+    told = _with_signer(path, finding, manifest, succeeded, trust)
+    return replace(told, ingredients=_ingredients(report, manifest_id)) if told.manifest_trusted else told
+
+
+def _with_signer(
+    path: Path,
+    finding: ManifestFinding,
+    manifest: Mapping[str, Any],
+    succeeded: frozenset[str],
+    trust: Anchors,
+) -> ManifestFinding:
+    """What a trusted manifest says, and whose it is; unless the certificate had been taken back by then."""
+    told = _with_statements(finding, manifest, succeeded)
+    chain = cose.chain(path, finding.manifest_id or "")
+    if chain and str(chain[0].serial_number) != manifest.get("signature_info", {}).get("cert_serial_number"):
+        chain = ()  # not the certificate that c2pa looked at
+    whose, development = trust.whose(chain)
+    certificate = fingerprint(chain[0]) if chain else None
+    revoked = trust.revocation(chain[0], told.signed_at) if chain else None
+    if revoked is not None:
+        failures = (*finding.failures, _REVOKED)
+        return replace(
+            finding,
+            state="invalid",
+            manifest_trusted=False,
+            failures=failures,
+            certificate=certificate,
+            revoked=revoked,
+        )
+    return replace(told, trusted_by=whose, development=development, certificate=certificate)
 
 
 def _report(path: Path, anchors_pem: bytes) -> dict[str, Any] | None:
     try:
-        x509.load_pem_x509_certificates(anchors_pem)  # c2pa skips an anchor it cannot parse, in silence
         context = c2pa.Context.from_dict(_settings(anchors_pem))
-    except (c2pa.C2paError, ValueError) as error:
+    except c2pa.C2paError as error:
         raise ProvenanceError(
             "provenance.anchors", "the trust anchors are not certificates", "configure PEM certificates"
         ) from error
@@ -342,7 +520,7 @@ def _with_statements(
     assertions = {entry["label"]: entry["data"] for entry in manifest.get("assertions", ())}
     binding = assertions.get("c2pa.soft-binding", {})
     blocks: list[dict[str, Any]] = binding.get("blocks", []) if binding.get("alg") == WATERMARK_ALG else []
-    consent = assertions.get(CONSENT)
+    consent, made = assertions.get(CONSENT), assertions.get(GENERATION)
     return ManifestFinding(
         finding.state,
         finding.manifest_trusted,
@@ -351,6 +529,7 @@ def _with_statements(
         signer=signature.get("common_name"),
         signed_at=datetime.fromisoformat(signature["time"]) if stamped else None,
         consent=consent if isinstance(consent, dict) else None,
+        generation=made if isinstance(made, dict) else None,
         soft_binding=blocks[0].get("value") if len(blocks) == 1 else None,
         failures=finding.failures,
     )
@@ -361,6 +540,32 @@ def _only_unbound(results: Mapping[str, Any], succeeded: frozenset[str]) -> bool
     intact = {"claimSignature.validated", "signingCredential.trusted"}
     failed = {entry["code"] for entry in results.get("failure", ())}
     return failed == {"assertion.bmffHash.mismatch"} and intact <= succeeded
+
+
+def _ingredients(
+    report: Mapping[str, Any], manifest_id: str | None, depth: int = 0
+) -> tuple[Ingredient, ...]:
+    """What a manifest of the report was made from, and that from, up to the first generation."""
+    held = report.get("manifests", {}).get(manifest_id, {}).get("ingredients", ())
+    if depth == _MOST_ABOVE:
+        return ()
+    found = []
+    for one in held:
+        own = one.get("active_manifest")
+        deltas = (report.get("validation_results") or {}).get("ingredientDeltas") or ()
+        here = f"/{manifest_id}/c2pa.assertions/{one.get('label')}"
+        now = [delta for delta in deltas if delta.get("ingredientAssertionURI", "").endswith(here)]
+        failures = [*_all_failures(one.get("validation_results")), *_all_failures(now)]
+        found.append(
+            Ingredient(
+                one.get("relationship", ""),
+                one.get("instance_id", ""),
+                own,
+                tuple(dict.fromkeys(failures)),
+                _ingredients(report, own, depth + 1) if own is not None else (),
+            )
+        )
+    return tuple(found)
 
 
 def _concerns_binding(failure: Mapping[str, Any]) -> bool:
@@ -399,7 +604,7 @@ def _mentions_manifest(path: Path) -> bool:
     with path.open("rb") as file:
         for box in found:
             file.seek(box.start)
-            if _C2PA_UUID in file.read(32):
+            if cose.C2PA_UUID in file.read(32):
                 return True
     return False
 
@@ -429,7 +634,7 @@ def _settings(anchors_pem: bytes) -> dict[str, Any]:
 # --- starting --------------------------------------------------------------------------------------------------
 
 
-def canary(signer: Signer, anchors_pem: bytes, workdir: Path, *, at: datetime) -> None:
+def canary(signer: Signer, anchors: Anchors | bytes, workdir: Path, *, at: datetime) -> None:
     """Prove on a clip made on the spot that signing, trust and binding do what this module says, or raise.
 
     Run before the service answers anyone: a setting that a release of c2pa renamed is ignored in silence.
@@ -438,9 +643,9 @@ def canary(signer: Signer, anchors_pem: bytes, workdir: Path, *, at: datetime) -
         place = Path(name)
         clip, signed, altered = place / "clip.mp4", place / "signed.mp4", place / "altered.mp4"
         media.write_pattern(clip)
-        signer.sign(clip, signed, _canary_claim(at))
+        above = signer.sign(clip, signed, _canary_claim(at)).manifest_id
         content = signed.read_bytes()
-        finding = read(signed, anchors_pem)
+        finding = read(signed, anchors)
         _require(finding.manifest_trusted and finding.asset_bound, "a clip just signed is not trusted")
         stranger = Authority.open(place / "stranger", at=at)
         _require(not read(signed, stranger.root_pem).manifest_trusted, "a stranger's anchors are trusted")
@@ -452,14 +657,29 @@ def canary(signer: Signer, anchors_pem: bytes, workdir: Path, *, at: datetime) -
             ("a clip with an added `free` box", content + b"\x00\x00\x00\x08free"),
         ):
             altered.write_bytes(alteration)
-            finding = read(altered, anchors_pem)
+            finding = read(altered, anchors)
             _require(not finding.asset_bound, f"{case} is accepted")
+            child = _canary_claim(at, altered, above)
+            _require(not _signs(signer, clip, place, child), f"{case} is accepted as a parent")
+        child = _canary_claim(at, signed, above)
+        _require(_signs(signer, clip, place, child), "a child of a clip just signed is refused")
+        _require(not _signs(signer, signed, place, child), "a signed clip is signed over")
 
 
-def _canary_claim(at: datetime) -> Claim:
-    return Claim(
-        VideoId("video_canary"), "canary", at, "canary", "1", True, "00", {"canary": True}, ("canary",)
-    )
+def _signs(signer: Signer, clip: Path, place: Path, claim: Claim) -> bool:
+    try:
+        signer.sign(clip, place / "child.mp4", claim)
+    except ProvenanceError as error:
+        if error.reason.id in {"provenance.parent", "provenance.already_signed"}:
+            return False
+        raise
+    return True
+
+
+def _canary_claim(at: datetime, path: Path | None = None, manifest_id: str = "") -> Claim:
+    parent = Parent(path, manifest_id) if path is not None else None
+    names = "canary", at, "canary", "1", True, "00", {"canary": True}, ("canary",)
+    return replace(Claim(VideoId("video_canary"), *names), parent=parent)
 
 
 def _require(holds: bool, failure: str) -> None:

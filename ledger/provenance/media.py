@@ -11,7 +11,11 @@ Guarantees:
 - :func:`sound` gives the very track that :func:`restamp` keeps, at one rate, with its place in time, within bounds that
   a track cannot lie its way past. What is played in two ears stays two: added up, sound in antiphase would vanish.
 - :func:`restamp` writes the canonical form: H.264 4:2:0 8 bit BT.709, AAC, MP4 with `moov` first, no metadata
-  from the source, the same bytes for the same input on the same build of the codecs. One frame at a time is in memory.
+  from the source (none at all but what the caller gives), the same bytes for the same input on the same build of the codecs.
+  One frame at a time is in memory.
+  Sound that is AAC already is copied, unless it is to pass through something as well: then it is in one or two channels.
+- With `any_container`, five more containers are read, none of which names other files; and any codec. For files of
+  one's own, and behind the same bounds.
 
 Left to others: high dynamic range is converted without tone mapping; captions, extra tracks and chapters are
 dropped.
@@ -20,13 +24,13 @@ dropped.
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Protocol, Self, cast
 
 import av
 import numpy as np
@@ -44,6 +48,18 @@ from ledger.errors import MediaError
 Transform = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 """frame: uint8 [h, w, 3], RGB, 0-255, and its index → a frame of the same shape."""
 
+
+class Passing(Protocol):
+    """What sound passes through, a piece at a time: float32 [n, channels], −1 to 1; in all as many as were fed."""
+
+    def feed(self, samples: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
+    def finish(self) -> NDArray[np.float32]: ...
+
+
+Through = Callable[[int, int], Passing]
+"""rate in Hz and channels of a track → what it passes through."""
+
 VIDEO_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "vp8", "mpeg4", "prores"})
 
 _LOOKED_AT: Final = 72
@@ -60,12 +76,25 @@ _EVEN: Final = 8.0
 """A frame whose brightness (0-255) varies less than this shows nothing."""
 _MATROSKA: Final = b"\x1aE\xdf\xa3"
 _MP4_FIRST_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
+_MORE_CONTAINERS: Final = {
+    b"RIFF": "avi",
+    b"FLV\x01": "flv",
+    b"OggS": "ogg",
+    b"\x30\x26\xb2\x75": "asf",
+    b"\x00\x00\x01\xba": "mpeg",
+}
+_TRANSPORT_PACKET: Final = 188
 _MAX_BOXES: Final = 100_000
 _DURATION_SLACK_S: Final = 0.5
 _SOUND_SLACK_S: Final = 0.05
 """Sound later than this after the last is after a pause; less is what a resampler holds back."""
 _ENCODER_THREADS: Final = "2"
 """Fixed: x264 makes other bytes with other thread counts, and the canonical form must not depend on the machine."""
+_BRANDS: Final = frozenset({"major_brand", "minor_version", "compatible_brands"})
+_TRACK_TEXT: Final = frozenset({"und", "VideoHandler", "SoundHandler", "[0][0][0][0]"})
+"""What the muxer itself writes of each track: no language, its kind, no vendor."""
+_LONGEST_PAUSE_S: Final = 600.0
+_AAC_BITS_A_CHANNEL: Final = 80_000
 _AAC_RATES: Final = frozenset({16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000})
 _SCALING: Final = (
     Interpolation.BICUBIC
@@ -144,7 +173,11 @@ class Box:
 
 
 def probe(
-    path: Path, limits: Limits, each: Callable[[float, NDArray[np.uint8]], None] | None = None
+    path: Path,
+    limits: Limits,
+    each: Callable[[float, NDArray[np.uint8]], None] | None = None,
+    *,
+    any_container: bool = False,
 ) -> Probe:
     """Decode `path` to its end within `limits`, or raise MediaError.
 
@@ -155,9 +188,10 @@ def probe(
         raise MediaError("media.empty", "the file is empty", "send the clip again")
     if size > limits.max_bytes:
         raise _too_large(f"the file has `{size}` bytes and `{limits.max_bytes}` are allowed")
-    _require_whole(path, size)
-    with _open(path) as container:
-        video, audio = _video(container), _audio(container)
+    if _demuxer(path, any_container=any_container) in {"mov", "matroska"}:
+        _require_whole(path, size)
+    with _open(path, any_container=any_container) as container:
+        video, audio = _video(container, any_codec=any_container), _audio(container)
         declared = (container.duration or 0) / av.time_base
         if declared > limits.max_seconds:
             raise _too_long(declared, limits)
@@ -311,12 +345,14 @@ def stray_samples(path: Path) -> int:
 # --- frames ----------------------------------------------------------------------------------------------------
 
 
-def frames(path: Path, *, every_s: float | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def frames(
+    path: Path, *, every_s: float | None = None, any_container: bool = False
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """(seconds from the first frame, uint8 [h, w, 3] RGB 0-255) in order; with `every_s`, at most one per period."""
-    with _open(path) as container:
+    with _open(path, any_container=any_container) as container:
         first_s: float | None = None
         due_s = 0.0
-        for frame in container.decode(_video(container)):
+        for frame in container.decode(_video(container, any_codec=any_container)):
             time_s = frame.time or 0.0
             first_s = time_s if first_s is None else first_s
             seconds = time_s - first_s
@@ -440,13 +476,15 @@ def _yuv(picture: NDArray[np.uint8]) -> VideoFrame:
 # --- sound -----------------------------------------------------------------------------------------------------
 
 
-def sound(path: Path, *, rate_hz: int = 16_000, max_seconds: float = 120.0) -> Sound | None:
+def sound(
+    path: Path, *, rate_hz: int = 16_000, max_seconds: float = 120.0, any_container: bool = False
+) -> Sound | None:
     """The sound of a clip, resampled; None where it has no track of sound. Raises MediaError, also for one too long.
 
     Where the track pauses there is silence, so that what is heard at a time is what was played then.
     """
     most = int(max_seconds * rate_hz)
-    with _open(path) as container:
+    with _open(path, any_container=any_container) as container:
         track, picture = _audio(container), container.streams.best("video")
         if track is None:
             return None
@@ -509,18 +547,80 @@ def _starts_s(stream: object) -> float:
 # --- writing ---------------------------------------------------------------------------------------------------
 
 
-def restamp(src: Path, dst: Path, transform: Transform, *, crf: int = 18) -> None:
-    """Write `src`, each frame passed through `transform`, to `dst` in the canonical form; `dst` whole or not at all."""
-    with _open(src) as source, _create(dst) as target:
-        picture = _Picture.add(target, src, _video(source), transform, crf)
-        sound = _Sound.add(target, _audio(source))
-        tracks: dict[int, _Picture | _Sound] = {picture.source.index: picture}
+def restamp(
+    src: Path,
+    dst: Path,
+    transform: Transform,
+    *,
+    through: Through | None = None,
+    crf: int = 18,
+    any_container: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> int:
+    """Write `src`, each frame passed through `transform`, to `dst` in the canonical form; `dst` whole or not at all.
+
+    through: what the sound, where there is any, passes through. metadata: keys and values for the file's own index, and
+    the only ones it will have. Returns how many pictures were written.
+    """
+    with _open(src, any_container=any_container) as source, _create(dst, metadata) as target:
+        height, width, _ = _first(src, any_container=any_container).shape
+        video = _video(source, any_codec=any_container)
+        picture = _Picture.add(target, (width, height), video, transform, crf)
+        track = _audio(source)
+        sound: _Sound | _PassingSound | None
+        if track is None or through is None:
+            sound = _Sound.add(target, track)
+        else:
+            sound = _PassingSound.add(target, track, through)
+        tracks: dict[int, _Picture | _Sound | _PassingSound] = {picture.source.index: picture}
         if sound is not None:
             tracks[sound.source.index] = sound
+        for one in tracks.values():
+            # What a source calls its tracks is its own: anything could be written there.
+            one.out.metadata.clear()
         for packet in source.demux([track.source for track in tracks.values()]):
             tracks[packet.stream.index].take(target, packet)
-        for track in tracks.values():
-            track.finish(target)
+        for one in tracks.values():
+            one.finish(target)
+        return picture.index
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What the file's own index says in keys and values, but for its brands."""
+    with _open(path) as container:
+        return {name: text for name, text in container.metadata.items() if name not in _BRANDS}
+
+
+def require_canonical(path: Path, *, frames: int, metadata: Mapping[str, str] | None = None) -> None:
+    """Raise MediaError unless `path` is what :func:`restamp` writes: asked of a file before it is signed.
+
+    `ftyp`, `moov`, at most one empty `free`, `mdat`, in that order; every sample in `mdat`; one picture track of `frames`
+    frames, none of them hidden by an edit list, from zero on; at most one of sound; no text but `metadata`.
+    """
+    found = boxes(path)
+    order = [box.kind for box in found if box.kind != b"free"]
+    room = [box for box in found if box.kind == b"free"]
+    if order != [b"ftyp", b"moov", b"mdat"] or len(room) > 1 or any(b.end - b.start > 8 for b in room):
+        raise _not_canonical("its boxes are not `ftyp`, `moov`, `mdat`")
+    if stray_samples(path):
+        raise _not_canonical("samples lie outside of `mdat`")
+    with _open(path) as shown, _open(path, {"ignore_editlist": "1"}) as held:
+        kinds = sorted(stream.type for stream in shown.streams)
+        if kinds not in (["video"], ["audio", "video"]):
+            raise _not_canonical("it has other tracks than one of pictures and one of sound")
+        said = {name: text for name, text in shown.metadata.items() if name not in _BRANDS}
+        if said != dict(metadata or {}) or any(
+            text not in _TRACK_TEXT for stream in shown.streams for text in stream.metadata.values()
+        ):
+            raise _not_canonical("it carries text that nobody asked for")
+        counted = [
+            sum(packet.pts is not None and not packet.is_discard for packet in one.demux(_video(one)))
+            for one in (shown, held)
+        ]
+        if counted != [frames, frames] or _starts_s(_video(shown)) != 0:
+            raise _not_canonical(
+                f"of `{frames}` pictures `{counted[0]}` are shown and `{counted[1]}` are held"
+            )
 
 
 def remux(src: Path, dst: Path) -> None:
@@ -561,9 +661,14 @@ class _Picture:
 
     @classmethod
     def add(
-        cls, target: OutputContainer, src: Path, source: VideoStream, transform: Transform, crf: int
+        cls,
+        target: OutputContainer,
+        size: tuple[int, int],
+        source: VideoStream,
+        transform: Transform,
+        crf: int,
     ) -> Self:
-        height, width, _ = _first(src).shape
+        width, height = size
         rate = source.average_rate or Fraction(25)
         # mbtree off: with it, this encoder's AVX-512 code was seen to write the same frames in two ways.
         options = {"crf": str(crf), "preset": "medium", "threads": _ENCODER_THREADS, "mbtree": "0"}
@@ -608,9 +713,7 @@ class _Sound:
             return None
         if _codec(source) == "aac":
             return cls(source, target.add_stream_from_template(source), copied=True)
-        rate = source.rate if source.rate in _AAC_RATES else 48_000
-        layout = "mono" if source.channels == 1 else "stereo"
-        return cls(source, target.add_stream("aac", rate=rate, layout=layout), copied=False)
+        return cls(source, _aac(target, source), copied=False)
 
     def take(self, target: OutputContainer, packet: "av.Packet[Any]") -> None:
         if not self.copied:
@@ -625,8 +728,78 @@ class _Sound:
             target.mux(self.out.encode())
 
 
-def _first(path: Path) -> NDArray[np.uint8]:
-    for _, picture in frames(path):
+@dataclass(slots=True)
+class _PassingSound:
+    """The sound, decoded, passed through something, and encoded again; in time with what it was."""
+
+    source: AudioStream
+    out: AudioStream
+    resampler: av.AudioResampler
+    passing: Passing
+    fed: int = 0
+    written: int = 0
+    first_s: float | None = None
+
+    @classmethod
+    def add(cls, target: OutputContainer, source: AudioStream, through: Through) -> Self:
+        out = _aac(target, source)
+        out.bit_rate = _AAC_BITS_A_CHANNEL * out.channels
+        resampler = av.AudioResampler(format="fltp", layout=out.layout.name, rate=out.rate)
+        return cls(source, out, resampler, through(out.rate, out.channels))
+
+    def take(self, target: OutputContainer, packet: "av.Packet[Any]") -> None:
+        try:
+            heard = self.source.decode(packet)
+        except av.FFmpegError:
+            return  # as players do: what cannot be decoded is a pause
+        for frame in heard:
+            self._pause(target, frame)
+            for piece in _resampled(self.resampler, frame):
+                self._feed(target, piece.to_ndarray())
+
+    def finish(self, target: OutputContainer) -> None:
+        for piece in self.resampler.resample(None) if self.fed else ():
+            self._feed(target, piece.to_ndarray())
+        self._write(target, self.passing.finish())
+        target.mux(self.out.encode())
+
+    def _pause(self, target: OutputContainer, frame: AudioFrame) -> None:
+        at_s = frame.time
+        if self.first_s is None:
+            self.first_s = at_s or 0.0
+        if at_s is None:
+            return
+        pause_s = at_s - self.first_s - self.fed / self.out.rate
+        if pause_s > _LONGEST_PAUSE_S:
+            raise _damaged_sound()
+        if pause_s > _SOUND_SLACK_S:
+            self._feed(target, np.zeros((self.out.channels, round(pause_s * self.out.rate)), np.float32))
+
+    def _feed(self, target: OutputContainer, planes: NDArray[Any]) -> None:
+        if not np.isfinite(planes).all():
+            raise _damaged_sound()
+        self.fed += planes.shape[1]
+        samples = np.ascontiguousarray(np.clip(planes.T, -1.0, 1.0), np.float32)
+        self._write(target, self.passing.feed(samples))
+
+    def _write(self, target: OutputContainer, samples: NDArray[np.float32]) -> None:
+        if not len(samples):
+            return
+        planes = np.ascontiguousarray(samples.T)
+        frame = AudioFrame.from_ndarray(planes, format="fltp", layout=self.out.layout.name)
+        frame.sample_rate, frame.time_base = self.out.rate, Fraction(1, self.out.rate)
+        frame.pts = round((self.first_s or 0.0) * self.out.rate) + self.written
+        self.written += len(samples)
+        target.mux(self.out.encode(frame))
+
+
+def _aac(target: OutputContainer, source: AudioStream) -> AudioStream:
+    rate = source.rate if source.rate in _AAC_RATES else 48_000
+    return target.add_stream("aac", rate=rate, layout="mono" if source.channels == 1 else "stereo")
+
+
+def _first(path: Path, *, any_container: bool = False) -> NDArray[np.uint8]:
+    for _, picture in frames(path, any_container=any_container):
         return picture
     raise _not_video()
 
@@ -635,8 +808,10 @@ def _first(path: Path) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _open(path: Path, options: dict[str, str] | None = None) -> Iterator[InputContainer]:
-    demuxer = _demuxer(path)
+def _open(
+    path: Path, options: dict[str, str] | None = None, *, any_container: bool = False
+) -> Iterator[InputContainer]:
+    demuxer = _demuxer(path, any_container=any_container)
     try:
         with av.open(
             f"file:{path.absolute()}",
@@ -650,37 +825,44 @@ def _open(path: Path, options: dict[str, str] | None = None) -> Iterator[InputCo
 
 
 @contextmanager
-def _create(dst: Path) -> Iterator[OutputContainer]:
+def _create(dst: Path, metadata: Mapping[str, str] | None = None) -> Iterator[OutputContainer]:
     descriptor, name = tempfile.mkstemp(prefix=f".{dst.name}.", suffix=".mp4", dir=dst.parent)
     os.close(descriptor)
     draft = Path(name)
     try:
-        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        # Keys that MP4 has no name of its own for are dropped without that flag.
+        keys = "+use_metadata_tags" if metadata else ""
+        options = {"movflags": f"+faststart{keys}", "fflags": "+bitexact"}
         with av.open(str(draft), "w", format="mp4", options=options) as container:
+            container.metadata.update(metadata or {})
             yield container
         draft.replace(dst)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _demuxer(path: Path) -> str:
+def _demuxer(path: Path, *, any_container: bool = False) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(8)
+            file.seek(_TRANSPORT_PACKET)
+            synchronous = head[:1] == b"G" == file.read(1)
     except OSError as error:
         raise _unreadable(path) from error
     if head[:4] == _MATROSKA:
         return "matroska"
     if head[4:] in _MP4_FIRST_BOXES:
         return "mov"
+    if any_container and (synchronous or head[:4] in _MORE_CONTAINERS):
+        return "mpegts" if synchronous else _MORE_CONTAINERS[head[:4]]
     raise _not_video()
 
 
-def _video(container: InputContainer) -> VideoStream:
+def _video(container: InputContainer, *, any_codec: bool = False) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream):
         raise _not_video()
-    if stream.codec_context is None or _codec(stream) not in VIDEO_CODECS:
+    if stream.codec_context is None or not (any_codec or _codec(stream) in VIDEO_CODECS):
         raise MediaError(
             "media.codec",
             "the picture is in a format that is not accepted",
@@ -719,6 +901,12 @@ def _not_video() -> MediaError:
 def _truncated(sentence: str) -> MediaError:
     return MediaError(
         "media.truncated", sentence, "export or download the clip again and send the whole file"
+    )
+
+
+def _not_canonical(sentence: str) -> MediaError:
+    return MediaError(
+        "media.not_canonical", f"the clip is not in canonical form: {sentence}", "render it again"
     )
 
 

@@ -1,9 +1,10 @@
 """The embedded development authority: the keys a fresh installation signs its first clip with.
 
-Root P-384 → issuing P-384 → two P-256 leaves: one signs C2PA claims (ES256; EKU emailProtection and
+Root P-384 → issuing P-384 → three P-256 leaves: one signs C2PA claims (ES256; EKU emailProtection and
 c2pa-kp-claimSigning, C2PA 2.4 §14.5.1), one signs time-stamps (RFC 3161 §2.3: critical EKU timeStamping,
-alone). Every subject says "development": nobody outside this installation trusts the root, and a production
-service signs through a key it cannot export and a certificate bought from a listed authority instead.
+alone), one answers for revocation (RFC 6960 §4.2.2.2: EKU OCSPSigning, and no status of its own). Every subject says
+"development": nobody outside this installation trusts the root, and a production service signs through a key and a
+certificate of :mod:`ledger.provenance.signing` instead.
 
 Guarantees:
 - The authority appears whole or not at all. It is written beside its place and moved there by one rename, so
@@ -11,6 +12,9 @@ Guarantees:
 - The root key is never written: the root signs the issuing certificate and is forgotten. A stolen disk can
   issue leaves under this issuing certificate; it cannot make another issuer.
 - Each leaf and its key share one file, so a renewal is one rename too.
+- A new root and issuing certificate are a *generation*, a folder `2`, `3`, … beside the first files, made in the same
+  way. Older ones stay: their roots are anchors for as long as their clips are about, and their issuing keys go on
+  signing what is said of their leaves' revocation.
 - Files are readable by their owner only. Anything missing, foreign or mismatched raises ProvenanceError and
   names the file.
 """
@@ -19,23 +23,27 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from ledger.errors import ProvenanceError
+from ledger.provenance.revocation import Issuer, answered, key_name
+from ledger.provenance.signing import CLAIM_SIGNING, Credential, FileKey
+from ledger.provenance.trust import Anchors
 
-_CLAIM_SIGNING = x509.ObjectIdentifier("1.3.6.1.4.1.62558.2.1")
-_CLAIM_USES = (ExtendedKeyUsageOID.EMAIL_PROTECTION, _CLAIM_SIGNING)
-_STAMP_USES = (ExtendedKeyUsageOID.TIME_STAMPING,)
+_CLAIM_USES: Final = (ExtendedKeyUsageOID.EMAIL_PROTECTION, CLAIM_SIGNING)
+_STAMP_USES: Final = (ExtendedKeyUsageOID.TIME_STAMPING,)
+_OCSP_USES: Final = (ExtendedKeyUsageOID.OCSP_SIGNING,)
+_LEAVES: Final = {"claims": _CLAIM_USES, "stamps": _STAMP_USES, "ocsp": _OCSP_USES}
 
 _CA_LIFE = timedelta(days=3652)
 _LEAF_LIFE = timedelta(days=397)
@@ -45,50 +53,36 @@ _REMEDY = "restore the directory from a backup, or move it away to start a new d
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
-    """A leaf certificate, its key, and the issuing certificate above it."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-    issuing: x509.Certificate
-
-    @property
-    def chain_pem(self) -> bytes:
-        """Leaf, then issuing; the root is left out, since a verifier must already have it."""
-        return _pem(self.certificate) + _pem(self.issuing)
-
-    @property
-    def common_name(self) -> str:
-        return str(self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-
-    def sign(self, message: bytes) -> bytes:
-        """ECDSA P-256 over SHA-256, DER-encoded as X.509 and CMS want it."""
-        return self.key.sign(message, ec.ECDSA(hashes.SHA256()))
-
-    def sign_es256(self, message: bytes) -> bytes:
-        """The same signature as COSE wants it (RFC 9053 §2.1): r ‖ s, 64 bytes."""
-        r, s = decode_dss_signature(self.sign(message))
-        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
-
-
-@dataclass(frozen=True, slots=True)
 class Authority:
-    """One installation's root and the two credentials under it."""
+    """One installation's newest root and the credentials under it; and what its older ones still vouch for."""
 
     root_pem: bytes
     claims: Credential
     stamps: Credential
+    roots_pem: bytes
+    """The roots of all generations, newest first."""
+    issuers: tuple[Issuer, ...]
+    """Who says which leaves were revoked, one a generation, newest first."""
+
+    @property
+    def anchors(self) -> Anchors:
+        return Anchors(development_pem=self.roots_pem)
+
+    def ocsp(self, certificate: x509.Certificate, at: datetime) -> bytes | None:
+        """That nothing is known against a leaf of it: an authority alone keeps no list of what was revoked."""
+        return answered(self.issuers[0], certificate, {}, at=at)
 
     @classmethod
-    def open(cls, directory: Path, *, at: datetime) -> Self:
+    def open(cls, directory: Path, *, at: datetime, url: str = "") -> Self:
         """Load the authority kept in `directory`, creating it on first start and renewing leaves near expiry.
 
+        `url`: where this service answers; new leaves name there the list of those revoked.
         Raises ProvenanceError where the directory is partial, altered, unreadable, or past its own life.
         """
         try:
             if not directory.exists() or not any(directory.iterdir()):
-                _create(directory, at)
-            return cls._load(directory, at)
+                _create(directory, at, url)
+            return cls._load(directory, at, url)
         except OSError as error:
             raise ProvenanceError(
                 "pki.unreadable",
@@ -97,43 +91,104 @@ class Authority:
             ) from error
 
     @classmethod
-    def _load(cls, directory: Path, at: datetime) -> Self:
-        root = _certificate(directory / "root.pem")
-        issuing, issuing_key = _pair(directory / "issuing.pem")
-        _require_issued(root, root, directory / "root.pem")
-        _require_issued(issuing, root, directory / "issuing.pem")
+    def _load(cls, directory: Path, at: datetime, url: str) -> Self:
+        newest, *older = _generations(directory)
+        root, issuing, key = _issuing(newest)
         if not issuing.not_valid_before_utc <= at < issuing.not_valid_after_utc - _LEAF_LIFE:
             raise ProvenanceError(
                 "pki.out_of_life",
-                f"`{directory / 'issuing.pem'}` cannot issue at `{at.isoformat()}`",
-                "correct the clock; if it is right, move the directory away to start a new authority",
+                f"`{newest / 'issuing.pem'}` cannot issue at `{at.isoformat()}`",
+                "correct the clock; if it is right: countersign keys rotate-signing --issuing",
             )
-        leaves = []
-        for name, uses in (("claims", _CLAIM_USES), ("stamps", _STAMP_USES)):
-            path = directory / f"{name}.pem"
-            leaf, key = _pair(path)
-            _require_issued(leaf, issuing, path)
-            if not leaf.not_valid_before_utc <= at < leaf.not_valid_after_utc - _RENEW_BEFORE:
-                leaf, key = _leaf(name, uses, issuing, issuing_key, at)
-                _replace(path, _bundle(leaf, key))
-            leaves.append(Credential(leaf, key, issuing))
-        return cls(_pem(root), *leaves)
+        made = _Maker(issuing, key, url)
+        claims, stamps, ocsp = (_current(newest, role, made, at) for role in _LEAVES)
+        newest_pem = roots = _pem(root)
+        issuers = [Issuer(issuing, key, ocsp)]
+        for folder in older:
+            root, issuing, key = _issuing(folder)
+            ocsp = _current(folder, "ocsp", _Maker(issuing, key, url), at)
+            issuers.append(Issuer(issuing, key, ocsp))
+            roots += _pem(root)
+        return cls(newest_pem, claims, stamps, roots, tuple(issuers))
 
 
-def _create(directory: Path, at: datetime) -> None:
-    root_key, issuing_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
-    root = _ca("root", root_key.public_key(), None, root_key, at, path_length=1)
-    issuing = _ca("issuing", issuing_key.public_key(), root, root_key, at, path_length=0)
-    files = {
-        "root.pem": _pem(root),
-        "issuing.pem": _bundle(issuing, issuing_key),
-        "claims.pem": _bundle(*_leaf("claims", _CLAIM_USES, issuing, issuing_key, at)),
-        "stamps.pem": _bundle(*_leaf("stamps", _STAMP_USES, issuing, issuing_key, at)),
-    }
+def rotate(
+    directory: Path,
+    *,
+    at: datetime,
+    url: str,
+    announce: Callable[[x509.Certificate], None],
+    issuing: bool = False,
+) -> x509.Certificate:
+    """Put a new claim signer in the old one's place, or a whole new generation above it. Returns its certificate.
+
+    `announce` is called with it before it can sign anything.
+    """
+    if issuing:
+        return _next_generation(directory, at, url, announce)
+    newest = _generations(directory)[0]
+    _, above, key = _issuing(newest)
+    leaf, made = _Maker(above, key, url).leaf("claims", at)
+    announce(leaf)
+    _replace(newest / "claims.pem", _bundle(leaf, made))
+    return leaf
+
+
+def _next_generation(
+    directory: Path, at: datetime, url: str, announce: Callable[[x509.Certificate], None]
+) -> x509.Certificate:
+    number = max([1, *(int(path.name) for path in _numbered(directory))]) + 1
+    draft = Path(tempfile.mkdtemp(prefix=f".{number}.", dir=directory))
+    try:
+        for name, content in _generation(at, url).items():
+            _write(draft / name, content)
+        _sync(draft)
+        leaf = _certificate(draft / "claims.pem")
+        announce(leaf)
+        draft.rename(directory / str(number))
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    _sync(directory)  # durable from here
+    return leaf
+
+
+def _numbered(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.name.isdecimal() and path.is_dir()]
+
+
+def _generations(directory: Path) -> list[Path]:
+    """The folders of all generations, newest first; the first lies in the directory itself."""
+    return [*sorted(_numbered(directory), key=lambda path: int(path.name), reverse=True), directory]
+
+
+def _issuing(folder: Path) -> tuple[x509.Certificate, x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Root, issuing certificate and its key."""
+    root = _certificate(folder / "root.pem")
+    issuing, key = _pair(folder / "issuing.pem")
+    _require_issued(root, root, folder / "root.pem")
+    _require_issued(issuing, root, folder / "issuing.pem")
+    return root, issuing, key
+
+
+def _current(folder: Path, role: str, made: "_Maker", at: datetime) -> Credential:
+    """The leaf of that role, renewed where its end is near."""
+    path = folder / f"{role}.pem"
+    if role == "ocsp" and not path.exists():
+        # Authorities of earlier versions had none.
+        _replace(path, _bundle(*made.leaf(role, at)))
+    leaf, key = _pair(path)
+    _require_issued(leaf, made.issuing, path)
+    if not leaf.not_valid_before_utc <= at < leaf.not_valid_after_utc - _RENEW_BEFORE:
+        leaf, key = made.leaf(role, at)
+        _replace(path, _bundle(leaf, key))
+    return Credential(leaf, FileKey(key), (made.issuing,))
+
+
+def _create(directory: Path, at: datetime, url: str) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
-        for name, content in files.items():
+        for name, content in _generation(at, url).items():
             _write(draft / name, content)
         _sync(draft)
         # Renaming onto a directory that holds anything fails: the loser of a race reads the winner's files.
@@ -144,6 +199,16 @@ def _create(directory: Path, at: datetime) -> None:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     _sync(directory.parent)  # durable from here
+
+
+def _generation(at: datetime, url: str) -> dict[str, bytes]:
+    """The files of a new root and what is under it."""
+    root_key, issuing_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
+    root = _ca("root", root_key.public_key(), None, root_key, at, path_length=1)
+    issuing = _ca("issuing", issuing_key.public_key(), root, root_key, at, path_length=0)
+    made = _Maker(issuing, issuing_key, url)
+    leaves = {f"{role}.pem": _bundle(*made.leaf(role, at)) for role in _LEAVES}
+    return {"root.pem": _pem(root), "issuing.pem": _bundle(issuing, issuing_key)} | leaves
 
 
 def _ca(
@@ -166,22 +231,43 @@ def _ca(
     return builder.sign(issuer_key, hashes.SHA384())
 
 
-def _leaf(
-    role: str,
-    uses: tuple[x509.ObjectIdentifier, ...],
-    issuing: x509.Certificate,
-    issuing_key: ec.EllipticCurvePrivateKey,
-    at: datetime,
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    builder = _certificate_builder(_subject(role), issuing.subject, key.public_key(), at, _LEAF_LIFE)
-    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_key_usage(certificates=False), critical=True)
-    builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=uses == _STAMP_USES)
-    builder = builder.add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing_key.public_key()), critical=False
-    )
-    return builder.sign(issuing_key, hashes.SHA384()), key
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes leaves under one issuing certificate."""
+
+    issuing: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+    url: str
+
+    def leaf(self, role: str, at: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        key, uses = ec.generate_private_key(ec.SECP256R1()), _LEAVES[role]
+        builder = _certificate_builder(_subject(role), self.issuing.subject, key.public_key(), at, _LEAF_LIFE)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(_key_usage(certificates=False), critical=True)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=uses == _STAMP_USES)
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+        )
+        if role == "ocsp":
+            builder = builder.add_extension(x509.OCSPNoCheck(), critical=False)
+        elif self.url:
+            builder = self._told_where(builder)
+        return builder.sign(self.key, hashes.SHA384()), key
+
+    def _told_where(self, builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
+        """Where to ask whether the leaf was revoked."""
+        name = key_name(self.issuing)
+        crl, issuer, ocsp = (
+            x509.UniformResourceIdentifier(f"{self.url}/pki/{path}")
+            for path in (f"{name}.crl", f"{name}.cer", "ocsp")
+        )
+        point = x509.DistributionPoint([crl], relative_name=None, reasons=None, crl_issuer=None)
+        access = [
+            x509.AccessDescription(AuthorityInformationAccessOID.OCSP, ocsp),
+            x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, issuer),
+        ]
+        builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
+        return builder.add_extension(x509.AuthorityInformationAccess(access), critical=False)
 
 
 def _certificate_builder(
@@ -209,6 +295,7 @@ def _subject(role: str) -> x509.Name:
         "issuing": "issuing authority",
         "claims": "claim signer",
         "stamps": "time-stamp authority",
+        "ocsp": "revocation responder",
     }[role]
     return x509.Name(
         [

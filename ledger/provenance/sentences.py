@@ -7,6 +7,8 @@ signed, recorded and detected.
 
 from typing import Final, Literal, get_args
 
+from ledger.provenance.trust import DEVELOPMENT
+
 State = Literal[
     "intact",
     "recovered",
@@ -50,8 +52,9 @@ SENTENCES: Final[dict[str, str]] = {
     "manifest.undated": "It is signed by {signer}; when, no authority says.",
     "manifest.unknown": "It is signed, but by nobody we know: nothing the signature says is believed.",
     "manifest.broken": "The signed statement in it is damaged or was tampered with: nothing it says is believed.",
+    "manifest.revoked": "It is signed with a key that was ours and had been taken back: nothing it says is believed.",
     "manifest.none": "It carries no signed statement of where it comes from.",
-    "manifest.development": "The signature is made with certificates for trying things out, which anybody can make.",
+    "manifest.development": f"{DEVELOPMENT}",
     "manifest.ingredients": "What it says it was made from did not hold when it was signed.",
     "bytes.bound": "Its bytes are the ones that were signed.",
     "bytes.other": "The signature was made over other bytes: the file was changed or saved again since, or the "

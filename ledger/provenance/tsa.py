@@ -18,12 +18,15 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Literal
 
+import httpx
 from asn1crypto import algos, cms, core, tsp
 from asn1crypto import x509 as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ledger.provenance.pki import Authority, Credential
+from ledger.errors import ProvenanceError
+from ledger.provenance.pki import Authority
+from ledger.provenance.signing import Credential
 
 POLICY: Final = "1.3.6.1.4.1.32473.1"
 """The enterprise number reserved for examples (RFC 5612): a development authority has no registered policy."""
@@ -41,6 +44,7 @@ _DIGEST_BYTES: Final = {"sha256": 32, "sha384": 48, "sha512": 64}
 _MAX_REQUEST_BYTES: Final = 4096
 _MAX_NONCE_BITS: Final = 512
 _SOCKET_TIMEOUT_S: Final = 5.0
+_PROBE_S: Final = 15.0
 
 
 def respond(request_der: bytes, *, at: datetime, authority: Authority) -> bytes:
@@ -68,6 +72,40 @@ def respond(request_der: bytes, *, at: datetime, authority: Authority) -> bytes:
     token = _signed(info, authority.stamps, with_certificates=facts["cert_req"])
     response: bytes = tsp.TimeStampResp({"status": {"status": "granted"}, "time_stamp_token": token}).dump()
     return response
+
+
+def probe(url: str) -> None:
+    """Raises ProvenanceError unless an authority answers there with a token. Whom it is by, a verifier says."""
+    request = tsp.TimeStampReq(
+        {
+            "version": "v1",
+            "message_imprint": {
+                "hash_algorithm": {"algorithm": "sha256"},
+                "hashed_message": hashlib.sha256(b"countersign").digest(),
+            },
+            "cert_req": True,
+        }
+    ).dump()
+    try:
+        answer = httpx.post(
+            url, content=request, headers={"Content-Type": "application/timestamp-query"}, timeout=_PROBE_S
+        )
+        granted = answer.is_success and tsp.TimeStampResp.load(answer.content)["status"]["status"].native in {
+            "granted",
+            "granted_with_mods",
+        }
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError) as error:
+        raise _silent(url) from error
+    if not granted:
+        raise _silent(url)
+
+
+def _silent(url: str) -> ProvenanceError:
+    return ProvenanceError(
+        "tsa.silent",
+        f"the time-stamp authority at `{url}` gives no time-stamps",
+        "check COUNTERSIGN_TSA_URL and the way there (behind an HTTP proxy, `NO_PROXY` must name local addresses)",
+    )
 
 
 def _refusal(request: dict[str, Any], at: datetime, stamps: Credential) -> Failure | None:

@@ -7,7 +7,7 @@
 | `recovered_via`    | how the ledger's record was found: `embedded`, `watermark`, `fingerprint` or `none`         |
 
 Then `released`, `consent_then`, `consent_now` and `taken_down_at`; and a `state` that sums them up, with one plain sentence.
-The form is published: `verdict.schema.json`, beside this module.
+The form is published: `schemas/verdict-v2.json`.
 
 In two steps. :func:`~ledger.provenance.look.look` decodes the file where nothing else can be reached, and knows no key.
 :func:`judge` has the key and the ledger, and never opens the file. It holds what was found against each other:
@@ -20,7 +20,7 @@ In two steps. :func:`~ledger.provenance.look.look` decodes the file where nothin
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,18 +28,23 @@ from typing import Any, Final, Literal
 
 from ledger.errors import MediaError
 from ledger.log.sequencer import Ledger
-from ledger.provenance import media, watermark
+from ledger.provenance import fingerprint, media, watermark
+from ledger.provenance.fingerprint import Fingerprint
+from ledger.provenance.known_clips import Index
 from ledger.provenance.look import Seen, look
 from ledger.provenance.manifest import ManifestFinding
 from ledger.provenance.sentences import SENTENCES, STANDS, STATES, State
 from ledger.provenance.standing import ClipStanding, ConsentNow, clip_standing
+from ledger.provenance.trust import Anchors, TrustedBy
+from ledger.provenance.watermark.sound import find_in_sound
 from ledger.store.transaction import Transaction
 from ledger.workers import Workers
 
 Via = Literal["embedded", "watermark", "fingerprint", "none"]
 SCHEMA: Final = "countersign/verdict/v2"
-SCHEMA_FILE: Final = Path(__file__).with_name("verdict.schema.json")
 LOOK_WITHIN_S: Final = 120.0
+_FOUND_S: Final = 2
+"""Seconds of a clip that have to be seen for it to be found by its looks alone; all of a shorter one."""
 _WORST_FIRST: Final[tuple[ConsentNow, ...]] = (
     *("withdrawn", "erased", "unknown", "revoked", "expired", "standing", "nobody_shown"),
 )
@@ -115,6 +120,7 @@ class Verdict:
     signer: str | None
     signed_at: str | None
     manifest_state: str
+    trusted_by: TrustedBy | None
     development: bool
     failures: tuple[str, ...]
     manifest: str | None
@@ -134,17 +140,18 @@ class Verifier:
     """Looks at a file and asks the ledger. Keeps nothing. `workers` are closed ones."""
 
     ledger: Ledger
-    anchors_pem: bytes
+    anchors: Callable[[], Anchors]
     watermark_key: bytes = field(repr=False)
     limits: media.Limits
     workers: Workers
+    index: Index = field(default_factory=Index, repr=False)
 
     def verify(self, path: Path, *, at: datetime) -> Verdict:
         """The verdict on a file. Raises MediaError for what is not a video we can decode, Unavailable for no answer."""
-        seen = self.workers.call(look, path.resolve(), self.limits, self.anchors_pem, timeout_s=LOOK_WITHIN_S)
+        seen = self.workers.call(look, path.resolve(), self.limits, self.anchors(), timeout_s=LOOK_WITHIN_S)
         marks = tuple(found_marks(seen, self.watermark_key))
         with self.ledger.reading() as tx:
-            evidence = gathered(seen, marks, tx, at=at)
+            evidence = gathered(seen, marks, tx, self.index, at=at)
         return judge(evidence, self.ledger.origin)
 
 
@@ -153,22 +160,25 @@ class Verifier:
 
 def found_marks(seen: Seen, key: bytes) -> Iterator[Mark]:
     """The marks of this key in what was sampled. Raises MediaError where the samples are not what samples are."""
-    if seen.picture is None:
-        return
+    found: list[tuple[Literal["picture", "sound"], watermark.Detected | watermark.NotDetected]] = []
     try:
-        found = watermark.find(seen.picture, key)
+        if seen.picture is not None:
+            found.append(("picture", watermark.find(seen.picture, key)))
+        if seen.sound is not None:
+            found.append(("sound", find_in_sound(seen.sound, key)))
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise MediaError(
             "media.crashed",
             "the program that reads videos breaks off at this file",
             "export the clip again with another program",
         ) from error
-    if isinstance(found, watermark.Detected):
-        yield Mark(found.payload.hex(), "picture", round(found.confidence, 3))
+    for medium, one in found:
+        if isinstance(one, watermark.Detected):
+            yield Mark(one.payload.hex(), medium, round(one.confidence, 3), one.where)
 
 
-def gathered(seen: Seen, marks: tuple[Mark, ...], tx: Transaction, *, at: datetime) -> Evidence:
-    """What manifest and marks point to in the ledger."""
+def gathered(seen: Seen, marks: tuple[Mark, ...], tx: Transaction, index: Index, *, at: datetime) -> Evidence:
+    """What manifest, marks and looks point to in the ledger."""
     found = seen.manifest
     if found.manifest_trusted and found.asset_bound:
         # Such a signature fixes every pixel already, mark included.
@@ -183,8 +193,35 @@ def gathered(seen: Seen, marks: tuple[Mark, ...], tx: Transaction, *, at: dateti
         if standing is None:
             unmatched.append(mark)
         else:
-            clips.append(Found(standing, "watermark", mark))
+            clips.append(Found(standing, "watermark", mark, _alike(seen, mark, tx, standing)))
+    clips += _looking_alike(seen, tx, index, {one.standing.video_id for one in clips}, at)
     return Evidence(found, tuple(clips), tuple(unmatched), claimed)
+
+
+def _alike(seen: Seen, mark: Mark, tx: Transaction, clip: ClipStanding) -> Alike | Literal[False] | None:
+    """Whether the file looks like the clip that its mark names. Only of a mark in its place can it be said that it does not."""
+    kept = tx.fingerprint(clip.video_id)
+    if seen.prints is None or kept is None or mark.medium == "sound":
+        return None
+    held = Fingerprint.from_bytes(kept)
+    match fingerprint.agrees(seen.prints, held, moved=not mark.where.startswith("in place")):
+        case True:
+            found = fingerprint.like(seen.prints, held)
+            return Alike(len(found.seconds), found.of) if found is not None else None
+        case told:
+            return False if told is False else None
+
+
+def _looking_alike(
+    seen: Seen, tx: Transaction, index: Index, known: set[str], at: datetime
+) -> Iterator[Found]:
+    if seen.prints is None:
+        return
+    for match in index.matches(tx, seen.prints):
+        standing = None if match.video_id in known else clip_standing(tx, match.video_id, at=at)
+        likeness = match.likeness
+        if standing is not None and len(likeness.seconds) >= min(_FOUND_S, likeness.of):
+            yield Found(standing, "fingerprint", alike=Alike(len(likeness.seconds), likeness.of))
 
 
 def _claimed(tx: Transaction, found: ManifestFinding, at: datetime) -> tuple[str, ...]:
@@ -232,7 +269,8 @@ def judge(evidence: Evidence, origin: str) -> Verdict:
         signer=found.signer,
         signed_at=_iso(found.signed_at),
         manifest_state=found.state,
-        development=getattr(found, "development", False),
+        trusted_by=found.trusted_by,
+        development=found.development,
         failures=found.failures,
         manifest=f"/v1/manifests/{clip.manifest_id}" if clip and clip.manifest_id else None,
         marks=tuple(marks),
@@ -323,6 +361,7 @@ def _reasons(evidence: Evidence, told: Found | None) -> Iterator[Said]:
 def _of_the_manifest(found: ManifestFinding) -> Iterator[Said]:
     if not found.manifest_trusted:
         kind = {"none": "none", "valid": "unknown"}.get(found.state, "broken")
+        kind = "revoked" if found.revoked is not None else kind
         yield _said("manifest_trusted", f"manifest.{kind}")
         return
     signer = found.signer or "somebody without a name"
@@ -330,7 +369,7 @@ def _of_the_manifest(found: ManifestFinding) -> Iterator[Said]:
         yield _said("manifest_trusted", "manifest.undated", signer=signer)
     else:
         yield _said("manifest_trusted", "manifest.trusted", signer=signer, at=_iso(found.signed_at) or "")
-    if getattr(found, "development", False):
+    if found.development:
         yield _said("manifest_trusted", "manifest.development")
     if any(not code.startswith("assertion.bmffHash.") for code in found.failures):
         yield _said("manifest_trusted", "manifest.ingredients")

@@ -40,6 +40,7 @@ from ledger.log.public import (
     policies_after,
 )
 from ledger.log.replica import Growth, Replica
+from ledger.log.signing import SigningTable
 from ledger.store.records import Place
 from ledger.store.sealing import Entry, Sealed, Share, open_record, seal_entries
 from ledger.store.tables import LogEntry, Record
@@ -229,6 +230,14 @@ class Journal:
         growth.policies = after
         return index
 
+    def announce_signing(self, payload: Mapping[int, Any], *, at: datetime) -> LeafIndex:
+        """Say which certificate signs clips, or was taken back. Raises LogError for what does not count here."""
+        growth = self._growth()
+        after = growth.signing.after(payload)  # before it is durable, as in :meth:`activate`
+        index = self.append_public("signing", str(growth.size), payload, at=at)
+        growth.signing = after
+        return index
+
     def end_epoch(self) -> None:
         """Close the epoch over what was appended; does nothing when there is nothing."""
         growth = self._growth()
@@ -318,10 +327,28 @@ class Journal:
         self, start: int, stop: int, in_force: InForce | None, keys: KeyTable
     ) -> InForce | None:
         """What is in force once the rows from `start` on have changed it: only such as the service has signed."""
+        for payload in self._said("policies", start, stop, keys):
+            in_force = policies_after(in_force, payload, self._keys.origin)
+        return in_force
+
+    def signing(self) -> SigningTable:
+        """Every certificate that clips were signed with, as of this transaction."""
+        if isinstance(self._log, Growth):
+            return self._log.signing
+        head, size = self._log.head, self.size()
+        if size < head.size:
+            return self._log.covered(size).signing
+        table = head.signing
+        for payload in self._said("signing", head.size, size, head.keys):
+            table = table.after(payload)
+        return table
+
+    def _said(self, kind: Kind, start: int, stop: int, keys: KeyTable) -> Iterator[Mapping[int, Any]]:
+        """Payloads of one kind in the rows from `start` on, each signed by the service key in force there."""
         if start == stop:
-            return in_force
+            return
         entry, origin = _TABLES["log_entry"].c, self._keys.origin
-        query = select(entry.index, entry.leaf).where(entry.kind.in_(("keys", "policies")))
+        query = select(entry.index, entry.leaf).where(entry.kind.in_(("keys", kind)))
         query = query.where(entry.index >= start, entry.index < stop).order_by(entry.index)
         for index, leaf in self.session.execute(query):
             parsed, service = parse_public(leaf, origin), keys.at("service", index)
@@ -332,9 +359,8 @@ class Journal:
             public = open_public(leaf, origin, [service] if service is not None else [])
             if public.kind == "keys":
                 keys = keys.changed(KeyChange.parse(public.payload, origin), index)
-            elif public.kind == "policies":
-                in_force = policies_after(in_force, public.payload, origin)
-        return in_force
+            elif public.kind == kind:
+                yield public.payload
 
     def epoch_times(self, index: LeafIndex) -> tuple[int, int]:
         """Unix seconds that an entry's own time lies between: of the epochs before it and over it."""

@@ -82,6 +82,13 @@ class Objects:
         """The whole of a small object. Raises NotFound."""
         return b"".join(self.read(key, 0, self.size(key)))
 
+    def fetch(self, key: str, path: Path) -> Path:
+        """Write an object to a file of this machine. Raises NotFound."""
+        with path.open("wb") as out:
+            for piece in self.read(key, 0, self.size(key)):
+                out.write(piece)
+        return path
+
     def keep(self, key: str, content: bytes) -> None:
         """Store something small that can be made again; what is there already stays."""
         try:

@@ -36,6 +36,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Manifest:
+    """A released clip's C2PA manifest store, and the id of its active manifest."""
+
+    id: str
+    video_id: VideoId
+    store: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class App:
     id: AppId
     name: str

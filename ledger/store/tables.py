@@ -267,6 +267,14 @@ class Video(SQLModel, table=True):
     taken_down_at: int | None = Field(default=None, sa_type=BigInteger)
 
 
+class Fingerprint(SQLModel, table=True):
+    """What a released clip looks like, second by second. Whoever holds them all reads on from the last they know."""
+
+    seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    video_id: str = Field(max_length=64, foreign_key="video.id", unique=True)
+    content: bytes = Field(sa_type=LargeBinary)
+
+
 class VideoGrant(SQLModel, table=True):
     """Whose likeness a video uses, and under which grant."""
 
@@ -276,6 +284,14 @@ class VideoGrant(SQLModel, table=True):
     grant_id: str = Field(primary_key=True, max_length=64, index=True)
     cameo_id: str = Field(max_length=64, index=True)
     person_id: str = Field(max_length=64)
+
+
+class Manifest(SQLModel, table=True):
+    """The C2PA manifest store of a released clip. It outlives the clip's file."""
+
+    id: str = Field(primary_key=True, max_length=128)
+    video_id: str = Field(max_length=64, foreign_key="video.id", unique=True)
+    store: bytes = Field(sa_type=LargeBinary)
 
 
 class PolicySet(SQLModel, table=True):

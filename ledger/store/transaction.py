@@ -17,9 +17,11 @@ from ledger.ids import CameoId, PersonId
 from ledger.store import tables
 from ledger.store.accounts import Accounts
 from ledger.store.captures import Captures
+from ledger.store.fingerprints import Fingerprints
 from ledger.store.hash_lists import HashLists
 from ledger.store.jobs import Jobs
 from ledger.store.journal import Opened
+from ledger.store.manifests import Manifests
 from ledger.store.notices import Notices
 from ledger.store.outbox import Outbox
 from ledger.store.records import App, Cameo, Credential, KeyHolder, Person, copied
@@ -57,7 +59,9 @@ _COUNT_SHADOW = (
 )
 
 
-class Transaction(Accounts, Captures, HashLists, Jobs, Notices, Outbox, Reviews, Tokens):
+class Transaction(
+    Accounts, Captures, Fingerprints, HashLists, Jobs, Manifests, Notices, Outbox, Reviews, Tokens
+):
     """Everything a caller may read, and on a writing session change."""
 
     # -- people and apps --------------------------------------------------------------------------------

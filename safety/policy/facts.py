@@ -113,6 +113,8 @@ class JobFacts:
     """Of the people depicted, how many allow it by their own answer."""
     recorded: bool
     """The ledger holds a decision that allows this very clip. Only asked about at release."""
+    copies: Count
+    """Clips that were taken down or withdrawn, of which the finished one is a copy. None before there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +327,7 @@ LATER: Mapping[str, Later] = {
     "Output.agreed_contexts": Later(frozenset(), lambda _: True),
     "Output.against_preferences": Later(False, lambda output: not output.against_preferences),
     "Output.granted_minors": Later(0, lambda output: output.granted_minors == 0 or _safe_for_minors(output)),
+    "Job.copies": _none("copies"),
     "Scores.harassment": Later(0, lambda scores: scores["harassment"] < 500),
     "Scores.impersonation": Later(0, lambda scores: scores["impersonation"] < 500),
     "Scores.political": Later(0, lambda _: True),

@@ -94,6 +94,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "operator": "the office",
     },
     "review": {"video_id": VIDEO, "grant_ids": [GRANT], "action": "held", "sha256": "f" * 64},
+    "manifest": {"video_id": VIDEO, "manifest_id": "urn:c2pa:1", "sha256": "f" * 64},
 }
 
 
@@ -135,6 +136,7 @@ def public() -> dict[Kind, dict[int, Any]]:
         "epoch": Epoch(7, LeafIndex(40), root, keys, TIME, tags).payload(),
         "keys": KeyChange.make("service", ORIGIN, SECOND, SERVICE).payload(),
         "policies": {1: "ab" * 32, 2: TIME},
+        "signing": {1: "used", 2: b"a certificate in DER", 3: TIME},
     }
 
 

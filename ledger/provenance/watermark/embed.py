@@ -4,15 +4,18 @@ Strength is set per cell of 8×8 canonical units: a floor for smooth areas, grow
 (mean distance from a local mean, so gradients count as smooth), taken from the calmest neighbouring cell so that no
 grain spills from an edge into a flat wall, lowered towards black and white, and scaled down where a whole frame would
 exceed the overall limit. The same grey step goes to R, G and B: colour stays untouched.
+
+The pattern changes every 24 frames and fades into the next over the last six, so that nothing pops. Order and sign of
+the patterns depend on the payload.
 """
 
 import hashlib
 import hmac
-from typing import Final
+from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
 from ledger.errors import MediaError, ProvenanceError
 from ledger.provenance.watermark import ecc, lattice
@@ -20,21 +23,24 @@ from ledger.provenance.watermark import ecc, lattice
 MIN_SIDE: Final = 144
 MAX_ASPECT: Final = 4.0
 SEGMENT_FRAMES: Final = 24
+_FADE_FRAMES: Final = 6
 
-_FLOOR: Final = 0.55
-_SLOPE: Final = 0.55
+_FLOOR: Final = 0.58
+_SLOPE: Final = 0.6
 _QUIET_ACTIVITY: Final = 0.2
-_RMS_LIMIT: Final = 1.4
+_RMS_LIMIT: Final = 1.42
 _CELL: Final = 8
+_AROUND: Final = np.ones((3, 3), np.uint8)
 
 Frame = NDArray[np.uint8]
 """uint8 [h, w, 3], RGB, 0–255."""
 
 
 class Embedder:
-    """Marks the frames of one clip with `payload`. Frames may come in any order; `index` is their place in the clip.
+    """Marks the frames of one clip with `payload`. `index` is a frame's place in the clip.
 
-    Not to be shared between threads: it keeps the pattern of the current segment.
+    A frame depends on nothing but itself and its index; the patterns of the current segment are kept, so frames in order
+    are cheap. Not to be shared between threads.
     """
 
     def __init__(self, key: bytes, payload: bytes, *, width: int, height: int) -> None:
@@ -48,9 +54,10 @@ class Embedder:
             raise MediaError("watermark.size", reason, "render at a size the watermark can hold")
         signs = ecc.encode(payload, key)
         patterns = lattice.patterns(key)
+        order, sign = arrangement(key, payload)
         self._shape = (height, width, 3)
-        self._coefficients = [patterns[i].coefficients(signs) for i in _order(key, payload)]
-        self._current: tuple[int, lattice.Reals] | None = None
+        self._coefficients = [np.complex64(sign) * patterns[i].coefficients(signs) for i in order]
+        self._fields: dict[int, lattice.Reals] = {}
 
     def __call__(self, frame: Frame, index: int) -> Frame:
         check_frame(frame)
@@ -60,24 +67,38 @@ class Embedder:
             )
         if index < 0:
             raise MediaError("watermark.frame", f"frame index `{index}` is negative")
-        step = strength(luma(frame)) * self._field(index // SEGMENT_FRAMES % lattice.PATTERNS)
-        np.rint(step, out=step)
-        marked = frame + step.astype(np.int16)[..., None]
-        return np.clip(marked, 0, 255, out=marked).astype(np.uint8)
+        step = strength(luma(frame))
+        step *= self._field(index)
+        grey = np.rint(step, out=step).astype(np.int16)
+        return np.asarray(cv2.add(frame, cv2.merge([grey, grey, grey]), dtype=cv2.CV_8U), np.uint8)
 
-    def _field(self, which: int) -> lattice.Reals:
-        if self._current is None or self._current[0] != which:
+    def _field(self, index: int) -> lattice.Reals:
+        segment, place = divmod(index, SEGMENT_FRAMES)
+        now = self._pattern(segment % lattice.PATTERNS)
+        faded = place - (SEGMENT_FRAMES - _FADE_FRAMES) + 1
+        if faded <= 0:
+            return now
+        angle = np.pi / 2 * faded / (_FADE_FRAMES + 1)
+        after = self._pattern((segment + 1) % lattice.PATTERNS)
+        return np.asarray(cv2.addWeighted(now, np.cos(angle), after, np.sin(angle), 0.0), np.float32)
+
+    def _pattern(self, which: int) -> lattice.Reals:
+        if which not in self._fields:
+            if len(self._fields) == 2:
+                self._fields.pop(next(iter(self._fields)))
             height, width, _ = self._shape
-            self._current = which, lattice.field(self._coefficients[which], height, width)
-        return self._current[1]
+            self._fields[which] = lattice.field(self._coefficients[which], height, width)
+        return self._fields[which]
 
 
-def _order(key: bytes, payload: bytes) -> list[int]:
-    """The order of the patterns in this clip: were it the same in all, their first seconds could be averaged."""
-    draws = hmac.digest(key, b"countersign/watermark/v1/order\x00" + payload, hashlib.sha256)[
-        : lattice.PATTERNS
-    ]
-    return sorted(range(lattice.PATTERNS), key=lambda i: (draws[i], i))
+def arrangement(key: bytes, payload: bytes) -> tuple[list[int], int]:
+    """The order of the patterns in this clip, and their sign.
+
+    Were they the same in all clips, the first seconds of many could be averaged; with the sign they add up to nothing.
+    """
+    draws = hmac.digest(key, b"countersign/watermark/v2/order\x00" + payload, hashlib.sha256)
+    order = sorted(range(lattice.PATTERNS), key=lambda i: (draws[i], i))
+    return order, 1 - 2 * (draws[lattice.PATTERNS] & 1)
 
 
 def unfit(width: int, height: int) -> str | None:
@@ -103,38 +124,35 @@ def check_frame(frame: Frame) -> None:
         )
 
 
-def luma(frame: Frame) -> Image.Image:
-    return Image.fromarray(frame).convert("L")
+def luma(frame: Frame) -> NDArray[np.uint8]:
+    """uint8 [h, w]."""
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def strength(picture: Image.Image) -> lattice.Reals:
+def strength(picture: NDArray[np.uint8]) -> lattice.Reals:
     """float32 [h, w]: the mark's deviation in grey levels at each pixel of a greyscale `picture`."""
-    scale = lattice.CANONICAL_SIDE / min(picture.size)
-    width, height = (max(_CELL, round(side * scale / _CELL) * _CELL) for side in picture.size)
-    canonical = picture.resize(
-        (width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    height, width = picture.shape
+    scale = lattice.CANONICAL_SIDE / min(picture.shape)
+    rows, columns = (max(1, round(side * scale / _CELL)) for side in picture.shape)
+    level = cv2.resize(
+        picture,
+        (columns * _CELL, rows * _CELL),
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
     )
-    level = np.asarray(canonical, np.int16)
-    detail = np.abs(level - np.asarray(canonical.filter(ImageFilter.BoxBlur(4)), np.int16))
-    activity = _neighbours(_cells(detail)).min(0)
-    activity = _neighbours(np.maximum(activity - _QUIET_ACTIVITY, 0.0)).mean(0)
-    mean = _cells(level)
+    detail = cv2.absdiff(level, cv2.blur(level, (9, 9)))
+    activity = cv2.erode(_cells(detail, rows, columns), _AROUND)
+    activity = cv2.blur(np.maximum(activity - _QUIET_ACTIVITY, 0.0), (3, 3))
+    mean = _cells(level, rows, columns)
     gain = (_FLOOR + _SLOPE * np.sqrt(activity)) * np.minimum(
         1.0, 0.6 + np.minimum(mean, 255.0 - mean) / 60.0
     )
     gain *= min(1.0, _RMS_LIMIT / float(np.sqrt(np.mean(gain**2))))
-    return np.array(Image.fromarray(gain.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR))
+    return np.asarray(
+        cv2.resize(gain.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+    )
 
 
-def _cells(pixels: NDArray[np.int16]) -> lattice.Reals:
-    """The mean of each cell."""
-    height, width = pixels.shape
-    rows = pixels.reshape(height // _CELL, _CELL, width).sum(1, dtype=np.float32)
-    return np.asarray(rows.reshape(height // _CELL, width // _CELL, _CELL).sum(2) / _CELL**2, np.float32)
-
-
-def _neighbours(cells: lattice.Reals) -> lattice.Reals:
-    """float32 [9, h, w]: each cell's 3×3 neighbourhood."""
-    padded = np.pad(cells, 1, mode="edge")
-    height, width = cells.shape
-    return np.stack([padded[y : y + height, x : x + width] for y in range(3) for x in range(3)])
+def _cells(pixels: NDArray[Any], rows: int, columns: int) -> lattice.Reals:
+    """float32 [rows, columns]: the mean of each cell."""
+    means = cv2.resize(pixels.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+    return np.asarray(means, np.float32)

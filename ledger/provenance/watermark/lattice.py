@@ -1,14 +1,15 @@
 """The keyed patterns: which plane waves carry what.
 
 Canonical coordinates put the short side of a picture at 480 units, whatever its pixels. A pattern is a real field
-with period 160 in both directions: a sum of plane waves on the lattice k/160, in the ring 5.5 ≤ |k| ≤ 20.4 (0.034 to
-0.128 cycles a unit: below it the picture itself drowns the mark, above it encoders drop it). The field is evaluated
-from its 608 coefficients by two thin matrix products, so it exists exactly at any size, and measured back the
-same way. Because it is periodic, cutting the picture is only a translation, that is, a phase ramp over the lattice.
+with period 160 in both directions: a sum of plane waves on the lattice k/160, in a ring of wave numbers (below it the
+picture itself drowns the mark, above it encoders drop it), without those along the axes, where pictures, frames' edges
+and encoders' blocks are loudest. The field is evaluated from its coefficients by two thin matrix products, so it exists
+exactly at any size, and measured back the same way. Because it is periodic, cutting the picture is only a translation,
+that is, a phase ramp over the lattice; turning, mirroring and squeezing it move the lattice as a whole.
 
-There are four patterns, each with its own keyed phases and its own keyed split of the lattice: 96 waves are known to
-the key holder (the *template*, by which a pattern and its position are found), the rest carry the coded bits, two
-bits a wave, one on each quadrature, each bit on about two waves.
+The lattice is public: where its points lie tells how a picture was moved, before any key is known. Keyed are the phases
+of four patterns, which of the waves are known to the key holder (the *template*, by which position and pattern are
+found) and which coded bit each of the rest carries on each quadrature, each bit on about two places.
 
 Everything keyed is read straight from SHAKE-256, not from a random generator whose stream a library may change:
 marks must be found for years.
@@ -31,6 +32,8 @@ KEY_BYTES: Final = 32
 TEMPLATE_WAVES: Final = 96
 _RING: Final = (5.5, 20.4)
 _TEMPLATE_GAIN: Final = 1.35
+_TILT: Final = -0.5
+"""Amplitude falls with this power of the wave number."""
 _CREST: Final = 1.6
 """Peaks beyond this many deviations are cut: a lone bright spot repeated every 160 units catches the eye."""
 
@@ -44,6 +47,7 @@ class Waves:
 
     ky: NDArray[np.intp]
     kx: NDArray[np.intp]
+    radius: Reals
     reach: int
 
     def __len__(self) -> int:
@@ -52,64 +56,71 @@ class Waves:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One keyed pattern: unit phases [n], amplitudes [n], and the split of the waves."""
+    """One keyed pattern: unit phases [n], amplitudes [n], and what the waves are for. The template is every pattern's."""
 
     phases: Phasors
     amplitudes: Reals
     template: NDArray[np.intp]
     data: NDArray[np.intp]
+    bits: NDArray[np.intp]
+    """intp [2, data]: which coded bit each data wave carries on its cosine and on its sine."""
 
     def coefficients(self, signs: ecc.Signs) -> Phasors:
         """complex64 [n]: the waves with the coded signs on their two quadratures."""
         symbols = np.ones(len(self.phases), np.complex64)
-        cosine, sine = self.bit_indices()
+        cosine, sine = self.bits
         symbols[self.data] = (signs[cosine] + 1j * signs[sine]) / np.sqrt(2.0)
         return np.asarray(self.amplitudes * self.phases * symbols, np.complex64)
 
-    def bit_indices(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Which coded bit each data wave carries on its cosine and on its sine."""
-        order = np.arange(2 * len(self.data)) % ecc.CODED_BITS
-        return order[: len(self.data)], order[len(self.data) :]
-
     def evidence(self, measured: Phasors) -> ecc.Signs:
-        """float32 [448]: what the measured waves [n], already aligned to this pattern's origin, say of each bit."""
-        cosine, sine = self.bit_indices()
+        """float32 [512]: what the measured waves [n], already aligned to this pattern's origin, say of each bit."""
+        cosine, sine = self.bits
         symbols = (measured * self.phases.conj())[self.data]
-        total = np.bincount(cosine, symbols.real, ecc.CODED_BITS) + np.bincount(
-            sine, symbols.imag, ecc.CODED_BITS
-        )
+        total = np.bincount(cosine, symbols.real, ecc.CODED_BITS)
+        total += np.bincount(sine, symbols.imag, ecc.CODED_BITS)
         return np.asarray(total, np.float32)
 
 
 @functools.cache
 def waves() -> Waves:
     reach = int(_RING[1])
-    ky, kx = np.mgrid[-reach : reach + 1, 0 : reach + 1]
+    ky, kx = np.mgrid[-reach : reach + 1, 1 : reach + 1]
     radius = np.hypot(ky, kx)
-    used = (radius >= _RING[0]) & (radius <= _RING[1]) & ((kx > 0) | (ky > 0))
-    return Waves(ky[used], kx[used], reach)
+    used = (radius >= _RING[0]) & (radius <= _RING[1]) & (ky != 0)
+    return Waves(ky[used], kx[used], radius[used].astype(np.float32), reach)
 
 
 @functools.cache
-def radii() -> NDArray[np.intp]:
+def rings() -> NDArray[np.intp]:
     """The ring each wave lies in, for measuring noise by frequency."""
-    return np.hypot(waves().ky, waves().kx).astype(np.intp)
+    return waves().radius.astype(np.intp)
 
 
 @functools.lru_cache(maxsize=8)
 def patterns(key: bytes) -> tuple[Pattern, ...]:
-    return tuple(_pattern(key, index) for index in range(PATTERNS))
-
-
-def _pattern(key: bytes, index: int) -> Pattern:
     n = len(waves())
-    stream = hashlib.shake_256(b"countersign/watermark/v1/pattern\x00" + bytes([index]) + key).digest(12 * n)
-    phases = np.exp(2j * np.pi / 2**32 * np.frombuffer(stream[: 4 * n], ">u4"))
-    order = np.argsort(np.frombuffer(stream[4 * n :], ">u8"), kind="stable")
-    template, data = order[:TEMPLATE_WAVES], order[TEMPLATE_WAVES:]
-    amplitudes = np.hypot(waves().ky, waves().kx) ** -0.5
+    draws = _draws(b"split", key, n)
+    order = np.argsort(draws, kind="stable")
+    template, data = np.sort(order[:TEMPLATE_WAVES]), np.sort(order[TEMPLATE_WAVES:])
+    amplitudes = waves().radius ** _TILT
     amplitudes[template] *= _TEMPLATE_GAIN
-    return Pattern(phases.astype(np.complex64), amplitudes.astype(np.float32), template, data)
+    return tuple(_pattern(key, index, amplitudes, template, data) for index in range(PATTERNS))
+
+
+def _pattern(
+    key: bytes, index: int, amplitudes: Reals, template: NDArray[np.intp], data: NDArray[np.intp]
+) -> Pattern:
+    angles = _draws(b"phases%d" % index, key, len(amplitudes)) * (2 * np.pi / 2**64)
+    places = np.argsort(_draws(b"bits%d" % index, key, 2 * len(data)), kind="stable")
+    bits = np.empty(2 * len(data), np.intp)
+    bits[places] = np.arange(2 * len(data)) % ecc.CODED_BITS
+    phases = np.exp(1j * angles).astype(np.complex64)
+    return Pattern(phases, amplitudes.astype(np.float32), template, data, bits.reshape(2, -1))
+
+
+def _draws(purpose: bytes, key: bytes, count: int) -> NDArray[np.uint64]:
+    stream = hashlib.shake_256(b"countersign/watermark/v2/" + purpose + b"\x00" + key).digest(8 * count)
+    return np.frombuffer(stream, ">u8").astype(np.uint64)
 
 
 def field(coefficients: Phasors, height: int, width: int) -> Reals:
@@ -127,11 +138,11 @@ def field(coefficients: Phasors, height: int, width: int) -> Reals:
     return np.asarray(values / values.std(), np.float32)
 
 
-def measure(pictures: Reals, units: float) -> Phasors:
-    """complex64 [t, n]: each wave's coefficient in `pictures` float32 [t, h, w], whose pixels are `units` wide."""
+def measure(pictures: Reals, units: tuple[float, float]) -> Phasors:
+    """complex64 [t, n]: each wave's coefficient in `pictures` float32 [t, h, w], whose pixels are `units` high and wide."""
     lattice = waves()
-    rows = _plane(pictures.shape[1], units).conj()
-    columns = _plane(pictures.shape[2], units)[:, lattice.reach :].conj()
+    rows = _plane(pictures.shape[1], units[0]).conj()
+    columns = _plane(pictures.shape[2], units[1])[:, lattice.reach :].conj()
     across = pictures @ columns.real + 1j * (pictures @ columns.imag)
     return np.asarray((rows.T @ across)[:, lattice.ky + lattice.reach, lattice.kx], np.complex64)
 

@@ -1,16 +1,13 @@
-"""Finding the mark: sample, whiten, correlate with the key's templates, weigh, decode.
+"""Finding the mark in what was sampled: in place first, then wherever the lattice's energy says the picture went.
 
-1. **Sample.** Bursts of 4 consecutive frames, at most 12 of them, spread over however long the clip is by doubling
-   the distance between bursts and forgetting every other one: memory is bounded, and no burst is longer than a
-   segment of the mark.
-2. **Whiten.** Luma at 240 lines, minus its local mean, over its local deviation^1.5: where the picture is loud the
-   mark is hidden, so those pixels count little.
-3. **Correlate.** The lattice waves are measured, brought to unit noise ring by ring, and each burst is compared with
-   the four templates at every translation (one FFT). A translation's score adds up, over the bursts, how well *some*
-   pattern fits: the detector need not know where in the cycle an excerpt begins.
-4. **Weigh and decode.** Each frame counts with the amplitude of its template, so key frames speak louder than the
-   frames an encoder starved. First with almost no translation, then with the best one; then at the scales a crop
-   produces.
+1. **In place.** The lattice waves of every frame are measured and brought to unit noise, and each burst is compared
+   with the four templates at every translation (one FFT). A translation's score adds up, over the bursts, how well
+   *some* pattern fits: the detector need not know where in the cycle an excerpt begins.
+2. **Moved.** :mod:`.geometry` names the likeliest moves, without the key. Each is tried in its eight symmetries at
+   every translation against the templates; the best are aligned finely, perspective included, by the phases of the
+   template in parts of the picture, and the frames are brought back to canonical coordinates.
+3. **Weigh and decode.** Each frame counts with the amplitude of its template, so key frames speak louder than the
+   frames an encoder starved; so does each range of wave numbers. An inverted picture is a mark of the other sign.
 
 The number of decodings is at most :data:`MAX_ATTEMPTS`.
 """
@@ -19,25 +16,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from ledger.errors import MediaError
-from ledger.provenance.watermark import ecc, lattice
-from ledger.provenance.watermark.embed import Frame, check_frame, check_key, luma, unfit
+from ledger.provenance.watermark import ecc, geometry, lattice
+from ledger.provenance.watermark.embed import Frame, arrangement, check_key
+from ledger.provenance.watermark.sampling import NotDetected, Sampled, sample
 
-BURST_FRAMES: Final = 4
-MAX_BURSTS: Final = 12
-_WORKING_SIDE: Final = 240
-_LOCAL_RADIUS: Final = 3
-_DEVIATION_FLOOR: Final = 1.0
 _LOUDEST: Final = 2.5
 """A wave louder than this many deviations belongs to the picture (a fence, a line of text) and is held down."""
-_SCALES: Final = tuple(1.008**-step for step in range(1, 84))
-"""Cropping to a share c of the short side makes the picture's units c times as wide: down to about one half."""
-_SCALES_TRIED: Final = 3
-MAX_ATTEMPTS: Final = 2 + _SCALES_TRIED
+_GRID: Final = 96
+_MOVES_TRIED: Final = 8
+MAX_ATTEMPTS: Final = 2 + _MOVES_TRIED
+_BLOCK: Final = 120.0
+_UNITS: Final = (0.8, 2.0)
+_BAND: Final = 3.0
+
+Homography = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +41,13 @@ class Detected:
     """A payload whose 40 check bits match.
 
     `confidence` is the share of the soft evidence that agrees with the decoded word, 0–1: pure noise would score
-    about 0.7, a fresh mark nearly 1. It says how worn the mark is, not how likely the payload is wrong.
+    about 0.7, a fresh mark nearly 1. It says how worn the mark is, not how likely the payload is wrong. `where` says in
+    words how the picture was moved and which part of the clip was looked at.
     """
 
     payload: bytes
     confidence: float
-
-
-@dataclass(frozen=True, slots=True)
-class NotDetected:
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """What is left of a clip to look for any mark in. bursts: the burst of each picture, int [t]; residuals: the
-    whitened pictures, float32 [t, h, w].
-    """
-
-    bursts: NDArray[np.intp]
-    residuals: lattice.Reals
-
-
-def detect(frames: Iterable[Frame], key: bytes) -> Detected | NotDetected:
-    """The payload marked into `frames` under `key`, if there is one. Raises MediaError on what are not frames."""
-    check_key(key)
-    return find(sample(frames), key)
+    where: str
 
 
 def find(sampled: Sampled | NotDetected, key: bytes) -> Detected | NotDetected:
@@ -78,154 +55,313 @@ def find(sampled: Sampled | NotDetected, key: bytes) -> Detected | NotDetected:
     check_key(key)
     if isinstance(sampled, NotDetected):
         return sampled
-    bursts, residuals = sampled.bursts, sampled.residuals
     patterns = lattice.patterns(key)
-    units = lattice.CANONICAL_SIDE / _WORKING_SIDE
+    _, height, width = sampled.residuals.shape
+    side = lattice.CANONICAL_SIDE / min(sampled.width, sampled.height)
+    units = side * sampled.height / height, side * sampled.width / width
+    pictures = sampled.residuals.astype(np.float32)
 
-    view = _View.of(residuals, bursts, units)
-    score = view.scores(patterns, lattice.PERIOD)
+    view = _View.of(pictures, sampled.bursts, units)
+    score = view.scores(patterns)
     for shift in (_best_near_origin(score), _best(score)):
         if (found := view.decode(patterns, shift, key)) is not None:
-            return found
-    for scale in _likely_scales(residuals, bursts, patterns, units):
-        view = _View.of(residuals, bursts, units * scale)
-        shift = _best(view.scores(patterns, lattice.PERIOD))
+            return _told(
+                found, key, sampled, "in place" if max(abs(shift[1]), abs(shift[2])) <= 1 else "shifted"
+            )
+    sums = np.stack([pictures[sampled.bursts == b].sum(0) for b in range(sampled.bursts[-1] + 1)])
+    for candidate in _candidates(sums, patterns, units[0]):
+        placed = candidate.refined(sums, patterns)
+        view = _View.of(placed.brought_back(pictures), sampled.bursts, (placed.units,) * 2)
+        shift = _best_near_origin(view.scores(patterns))
         if (found := view.decode(patterns, shift, key)) is not None:
-            return found
-    return NotDetected(f"no payload's check bits matched in `{len(residuals)}` sampled frames")
+            return _told(found, key, sampled, placed.said(units[0]))
+    return NotDetected(f"no payload's check bits matched in `{len(pictures)}` sampled frames")
 
 
-def sample(frames: Iterable[Frame]) -> Sampled | NotDetected:
-    """What any key's mark can be looked for in. Needs no key. Raises MediaError on what are not frames."""
-    kept: dict[int, list[lattice.Reals]] = {}
-    spacing, shape = BURST_FRAMES, None
-    for index, frame in enumerate(frames):
-        check_frame(frame)
-        if shape is None:
-            shape = frame.shape
-            if (reason := unfit(shape[1], shape[0])) is not None:
-                return NotDetected(reason)
-        if frame.shape != shape:
-            raise MediaError("watermark.frame", f"frame `{index}` is `{frame.shape}` in a clip of `{shape}`")
-        if index % spacing >= BURST_FRAMES:
-            continue
-        if index % spacing == 0:
-            if len(kept) == MAX_BURSTS:
-                spacing *= 2
-                kept = {start: burst for start, burst in kept.items() if start % spacing == 0}
-                if index % spacing:
-                    continue
-            kept[index] = []
-        kept[index - index % spacing].append(_residual(frame))
-    if not kept:
-        return NotDetected("there are no frames")
-    bursts = np.repeat(np.arange(len(kept)), [len(burst) for burst in kept.values()])
-    return Sampled(bursts, np.stack([picture for burst in kept.values() for picture in burst]))
+def detect(frames: Iterable[Frame], key: bytes, *, fps: float | None = None) -> Detected | NotDetected:
+    """:func:`find` in what :func:`sample` kept of `frames`. Raises MediaError on what are not frames."""
+    check_key(key)
+    return find(sample(frames, fps=fps), key)
 
 
-def _residual(frame: Frame) -> lattice.Reals:
-    """float32 [h, w]: the whitened luma, its short side 240 pixels."""
-    picture = Image.fromarray(np.asarray(luma(frame), np.float32))
-    scale = _WORKING_SIDE / min(picture.size)
-    width, height = (round(side * scale) for side in picture.size)
-    level = np.asarray(picture.resize((width, height), Image.Resampling.HAMMING))
-    detail = level - _local_mean(level)
-    power = _local_mean(detail * detail) + _DEVIATION_FLOOR**2
-    return np.asarray(detail * power**-0.75, np.float32)
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    payload: bytes
+    confidence: float
+    sign: int
 
 
-def _local_mean(pixels: lattice.Reals) -> lattice.Reals:
-    """The mean of the (2r+1)² pixels around each."""
-    r, size = _LOCAL_RADIUS, 2 * _LOCAL_RADIUS + 1
-    for _ in range(2):
-        padded = np.pad(pixels, ((r, r), (0, 0)), mode="edge")
-        total = padded[: len(pixels)].copy()
-        for offset in range(1, size):
-            total += padded[offset : offset + len(pixels)]
-        pixels = np.ascontiguousarray(total.T)
-    return pixels / np.float32(size * size)
+def _told(found: _Evidence, key: bytes, sampled: Sampled, moved: str) -> Detected:
+    words = [moved]
+    if found.sign != arrangement(key, found.payload)[1]:
+        words.append("inverted")
+    first, last = int(sampled.indices[0]), int(sampled.indices[-1])
+    if sampled.fps:
+        words.append(f"seconds {first / sampled.fps:.1f} to {(last + 1) / sampled.fps:.1f}")
+    else:
+        words.append(f"frames {first} to {last}")
+    return Detected(found.payload, found.confidence, ", ".join(words))
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """The waves of the sampled frames at one assumed scale: complex64 [t, n], unit noise; and each frame's burst."""
+    """The waves of the sampled frames under one assumed move: complex64 [t, n], unit noise; and each frame's burst."""
 
     waves: lattice.Phasors
     bursts: NDArray[np.intp]
 
     @classmethod
-    def of(cls, residuals: lattice.Reals, bursts: NDArray[np.intp], units: float) -> "_View":
-        measured = lattice.measure(residuals, units)
-        rings = lattice.radii()
-        power = np.bincount(rings, np.mean(np.abs(measured) ** 2, axis=0)) / np.maximum(np.bincount(rings), 1)
-        waves = measured / np.sqrt(power[rings] + 1e-12)
-        waves *= np.minimum(1.0, _LOUDEST / (np.abs(waves) + 1e-9))
-        return cls(waves.astype(np.complex64), bursts)
+    def of(cls, pictures: lattice.Reals, bursts: NDArray[np.intp], units: tuple[float, float]) -> "_View":
+        return cls(_normalised(lattice.measure(pictures, units)), bursts)
 
-    def correlate(self, patterns: tuple[lattice.Pattern, ...], grid: int) -> lattice.Reals:
-        """float32 [burst, pattern, grid, grid]: each template's fit at each translation, in deviations of the map."""
-        k = lattice.waves()
-        sums = np.zeros((self.bursts[-1] + 1, len(k)), np.complex64)
-        np.add.at(sums, self.bursts, self.waves)
-        spectra = np.zeros((len(sums), len(patterns), grid, grid // 2 + 1), np.complex64)
-        for index, pattern in enumerate(patterns):
-            t = pattern.template
-            spectra[:, index, k.ky[t] % grid, k.kx[t]] = sums[:, t] * pattern.phases[t].conj()
-        spectra[..., 0] *= 2.0  # the real transform halves nothing in its first column
-        fits = np.fft.irfft2(spectra, s=(grid, grid))
-        return np.asarray(fits / (fits.std(axis=(2, 3), keepdims=True) + 1e-12), np.float32)
-
-    def scores(self, patterns: tuple[lattice.Pattern, ...], grid: int) -> lattice.Reals:
-        """float32 [grid, grid]: the log-likelihood of each translation, whichever pattern each burst shows."""
-        fits = self.correlate(patterns, grid)
-        return np.asarray(np.log(np.exp(np.minimum(fits, 60.0)).mean(axis=1)).sum(axis=0), np.float32)
+    def scores(self, patterns: tuple[lattice.Pattern, ...]) -> lattice.Reals:
+        """float32 [2, 160, 160]: the log-likelihood of each sign and translation, whichever pattern each burst shows."""
+        return _likelihoods(_summed(self.waves, self.bursts), patterns, lattice.PERIOD)
 
     def decode(
-        self, patterns: tuple[lattice.Pattern, ...], shift: tuple[int, int], key: bytes
-    ) -> Detected | None:
-        """One decoding, with the picture moved back by `shift` units."""
+        self, patterns: tuple[lattice.Pattern, ...], place: tuple[int, int, int], key: bytes
+    ) -> _Evidence | None:
+        """One decoding, with the picture moved back by `place` = sign, y, x."""
         k = lattice.waves()
-        aligned = self.waves * np.exp(2j * np.pi / lattice.PERIOD * (k.ky * shift[0] + k.kx * shift[1]))
-        # fits[t, p]: frame t's agreement with template p; pure noise has deviation 1.
-        fits = np.stack(
-            [(aligned[:, p.template] * p.phases[p.template].conj()).real.sum(1) for p in patterns], 1
+        sign = 1 - 2 * place[0]
+        aligned = (
+            sign * self.waves * np.exp(2j * np.pi / lattice.PERIOD * (k.ky * place[1] + k.kx * place[2]))
         )
-        fits /= np.sqrt(lattice.TEMPLATE_WAVES / 2)
-        shown = np.zeros((self.bursts[-1] + 1, len(patterns)))
-        np.add.at(shown, self.bursts, fits)
-        shown /= np.sqrt(np.bincount(self.bursts))[:, None]
-        shown = np.exp(shown - shown.max(axis=1, keepdims=True))
-        shown /= shown.sum(axis=1, keepdims=True)
-        weights = shown[self.bursts] * np.maximum(fits, 0.0)
-        evidence = sum(
-            (pattern.evidence(weights[:, index] @ aligned) for index, pattern in enumerate(patterns)),
-            start=np.zeros(ecc.CODED_BITS, np.float32),
-        )
-        payload = ecc.decode(evidence, key)
+        weights = _weights(aligned, self.bursts, patterns)
+        total = np.zeros(ecc.CODED_BITS, np.float32)
+        seen = [weights[:, index] @ aligned for index in range(len(patterns))]
+        heard = _heard(seen, patterns)
+        for index, pattern in enumerate(patterns):
+            total += pattern.evidence(seen[index] * heard)
+        payload = ecc.decode(total, key)
         if payload is None:
             return None
-        agrees = evidence * ecc.encode(payload, key) > 0
-        return Detected(payload, float(np.abs(evidence[agrees]).sum() / (np.abs(evidence).sum() + 1e-12)))
+        agrees = total * ecc.encode(payload, key) > 0
+        confidence = float(np.abs(total[agrees]).sum() / (np.abs(total).sum() + 1e-12))
+        return _Evidence(payload, confidence, sign)
 
 
-def _likely_scales(
-    residuals: lattice.Reals, bursts: NDArray[np.intp], patterns: tuple[lattice.Pattern, ...], units: float
-) -> list[float]:
-    """The crops whose templates fit best, looked for in the sum of each burst."""
-    sums = np.stack([residuals[bursts == burst].sum(0) for burst in range(bursts[-1] + 1)])
-    each = np.arange(len(sums))
-    best = [
-        _View.of(sums, each, units * scale).scores(patterns, lattice.PERIOD // 2).max() for scale in _SCALES
-    ]
-    return [_SCALES[index] for index in np.argsort(best)[::-1][:_SCALES_TRIED]]
+def _normalised(measured: lattice.Phasors) -> lattice.Phasors:
+    """Unit noise ring by ring, and nothing louder than that allows."""
+    rings = lattice.rings()
+    power = np.bincount(rings, np.mean(np.abs(measured) ** 2, axis=0)) / np.maximum(np.bincount(rings), 1)
+    waves = measured / np.sqrt(power[rings] + 1e-12)
+    waves *= np.minimum(1.0, _LOUDEST / (np.abs(waves) + 1e-9))
+    return np.asarray(waves, np.complex64)
 
 
-def _best(score: lattice.Reals) -> tuple[int, int]:
-    y, x = np.unravel_index(int(np.argmax(score)), score.shape)
-    return int(y), int(x)
+def _summed(waves: lattice.Phasors, bursts: NDArray[np.intp]) -> lattice.Phasors:
+    sums = np.zeros((bursts[-1] + 1, waves.shape[1]), np.complex64)
+    np.add.at(sums, bursts, waves)
+    return sums
 
 
-def _best_near_origin(score: lattice.Reals, reach: int = 2) -> tuple[int, int]:
+def _likelihoods(sums: lattice.Phasors, patterns: tuple[lattice.Pattern, ...], grid: int) -> lattice.Reals:
+    """float32 [2, grid, grid]: how well the bursts' waves [g, n] fit, by sign and translation."""
+    k = lattice.waves()
+    t = patterns[0].template
+    spectra = np.zeros((len(sums), len(patterns), grid, grid // 2 + 1), np.complex64)
+    for index, pattern in enumerate(patterns):
+        spectra[:, index, k.ky[t] % grid, k.kx[t]] = sums[:, t] * pattern.phases[t].conj()
+    fits = np.fft.irfft2(spectra, s=(grid, grid)).astype(np.float32)
+    fits /= fits.std(axis=(2, 3), keepdims=True) + 1e-12
+    np.clip(fits, -60.0, 60.0, out=fits)
+    return np.stack([np.log(np.exp(sign * fits).mean(axis=1)).sum(axis=0) for sign in (1, -1)])
+
+
+def _weights(
+    aligned: lattice.Phasors, bursts: NDArray[np.intp], patterns: tuple[lattice.Pattern, ...]
+) -> NDArray[np.float64]:
+    """float64 [t, p]: how loudly each frame shows each pattern."""
+    t = patterns[0].template
+    fits = np.stack([(aligned[:, t] * p.phases[t].conj()).real.sum(1) for p in patterns], 1).astype(float)
+    fits /= np.sqrt(len(t) / 2)
+    shown = np.zeros((bursts[-1] + 1, len(patterns)))
+    np.add.at(shown, bursts, fits)
+    shown /= np.sqrt(np.bincount(bursts))[:, None]
+    shown = np.exp(shown - shown.max(axis=1, keepdims=True))
+    shown /= shown.sum(axis=1, keepdims=True)
+    return np.asarray(shown[bursts] * np.maximum(fits, 0.0))
+
+
+def _heard(seen: list[lattice.Phasors], patterns: tuple[lattice.Pattern, ...]) -> lattice.Reals:
+    """float32 [n]: how loudly each wave still speaks, judged by the template waves of about its number."""
+    t = patterns[0].template
+    said = sum(
+        ((w[t] * p.phases[t].conj()).real for w, p in zip(seen, patterns, strict=True)),
+        start=np.zeros(len(t)),
+    )
+    radius = lattice.waves().radius
+    near = np.exp(-(((radius[:, None] - radius[t]) / _BAND) ** 2))
+    level = (near @ said) / near.sum(1)
+    return np.asarray(np.maximum(level, 0.15 * max(float(level.max()), 1e-12)), np.float32)
+
+
+def _candidates(sums: lattice.Reals, patterns: tuple[lattice.Pattern, ...], units: float) -> list["_Placed"]:
+    """The moves whose templates fit best, best first."""
+    spectra = geometry.Spectra.of(sums)
+    tried: list[tuple[float, _Placed]] = []
+    height, width = sums.shape[1:]
+    for move in geometry.likely(spectra, units):
+        for turn in geometry.symmetries():
+            score = _likelihoods(_normalised(spectra.at(move, turn)), patterns, _GRID)
+            _, y, x = _best(score)
+            middle = -np.array([x, y]) * (lattice.PERIOD / _GRID)
+            tried.append((float(score.max()), _Placed.of(move @ turn, middle, width, height)))
+    tried.sort(key=lambda pair: -pair[0])
+    return [placed for _, placed in tried[:_MOVES_TRIED]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Where canonical coordinates are thought to lie in the sampled pictures.
+
+    `back` takes a pixel of a canvas in canonical coordinates, `units` wide, to a pixel of the picture.
+    """
+
+    back: Homography
+    units: float
+    canvas: tuple[int, int]
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, move: geometry.Move, middle: NDArray[np.float64], width: int, height: int) -> "_Placed":
+        """By `move`, with the picture's centre at `middle` in canonical units."""
+        centre = np.array([(width - 1) / 2, (height - 1) / 2])
+        corners = np.array([(x, y) for x in (0, width - 1) for y in (0, height - 1)])
+        spread = (corners - centre) @ np.linalg.inv(move).T + middle
+        low = np.floor(spread.min(0) / lattice.PERIOD) * lattice.PERIOD
+        units = float(np.clip(abs(np.linalg.det(move)) ** -0.5, *_UNITS))
+        columns, rows = np.ceil((spread.max(0) - low) / units).astype(int)
+        back = np.eye(3)
+        back[:2, :2] = move * units
+        back[:2, 2] = move @ (low + units / 2 - middle) + centre
+        return cls(back, units, (int(rows), int(columns)), width, height)
+
+    def brought_back(self, pictures: lattice.Reals) -> lattice.Reals:
+        """float32 [t, rows, columns]: the pictures in canonical coordinates, nothing where they did not reach."""
+        size = self.canvas[::-1]
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        return np.stack([cv2.warpPerspective(picture, self.back, size, flags=flags) for picture in pictures])
+
+    def refined(self, sums: lattice.Reals, patterns: tuple[lattice.Pattern, ...]) -> "_Placed":
+        placed = self
+        for degrees in (6, 8):
+            placed = placed._moved(_drift(placed, sums, patterns, degrees))
+        return placed
+
+    def _moved(self, drift: NDArray[np.float64]) -> "_Placed":
+        rows, columns = self.canvas
+        corners = np.array([(x, y) for x in (0.0, columns - 1.0) for y in (0.0, rows - 1.0)])
+        there = corners - _displacement(drift, self.normal(corners)) / self.units
+        turn = cv2.getPerspectiveTransform(corners.astype(np.float32), there.astype(np.float32))
+        return _Placed(self.back @ turn, self.units, self.canvas, self.width, self.height)
+
+    def normal(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`pixels` of the canvas, [b, 2], from its middle, its longer side from −1 to 1."""
+        rows, columns = self.canvas
+        return np.asarray((pixels - np.array([columns, rows]) / 2) / (max(rows, columns) / 2))
+
+    def said(self, units: float) -> str:
+        """How the picture was moved, in words; `units` is how wide its pixels would be unmoved."""
+        move = self.back[:2, :2] / self.units * units
+        words = []
+        mirrored = np.linalg.det(move) < 0
+        if mirrored:
+            words.append("mirrored")
+            move = move @ np.diag([-1.0, 1.0])
+        angle = np.degrees(np.arctan2(move[1, 0] - move[0, 1], move[0, 0] + move[1, 1]))
+        quarters = round(angle / 90) % 4
+        if quarters:
+            words.append(f"turned {90 * quarters}°")
+        rest = (angle + 45) % 90 - 45
+        if abs(rest) >= 0.25:
+            words.append(f"rotated {rest:.1f}°")
+        wide, tall = np.linalg.norm(move, axis=0)
+        if abs(np.log(wide / tall)) > 0.02:
+            words.append(f"stretched {wide / tall:.2f} times")
+        scale = float(np.sqrt(wide * tall))
+        if abs(scale - 1) > 0.01:
+            words.append(f"enlarged {scale:.2f} times" if scale > 1 else f"reduced to {100 * scale:.0f} %")
+        return ", ".join(words) or "shifted"
+
+
+def _drift(
+    placed: _Placed, sums: lattice.Reals, patterns: tuple[lattice.Pattern, ...], degrees: int
+) -> NDArray[np.float64]:
+    """The move that is still missing, by the template's phases in blocks of the picture."""
+    pictures = placed.brought_back(sums)
+    heard, centres, shift = _blocks(pictures, placed.units, patterns)
+    k, t = lattice.waves(), patterns[0].template
+    turns = 2 * np.pi / lattice.PERIOD * np.stack([k.kx[t], k.ky[t]], 1)
+    basis = _basis(placed.normal(centres), degrees)
+    # slopes[b, n, d]: how fast the phase of wave n in block b turns with each degree of freedom.
+    slopes = np.einsum("nc,bcd->bnd", turns, basis)
+    drift = np.zeros(degrees)
+    drift[:2] = shift
+    for _ in range(12):
+        turned = heard * np.exp(-1j * (slopes @ drift))
+        gradient = np.einsum("bn,bnd->d", turned.imag, slopes)
+        bend = np.einsum("bn,bnd,bne->de", np.abs(turned), slopes, slopes)
+        firm = bend + (0.02 * np.trace(bend) / degrees + 1e-9) * np.eye(degrees)
+        drift = drift + np.linalg.solve(firm, gradient)
+    return drift
+
+
+def _blocks(
+    pictures: lattice.Reals, units: float, patterns: tuple[lattice.Pattern, ...]
+) -> tuple[NDArray[np.complex128], NDArray[np.float64], NDArray[np.float64]]:
+    """What each block says of the template, complex128 [b, template]; the blocks' centres in pixels; a first guess."""
+    k, t = lattice.waves(), patterns[0].template
+    whole = _normalised(lattice.measure(pictures, (units, units)))
+    sign, y, x = _best_near_origin(_likelihoods(whole, patterns, lattice.PERIOD))
+    shift = np.exp(2j * np.pi / lattice.PERIOD * (k.ky * y + k.kx * x))
+    weights = _weights((1 - 2 * sign) * whole * shift, np.arange(len(pictures)), patterns)
+    _, rows, columns = pictures.shape
+    down, across = (max(1, round(side * units / _BLOCK)) for side in (rows, columns))
+    heard, centres = [], []
+    for top, bottom in _cuts(rows, down):
+        for left, right in _cuts(columns, across):
+            part = np.ascontiguousarray(pictures[:, top:bottom, left:right])
+            waves = lattice.measure(part, (units, units))
+            waves = waves * np.exp(-2j * np.pi / lattice.PERIOD * units * (k.ky * top + k.kx * left))
+            said = sum(
+                (weights[:, i] @ waves[:, t] * p.phases[t].conj() for i, p in enumerate(patterns)),
+                start=np.zeros(len(t), np.complex128),
+            )
+            heard.append((1 - 2 * sign) * said)
+            centres.append(((left + right - 1) / 2, (top + bottom - 1) / 2))
+    every = np.array(heard)
+    every /= np.sqrt(np.mean(np.abs(every) ** 2, axis=0)) + 1e-12
+    return every, np.array(centres), np.array([-x, -y], np.float64)
+
+
+def _cuts(length: int, parts: int) -> list[tuple[int, int]]:
+    edges = np.linspace(0, length, parts + 1).astype(int)
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+def _basis(places: NDArray[np.float64], degrees: int) -> NDArray[np.float64]:
+    """float64 [b, 2, degrees]: displacement at `places` [b, 2] by shift, affine and perspective parts."""
+    x, y = places.T
+    one, none = np.ones_like(x), np.zeros_like(x)
+    across = [one, none, x, y, none, none, x * x, x * y]
+    down = [none, one, none, none, x, y, x * y, y * y]
+    return np.stack([np.stack(across[:degrees], -1), np.stack(down[:degrees], -1)], axis=1)
+
+
+def _displacement(drift: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [b, 2], canonical units."""
+    return np.asarray(_basis(places, len(drift)) @ drift)
+
+
+def _best(score: lattice.Reals) -> tuple[int, int, int]:
+    sign, y, x = np.unravel_index(int(np.argmax(score)), score.shape)
+    return int(sign), int(y), int(x)
+
+
+def _best_near_origin(score: lattice.Reals, reach: int = 2) -> tuple[int, int, int]:
     near = np.arange(-reach, reach + 1)
-    y, x = _best(score[np.ix_(near, near)])
-    return y - reach, x - reach
+    sign, y, x = _best(score[np.ix_(np.arange(2), near, near)])
+    return sign, y - reach, x - reach
