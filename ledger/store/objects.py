@@ -78,12 +78,6 @@ class Objects:
         for offset in range(start, end, _CHUNK):
             yield bytes(obstore.get_range(self._store, key, start=offset, end=min(end, offset + _CHUNK)))
 
-    def fetch(self, key: str, path: Path) -> None:
-        """Write an object to a file. Raises NotFound."""
-        with path.open("wb") as out:
-            for piece in self.read(key, 0, self.size(key)):
-                out.write(piece)
-
     def content(self, key: str) -> bytes:
         """The whole of a small object. Raises NotFound."""
         return b"".join(self.read(key, 0, self.size(key)))
