@@ -19,10 +19,12 @@ The peer carries the same 64 bits without check bits, so it is given the benefit
 
 import argparse
 import functools
+import hashlib
 import importlib
 import importlib.util
 import json
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +50,7 @@ from PIL import Image  # noqa: E402
 from skimage.metrics import structural_similarity  # noqa: E402
 from watermark_attacks import ATTACKS, FPS, Attack, Clip, Frame  # noqa: E402
 
-from ledger.provenance.watermark import Detected, Embedder, detect  # noqa: E402
+from ledger.provenance.watermark import Detected, Embedder, detect, find, sample  # noqa: E402
 
 KEY = bytes(range(32))
 PAYLOAD = bytes.fromhex("5eed0123456789ab")
@@ -378,10 +380,11 @@ def negatives(options: argparse.Namespace) -> dict[str, Any]:
 
     A search's score is how many of the 40 check bits agreed in the best of the words it considered: 40 is a find.
     """
-    from ledger.provenance.watermark import ecc  # noqa: PLC0415
+    from ledger.provenance.watermark import ecc, geometry  # noqa: PLC0415
 
     cv2.setNumThreads(1)
     counting = ecc.hmac = Counting(ecc.hmac)  # type: ignore[attr-defined, assignment]
+    geometry.likely = remembered(geometry.likely)
     rng = np.random.default_rng(1)
     scores, false, started = [], 0, time.perf_counter()
     for number, search in enumerate(searches(options)):
@@ -408,34 +411,41 @@ def negatives(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def remembered(function: Callable[..., T]) -> Callable[..., T]:
+    """What the search does before it knows the key is the same for every key."""
+    known: dict[bytes, T] = {}
+
+    def answer(*args: Any) -> T:
+        digest = hashlib.blake2b(pickle.dumps(args)).digest()
+        if digest not in known:
+            known[digest] = function(*args)
+        return known[digest]
+
+    return answer
+
+
 def searches(options: argparse.Namespace) -> Iterator[Callable[[bytes], object]]:
     """For ever: a search of each sampled excerpt, under a key to come."""
-    from ledger.provenance import watermark  # noqa: PLC0415
-
-    pool = list(excerpts(options))
-    if not hasattr(watermark, "sample"):
-        ready: list[Callable[[bytes], object]] = [functools.partial(detect, clip) for clip in pool]
-    else:
-        ready = [functools.partial(watermark.find, watermark.sample(clip)) for clip in pool]
+    ready = [functools.partial(find, sample(clip)) for clip in excerpts(options)]
     while True:
         yield from ready
 
 
 def excerpts(options: argparse.Namespace) -> Iterator[Clip]:
-    """Few frames each: what is counted is searches, and a search of few frames is as likely to be fooled."""
+    """Few and small frames: what is counted is searches, and chance is no smaller where there is less to look at."""
     rng = np.random.default_rng(2)
     for scene in scenes(options.clips, 48, quick=False):
-        clip = attacks.to_lines(scene.clip(), 270)
-        for start in range(0, len(clip) - 4, 12):
-            yield clip[start : start + 4]
-            yield mark(clip[start : start + 4], rng.bytes(8), rng.bytes(32))
+        clip = attacks.to_lines(scene.clip(), 160)
+        for start in range(0, len(clip) - 2, 12):
+            yield clip[start : start + 2]
+            yield mark(clip[start : start + 2], rng.bytes(8), rng.bytes(32))
     for name in ("astronaut", "coffee", "chelsea", "rocket"):
         yield attacks.to_lines(
             [np.asarray(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"))], 270
         )
-    yield [rng.integers(0, 256, (270, 480, 3), np.uint8) for _ in range(4)]
-    yield [np.zeros((270, 480, 3), np.uint8)]
-    grain = [np.clip(rng.normal(128, 20, (270, 480, 1)), 0, 255).astype(np.uint8) for _ in range(4)]
+    yield [rng.integers(0, 256, (160, 284, 3), np.uint8) for _ in range(2)]
+    yield [np.zeros((160, 284, 3), np.uint8)]
+    grain = [np.clip(rng.normal(128, 20, (160, 284, 1)), 0, 255).astype(np.uint8) for _ in range(2)]
     yield [np.repeat(one, 3, axis=2) for one in grain]
 
 
@@ -472,6 +482,17 @@ def without(clip: Clip, estimate: NDArray[Any]) -> Clip:
     return [np.clip(np.rint(frame - estimate), 0, 255).astype(np.uint8) for frame in clip]
 
 
+def regenerated(clip: Clip, sigma: float) -> Clip:
+    """Blurred, denoised, sharpened again: what stays is what a simple model would have drawn."""
+    out = []
+    for frame in clip[::2]:
+        calm = cv2.GaussianBlur(frame, (0, 0), sigma)
+        calm = cv2.bilateralFilter(calm, 5, 12, 5)
+        sharp = cv2.addWeighted(calm, 2.0, cv2.GaussianBlur(calm, (0, 0), sigma), -1.0, 0)
+        out.append(np.asarray(sharp, np.uint8))
+    return attacks.coded(out, 28)
+
+
 def high_pass(picture: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(picture - cv2.GaussianBlur(picture, (0, 0), 2.5))
 
@@ -494,21 +515,18 @@ def attacks_on_mark(options: argparse.Namespace) -> dict[str, Any]:
             ],
             "own mean subtracted": without(marked, mean - cv2.GaussianBlur(mean, (0, 0), 2.5)),
             "own mean residual subtracted twice": without(marked, 2 * shifted),
-            "blur and denoise": [
-                np.asarray(
-                    cv2.fastNlMeansDenoisingColored(cv2.GaussianBlur(f, (0, 0), 1.5), None, 6, 6, 5, 11),
-                    np.uint8,
-                )
-                for f in marked[::6]
-            ],
             "down to 180 lines and back": attacks.coded(
                 attacks.resized(attacks.to_lines(marked, 180), marked[0].shape[1], marked[0].shape[0]), 30
             ),
-        }
+            "down to 120 lines and back": attacks.coded(
+                attacks.resized(attacks.to_lines(marked, 120), marked[0].shape[1], marked[0].shape[0]), 30
+            ),
+        } | {f"blur {sigma}, denoise": regenerated(marked, sigma) for sigma in (1.5, 3.0, 5.0)}
         for name, tried in tries.items():
             gone.setdefault(name, []).append(not found_in(tried))
-            if len(tried) == len(marked):
-                cost.setdefault(name, []).append(quality(marked, tried)["psnr_rgb_db"])
+            same = marked[::2] if "denoise" in name else marked
+            if len(tried) == len(same):
+                cost.setdefault(name, []).append(quality(same, tried)["psnr_rgb_db"])
         print(
             f"{scene.name}: removed by {[n for n, g in gone.items() if g[-1]]}", file=sys.stderr, flush=True
         )
@@ -519,39 +537,45 @@ def attacks_on_mark(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def colluding(todo: list[Scene], clips: int = 50) -> dict[str, Any]:
-    """Fifty clips of one key, two seconds each of drifting pictures: is what they have in common the mark?"""
+    """What fifty clips of one key have in common: once of photographs, once of flat grey, in which nothing hides the mark.
+
+    And one clip's mark laid over other footage, with its original at hand and without.
+    """
     width, height = 640, 360
     photos = [photo_move(name, 8, width, height) for name in ("astronaut", "coffee", "chelsea", "rocket")]
     rng = np.random.default_rng(4)
-    total, theirs = np.zeros((height, width, 3), np.float32), []
-    for _ in range(clips):
-        still = photos[rng.integers(len(photos))][rng.integers(8)]
-        start = int(rng.integers(0, 400))
-        base = [
-            np.roll(still, (int(rng.integers(-40, 40)), int(rng.integers(-60, 60))), (0, 1)) for _ in range(4)
-        ]
-        embed = Embedder(KEY, rng.bytes(8), width=width, height=height)
-        shown = [embed(frame, index) for index, frame in enumerate(base)]
-        total += np.mean([high_pass(frame.astype(np.float32)) for frame in shown], axis=0)
-        theirs.append(start)
-    estimate = total / clips
     victim = attacks.resized(todo[0].clip(), width, height)
     marked = mark(victim)
-    loud = estimate * (1.2 / (estimate.std() + 1e-9))
-    copied = without(victim, -loud)
-    residual = np.mean([m.astype(np.float32) - v for m, v in zip(marked, victim, strict=True)], axis=0)
-    pasted = without(attacks.resized(photos[1] * 6, width, height), -residual)
-    return {
-        "collusion_of_50_removes": not found_in(without(marked, 3 * estimate)),
-        "collusion_of_50_forges": isinstance(detect(copied, KEY), Detected),
-        "copied_with_original_at_hand": found_in(pasted),
-        "copied_by_residual": found_in(
-            [
-                np.clip(p + high_pass(m.astype(np.float32)), 0, 255).astype(np.uint8)
-                for p, m in zip(attacks.resized(photos[1] * 6, width, height), marked, strict=False)
-            ]
-        ),
-    }
+    other = [photos[1][index % 8] for index in range(len(marked))]
+    result: dict[str, Any] = {}
+    for name in ("photographs", "flat grey"):
+        total = np.zeros((height, width, 3), np.float32)
+        for _ in range(clips):
+            still = photos[rng.integers(4)][rng.integers(8)]
+            base = [np.roll(still, tuple(rng.integers(-60, 60, 2)), (0, 1)) for _ in range(2)]
+            base = base if name == "photographs" else [np.full_like(still, 128)] * 2
+            shown = mark(base, rng.bytes(8))
+            total += np.mean([high_pass(frame.astype(np.float32)) for frame in shown], axis=0)
+        estimate = total / clips
+        loud = estimate * (1.5 / (estimate.std() + 1e-9))
+        cleaned = without(marked, loud)
+        result[f"collusion of {clips}, {name}: removes"] = not found_in(cleaned)
+        result[f"collusion of {clips}, {name}: at psnr db"] = round(
+            quality(marked, cleaned)["psnr_rgb_db"], 1
+        )
+        result[f"collusion of {clips}, {name}: forges"] = isinstance(
+            detect(without(other, -loud), KEY), Detected
+        )
+    pairs = list(zip(other, marked, victim, strict=True))
+    result["copied with the original at hand"] = found_in([plus(o, m.astype(float) - v) for o, m, v in pairs])
+    result["copied by its fine detail"] = found_in(
+        [plus(o, high_pass(m.astype(np.float32))) for o, m, _ in pairs]
+    )
+    return result
+
+
+def plus(frame: Frame, step: NDArray[Any]) -> Frame:
+    return np.asarray(np.clip(np.rint(frame + step), 0, 255), np.uint8)
 
 
 def main() -> None:

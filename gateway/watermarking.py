@@ -2,13 +2,15 @@
 
 What `embed` writes is marked and no more: no manifest, no entry in the log, so `countersign verify` says of it that a
 mark was found which the ledger knows nothing of. `detect` says what number is in a file, not what the number stands
-for. It takes no file that `verify` would find too large, and no container that can name other files.
+for. The file is decoded as `verify` does it, within the same bounds, in a process that reaches nothing but the file and
+knows no key; and no container is read that can name other files.
 """
 
 import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,15 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.settings import Settings
-from ledger.errors import MediaError
 from ledger.keys import Keyring
 from ledger.log.policy import shown
 from ledger.provenance import media
-from ledger.provenance.watermark import PAYLOAD_BYTES, Detected, Embedder, detect
-from ledger.provenance.watermark import sound as in_sound
+from ledger.provenance.look import sample
+from ledger.provenance.verdict import LOOK_WITHIN_S
+from ledger.provenance.watermark import PAYLOAD_BYTES, Detected, Embedder
+from ledger.provenance.watermark import find as find_in_picture
+from ledger.provenance.watermark.sound import find_in_sound, through
+from ledger.sandbox import Sandbox
+from ledger.workers import Workers
 
 KEY_BYTES: Final = 32
-SOUND_HZ: Final = 16_000
+LIMITS: Final = media.Limits()
 TELL_EVERY_S: Final = 2.0
 KEY = click.option(
     "--key",
@@ -58,7 +64,7 @@ def embed(source: Path, target: Path, payload: str, key_file: Path | None, force
     key = key_of(key_file)
     height, width, _ = next(pictures(source)).shape
     marked = Progress(Embedder(key, number, width=width, height=height))
-    media.restamp(source, target, marked, through=in_sound.through(key, number), any_container=True)
+    media.restamp(source, target, marked, through=through(key, number), any_container=True)
     click.echo(f"{shown(str(target))}: {marked.frames} frames marked with {number.hex()}")
 
 
@@ -84,14 +90,12 @@ def find(file: Path, key_file: Path | None, as_json: bool) -> None:
 
 def looked_for(file: Path, key: bytes) -> dict[str, Any]:
     """What `detect` prints. Raises MediaError for what is no video, or one too large to be looked at."""
-    seen = media.probe(file, media.Limits(), any_container=True)
-    via, mark = "picture", detect(pictures(file), key)
-    if not isinstance(mark, Detected):
-        track = heard_in(file)
-        if track is not None:
-            heard = in_sound.find(np.ascontiguousarray(track.samples.T), SOUND_HZ, key)
-            if isinstance(heard, Detected):
-                via, mark = "sound", heard
+    with closing(Workers(1, sandbox=Sandbox(whole=Settings().sandbox == "whole"))) as closed:
+        sampled = closed.call(sample, file.resolve(), LIMITS, timeout_s=LOOK_WITHIN_S)
+    via, mark = "picture", find_in_picture(sampled.picture, key)
+    if not isinstance(mark, Detected) and sampled.sound is not None:
+        heard = find_in_sound(sampled.sound, key)
+        via, mark = ("sound", heard) if isinstance(heard, Detected) else (via, mark)
     detected = isinstance(mark, Detected)
     return {
         "detected": detected,
@@ -99,16 +103,8 @@ def looked_for(file: Path, key: bytes) -> dict[str, Any]:
         "confidence": round(mark.confidence, 4) if isinstance(mark, Detected) else 0.0,
         "where": mark.where if isinstance(mark, Detected) else mark.reason,
         "via": via if detected else None,
-        "seconds": round(seen.seconds, 3),
+        "seconds": round(sampled.probe.seconds, 3),
     }
-
-
-def heard_in(file: Path) -> media.Sound | None:
-    """Its sound; None also for sound that is damaged, for the picture has been looked at by then."""
-    try:
-        return media.sound(file, rate_hz=SOUND_HZ, any_container=True)
-    except MediaError:
-        return None
 
 
 class Progress:

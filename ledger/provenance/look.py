@@ -44,6 +44,15 @@ class Seen:
     prints: Fingerprint | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What a mark can be looked for in: a clip's picture, and its sound where there is any that can be heard."""
+
+    probe: media.Probe
+    picture: watermark.Sampled | watermark.NotDetected = field(repr=False)
+    sound: SampledSound | None = field(repr=False)
+
+
 def look(path: Path, limits: media.Limits, anchors: Anchors) -> Seen:
     """Raises MediaError for what is not a whole video within limits."""
     found = read(path, anchors)
@@ -62,9 +71,16 @@ def look(path: Path, limits: media.Limits, anchors: Anchors) -> Seen:
     return Seen(found, probe, picture.answer(), _sound(path), looking.made())
 
 
-def _sound(path: Path) -> SampledSound | None:
+def sample(path: Path, limits: media.Limits) -> Sampled:
+    """:func:`look` for a mark and nothing else, in any container. Raises MediaError likewise."""
+    with _Reader(watermark.sample) as picture:
+        probe = media.probe(path, limits, lambda _, frame: picture.show(frame), any_container=True)
+    return Sampled(probe, picture.answer(), _sound(path, any_container=True))
+
+
+def _sound(path: Path, *, any_container: bool = False) -> SampledSound | None:
     try:
-        heard = media.sound(path)
+        heard = media.sound(path, any_container=any_container)
         if heard is None:
             return None
         middle, side = heard.samples
