@@ -208,6 +208,24 @@ SCHEDULE = (
         recorded=False,
     ),
     Rule(
+        "fingerprints",
+        _said(
+            "what a released clip's pictures look like: 256 signs of light and dark for each, no face that could be recognised",
+            "wie die Bilder eines erschienenen Videos aussehen: je 256 Zeichen für hell und dunkel, kein erkennbares Gesicht",
+        ),
+        _said(
+            "to know the clip again where its marks are gone, and to let no copy of a withdrawn one out",
+            "um das Video ohne seine Zeichen wiederzuerkennen und keine Kopie eines zurückgezogenen herauszulassen",
+        ),
+        _said(
+            "for as long as the clip's entry stands in the log, after a withdrawal and an erasure too: it stands under the clip's random id",
+            "solange der Eintrag des Videos im Protokoll steht, auch nach Rückzug und Löschung: unter der zufälligen Kennung des Videos",
+        ),
+        None,
+        "GDPR Art. 17(3)(e), 11",
+        recorded=False,
+    ),
+    Rule(
         "log",
         _said("the public log", "das öffentliche Protokoll"),
         _said("so that nobody can rewrite what happened", "damit niemand umschreiben kann, was geschah"),

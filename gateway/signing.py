@@ -11,9 +11,10 @@ counts in a running service from the next clip on. Guarantees:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -24,7 +25,7 @@ from ledger.log.sequencer import Ledger
 from ledger.log.signing import SigningTable, used
 from ledger.provenance import tsa
 from ledger.provenance.pki import Authority
-from ledger.provenance.revocation import Revocation, answered
+from ledger.provenance.revocation import Revocation, Told, answered, asked
 from ledger.provenance.signing import (
     CommandKey,
     Credential,
@@ -36,6 +37,7 @@ from ledger.provenance.signing import (
 )
 from ledger.provenance.trust import Anchors, Revoked, fingerprint
 
+_ASKED_AGAIN = timedelta(hours=1)
 _ONE_KEY = (
     "set COUNTERSIGN_SIGNING_CHAIN, COUNTERSIGN_SIGNING_ROOTS and exactly one of COUNTERSIGN_SIGNING_KEY, "
     "COUNTERSIGN_SIGNING_PKCS11_MODULE and COUNTERSIGN_SIGNING_COMMAND; or none of them, for the development authority"
@@ -50,6 +52,7 @@ class Signing:
     configured: Credential | None
     """None: the embedded development authority signs."""
     _announced: set[str] = field(default_factory=set, repr=False)
+    _opened: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, settings: Settings, ledger: Ledger, clock: Callable[[], datetime]) -> "Signing":
@@ -70,8 +73,14 @@ class Signing:
         return self.settings.home / "pki"
 
     def authority(self) -> Authority:
-        """The embedded development authority."""
-        return Authority.open(self.directory, at=self.clock(), url=self.settings.url)
+        """The embedded development authority, read anew when its files change and once an hour, for renewals."""
+        at = self.clock()
+        state = (at.replace(minute=0, second=0, microsecond=0), *_state(self.directory))
+        if self._opened.get("state") != state:
+            authority = Authority.open(self.directory, at=at, url=self.settings.url)
+            self._opened.update(state=(state[0], *_state(self.directory)), authority=authority)
+        held: Authority = self._opened["authority"]
+        return held
 
     def announce(self, certificate: x509.Certificate) -> None:
         """Say in the log that this certificate signs clips, once."""
@@ -90,18 +99,24 @@ class Signing:
         self._announced.add(name)
 
     def ocsp(self, certificate: x509.Certificate, at: datetime) -> bytes | None:
-        """What our authority says of its leaf. Raises ProvenanceError for one that was taken back."""
+        """What the issuer says of the leaf, ours or theirs. Raises ProvenanceError for one that was taken back."""
         held = self.table().find(bytes.fromhex(fingerprint(certificate)))
         if held is not None and held.since is not None:
-            raise ProvenanceError(
-                "signing.revoked",
-                "the certificate that clips are signed with was revoked",
-                "configure another one and restart; of the development authority: countersign keys rotate-signing",
-            )
+            raise _taken_back()
         if self.configured is not None:
-            return None
+            return self._told(self.configured, at)
         issuer = self.authority().issuers[0]
         return answered(issuer, certificate, self.revoked_by_serial(), at=at)
+
+    def _told(self, credential: Credential, at: datetime) -> bytes | None:
+        """What the authority that sold it says, asked again within the hour; None while it does not answer."""
+        held: Told | None = self._opened.get("told")
+        if held is None or self._opened["asked"] + _ASKED_AGAIN < at or held.until < at:
+            held = asked(credential.certificate, credential.issuing, at=at)
+            self._opened.update(told=held, asked=at)
+        if held is not None and held.revoked:
+            raise _taken_back()
+        return held.der if held is not None else None
 
     # -- how it is believed -------------------------------------------------------------------------------------
 
@@ -185,6 +200,14 @@ class Signing:
         return self.settings.home / "anchors"
 
 
+def _taken_back() -> ProvenanceError:
+    return ProvenanceError(
+        "signing.revoked",
+        "the certificate that clips are signed with was revoked",
+        "configure another one and restart; of the development authority: countersign keys rotate-signing",
+    )
+
+
 def _configured(settings: Settings) -> Credential | None:
     keys = _keys(settings)
     if settings.signing_chain is None and settings.signing_roots is None and not keys:
@@ -214,6 +237,12 @@ def _keys(settings: Settings) -> list[Callable[[], Key]]:
     if settings.signing_command:
         found.append(lambda: CommandKey(settings.signing_command))
     return found
+
+
+def _state(directory: Path) -> list[tuple[str, int, int]]:
+    """What tells whether the files of an authority are the same as before."""
+    found = [(path, path.stat()) for path in sorted(directory.glob("**/*.pem"))]
+    return [(str(path), stat.st_mtime_ns, stat.st_ino) for path, stat in found]
 
 
 def _read(path: Path | None) -> bytes:

@@ -4,7 +4,6 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from skimage import data as _samples
@@ -17,7 +16,7 @@ from ledger.provenance import media
 from ledger.provenance.fingerprint import Fingerprint, of
 from safety import copies
 from studio import Studio
-from test_fingerprint import each, jpeg, middle, moving
+from test_fingerprint import each, jpeg, middle, moving, scaled
 from test_lineage import ids, willing
 from test_notices import noticed, ruled, started, taken_back
 from world import ORIGIN, World
@@ -38,7 +37,7 @@ def coffee() -> str:
 def coffee_again() -> str:
     """The same clip out of another run: encoded again, and with half a second more."""
     longer = moving(SAMPLES.coffee())
-    return text(of(each(lambda one: jpeg(cv2.resize(one, (160, 90))))([*longer, (3.0, longer[-1][1])])))
+    return text(of(each(lambda one: jpeg(scaled(one, 160, 90)))([*longer, (3.0, longer[-1][1])])))
 
 
 @pytest.fixture(scope="module")

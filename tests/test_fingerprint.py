@@ -134,6 +134,26 @@ def test_nothing_plain_has_a_fingerprint(plain: Picture, kept: dict[str, Fingerp
     assert agrees(file, file) is None
 
 
+def test_a_mark_in_its_place_on_other_pictures_is_contradicted_and_one_on_its_own_never(
+    clips: dict[str, Clip], kept: dict[str, Fingerprint]
+) -> None:
+    def barred(picture: Picture) -> Picture:
+        changed = picture.copy()
+        changed[-30:-8, 20:-20] = 255
+        return changed
+
+    own: list[Callable[[Picture], Picture]] = [barred, lambda one: 255 - one, lambda one: one // 2 + 20]
+    for name, clip in clips.items():
+        file = of(clip)
+        answers = {other: agrees(file, one, moved=False) for other, one in kept.items()}
+        assert answers == {other: other == name for other in kept}
+        assert all(agrees(of(each(change)(clip)), kept[name], moved=False) is not False for change in own)
+        # A corner, a small turn: it is the clip, but nothing here can tell.
+        corner = of(each(lambda one: one[:130, :230])(clip))
+        assert agrees(corner, kept[name]) is not False
+        assert all(agrees(file, one) is not False for one in kept.values())
+
+
 def test_a_long_file_is_looked_at_throughout_in_bounded_memory() -> None:
     shown: list[Picture] = [frame for _, frame in moving(SAMPLES.coffee(), 1.0)]
     file = of((number * 0.04, shown[number % len(shown)]) for number in range(3 * MOST_LOOKED))

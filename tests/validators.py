@@ -38,17 +38,18 @@ class Opinion:
 
 def by_encypher(path: Path, anchors_pem: bytes | None, **options: Any) -> dict[str, Any]:
     anchors = None if anchors_pem is None else anchors_pem.decode()
-    found: dict[str, Any] = encypher_c2pa.verify(
-        path,
-        mime_type="video/mp4",
-        trust_pem=anchors,
-        tsa_trust_pem=anchors,
-        no_default_trust=True,
-        telemetry=False,
-        online=False,
-        **options,
+    return dict(
+        encypher_c2pa.verify(
+            path,
+            mime_type="video/mp4",
+            trust_pem=anchors,
+            tsa_trust_pem=anchors,
+            no_default_trust=True,
+            telemetry=False,
+            online=False,
+            **options,
+        )
     )
-    return found
 
 
 def opinions(paths: Sequence[Path], anchors_pem: bytes) -> list[dict[str, Opinion]]:

@@ -89,6 +89,13 @@ class Fingerprint:
         """Of what is asked, pictures that are as they come: not turned, not closer."""
         return self.only((self.view == 0) | (self.view == _KEPT))
 
+    def spread(self, most: int) -> "Fingerprint":
+        """What is asked, of so many of the pictures looked at, evenly spread."""
+        asked = self.asked()
+        times = np.unique(asked.at_ms)
+        chosen = times[np.linspace(0, len(times) - 1, min(most, len(times))).round().astype(int)]
+        return asked.only(np.isin(asked.at_ms, chosen))
+
     def only(self, rows: NDArray[np.bool_]) -> "Fingerprint":
         """These rows."""
         return Fingerprint(self.at_ms[rows], self.view[rows], self.hashes[rows])
@@ -215,8 +222,12 @@ def _middle(picture: Picture, part: float) -> Picture:
 
 # Comparing ----------------------------------------------------------------------------------------------------
 
-FAR_BITS: Final = 60
-"""A file none of whose pictures comes nearer than this to any of a clip, as they come, shows something else."""
+FAR_BITS: Final = 76
+"""A file none of whose pictures comes nearer than this to any of a clip, as they come, shows something else.
+
+Of 13 films, no two came nearer than 82 (156 pairs of films), and none was further than 70 from itself with a third of
+the picture covered, 50 with a bar across its foot, 44 in other tones, 18 at JPEG 15 and half the size.
+"""
 _ENOUGH: Final = 3
 """Pictures that must have been looked at for a file to show something else."""
 
@@ -275,6 +286,8 @@ def agrees(file: Fingerprint, clip: Fingerprint, *, moved: bool = True) -> bool 
     bits = _nearest(plain.hashes, np.vstack((kept.hashes, ~kept.hashes)))[
         0
     ]  # of a negative, every bit differs
+    if bits.min() <= pdq.MOST_BITS:
+        return True
     return False if bits.min() > FAR_BITS else None
 
 

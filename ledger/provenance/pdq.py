@@ -99,6 +99,11 @@ class Index:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    @property
+    def bytes(self) -> int:
+        """What it takes of memory."""
+        return self.hashes.nbytes + self._starts.nbytes + self._rows.nbytes
+
     def within(self, asked: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """(which of those asked about, which listed one, in how many bits they differ): each pair once."""
         if not len(self) or not len(asked):

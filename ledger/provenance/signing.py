@@ -123,11 +123,11 @@ class TokenKey:
             self._forget()
 
     def _forget(self) -> None:
-        session, self._session, self._held = self._session, None, None
-        if session is not None:
+        opened, self._session, self._held = self._session, None, None
+        if opened is not None:
             # A session that a reset has ended cannot be closed, and need not be.
             with suppress(Exception):
-                session.close()
+                opened.close()
 
     def _key(self) -> Any:
         import pkcs11  # noqa: PLC0415

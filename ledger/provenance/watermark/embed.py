@@ -25,10 +25,10 @@ MAX_ASPECT: Final = 4.0
 SEGMENT_FRAMES: Final = 24
 _FADE_FRAMES: Final = 6
 
-_FLOOR: Final = 0.58
-_SLOPE: Final = 0.6
+_FLOOR: Final = 0.56
+_SLOPE: Final = 0.7
 _QUIET_ACTIVITY: Final = 0.2
-_RMS_LIMIT: Final = 1.42
+_RMS_LIMIT: Final = 1.45
 _CELL: Final = 8
 _AROUND: Final = np.ones((3, 3), np.uint8)
 

@@ -30,7 +30,7 @@ PERIOD: Final = 160
 PATTERNS: Final = 4
 KEY_BYTES: Final = 32
 TEMPLATE_WAVES: Final = 96
-_RING: Final = (5.5, 20.4)
+_RING: Final = (4.5, 18.5)
 _TEMPLATE_GAIN: Final = 1.35
 _TILT: Final = -0.5
 """Amplitude falls with this power of the wave number."""

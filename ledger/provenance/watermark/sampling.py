@@ -1,6 +1,6 @@
 """What a detector keeps of a clip: small whitened pictures. No key is needed here, and none may be present.
 
-Bursts of 4 consecutive frames, at most 12 of them, spread over however long the clip is by doubling the distance
+Bursts of 4 consecutive frames, at most 24 of them, spread over however long the clip is by doubling the distance
 between bursts and forgetting every other one: memory is bounded, and no burst is longer than a segment of the mark.
 Each frame is kept as its luma at 150,000 pixels, minus its local mean, over its local deviation^1.5: where the picture
 is loud the mark is hidden, so those pixels count little.
@@ -18,11 +18,11 @@ from ledger.errors import MediaError
 from ledger.provenance.watermark.embed import Frame, check_frame, luma, unfit
 
 BURST_FRAMES: Final = 4
-MAX_BURSTS: Final = 12
+MAX_BURSTS: Final = 24
 _LEVELS: Final = 48
 """Steps of a kept residual to one deviation."""
 _PIXELS: Final = 150_000
-_LOCAL: Final = (9, 9)
+_LOCAL: Final = (7, 7)
 _DEVIATION_FLOOR: Final = 1.0
 
 

@@ -29,6 +29,7 @@ _LOUDEST: Final = 2.5
 _GRID: Final = 96
 _MOVES_TRIED: Final = 8
 MAX_ATTEMPTS: Final = 2 + _MOVES_TRIED
+_GROUPS: Final = 12
 _BLOCK: Final = 120.0
 _UNITS: Final = (0.8, 2.0)
 _BAND: Final = 3.0
@@ -68,7 +69,8 @@ def find(sampled: Sampled | NotDetected, key: bytes) -> Detected | NotDetected:
             return _told(
                 found, key, sampled, "in place" if max(abs(shift[1]), abs(shift[2])) <= 1 else "shifted"
             )
-    sums = np.stack([pictures[sampled.bursts == b].sum(0) for b in range(sampled.bursts[-1] + 1)])
+    groups = sampled.bursts // (sampled.bursts[-1] // _GROUPS + 1)
+    sums = np.stack([pictures[groups == group].sum(0) for group in range(groups[-1] + 1)])
     for candidate in _candidates(sums, patterns, units[0]):
         placed = candidate.refined(sums, patterns)
         view = _View.of(placed.brought_back(pictures), sampled.bursts, (placed.units,) * 2)

@@ -11,11 +11,15 @@ nothing is added. A block of 4.1 s holds the whole coded payload, and blocks rep
 the key holder and tells where in the block an excerpt begins.
 
 **False positives.** The payload and its 40 keyed check bits go through the same code as the picture's (:mod:`.ecc`),
-under a key of their own. One call decodes at most :data:`MAX_ATTEMPTS` times, so sound without a mark of this key is
-taken for one with probability ≤ 4 · 2⁻⁴⁰ ≈ 3.6·10⁻¹².
+under a key of their own. One call decodes at most :data:`MAX_ATTEMPTS` = 4 times, and a decoding compares at most 32 words
+with their check bits, so sound without a mark of this key is taken for one with probability ≤ 128 · 2⁻⁴⁰ ≈ 1.2·10⁻¹⁰.
 
-**Not promised**, whatever was measured: sparse speech, a changed speed or pitch, sound mixed under other sound,
-excerpts under several seconds lose it, and anyone who knows the key's pattern takes it out without being heard.
+**Measured**, on the sound of eight clips (orchestra, piano, film dialogue with music, rain, a train, footsteps, two
+rooms), ten seconds each: found in all of them through MP3 at 128, AAC at 64 and Opus at 32 kbit/s, 16 to 24 decibels
+below the sound; of five seconds in half of them. No score of perceived quality was computed.
+
+**Not promised.** Sparse speech, a changed speed or pitch (2 % is enough), other sound on top, and excerpts of a few
+seconds lose it. The pattern is the same in every clip of a key, so whoever averages enough of them learns it.
 """
 
 import functools
@@ -29,10 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.errors import MediaError, ProvenanceError
-from ledger.provenance.watermark import ecc
+from ledger.provenance.watermark import Detected, NotDetected, ecc
 from ledger.provenance.watermark.embed import check_key
-from ledger.provenance.watermark.sampling import NotDetected
-from ledger.provenance.watermark.search import Detected
 
 MIN_RATE: Final = 16_000
 MAX_RATE: Final = 192_000
