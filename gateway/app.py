@@ -96,7 +96,7 @@ def create_app(service: Service) -> Litestar:
             log.video_receipts,
             *bindings.ROUTES,
             public.root_certificate,
-            public.assertion_schema,
+            public.published_schema,
             *pki.ROUTES,
             public.policies_in_force,
             public.policy_set,

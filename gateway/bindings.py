@@ -21,9 +21,7 @@ import binascii
 import json
 import re
 from base64 import b64decode
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from litestar import Request, Response, get, post
@@ -34,6 +32,7 @@ from gateway.log import published_size, transparent_statement
 from gateway.problems import problem
 from gateway.public import judged
 from gateway.service import Service
+from gateway.uploads import received
 from ledger.errors import LedgerError, LogError
 from ledger.ids import VideoId
 from ledger.provenance import anchored, watermark
@@ -89,10 +88,7 @@ async def by_content(request: Ask, service: Service) -> dict[str, Any]:
     alg, most = request.query_params.get("alg"), _most(request)
     if alg is not None:
         _require_known(alg)
-    with TemporaryDirectory(prefix="match-", dir=service.settings.uploads) as directory:
-        path = Path(directory) / "upload"
-        with path.open("wb") as file:
-            await _receive(request, file, service.settings.max_upload_mb << 20)
+    async with received(request, service) as path:
         verdict = await judged(service, path)
     with service.ledger.reading() as tx:
         return {"matches": _in(tx, verdict, embedded=alg is None)[:most]}
@@ -139,7 +135,7 @@ def _by_payload(tx: Transaction, payload: bytes | None) -> list[dict[str, Any]]:
 
 def _in(tx: Transaction, verdict: Verdict, *, embedded: bool) -> list[dict[str, Any]]:
     """What a file's verdict leads to: by its mark, and by the clip that its own manifest is the one of."""
-    found = _by_payload(tx, _payload(verdict.watermark)) if verdict.watermark else []
+    found = [one for mark in verdict.marks for one in _by_payload(tx, bytes.fromhex(mark.payload))]
     if embedded and verdict.recovered_via == "embedded" and verdict.video_id is not None:
         found += _match(tx, VideoId(verdict.video_id))
     return list({one["manifestId"]: one for one in found}.values())
@@ -241,17 +237,6 @@ def _kept(service: Service, manifest_id: str) -> Manifest:
 
 
 # --- bodies -------------------------------------------------------------------------------------------------
-
-
-async def _receive(request: Ask, file: BinaryIO, limit: int) -> None:
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > limit:
-            raise problem(
-                413, "media.too_large", f"the file is over `{limit >> 20}` MB", "send a shorter clip"
-            )
-        file.write(chunk)
 
 
 async def _json(request: Ask) -> dict[str, Any]:

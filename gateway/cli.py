@@ -38,6 +38,7 @@ from gateway.problems import Problem
 from gateway.reviewing import reviews
 from gateway.service import open_service
 from gateway.settings import Settings
+from gateway.verifying import verify
 from gateway.watermarking import watermarking
 from generator.errors import GeneratorError
 from ledger.consent import certificate
@@ -69,41 +70,6 @@ def serve(host: str | None, port: int | None, stop_after: float | None) -> None:
 
     chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     run(Settings(**chosen), stop_after_s=stop_after)  # type: ignore[arg-type]  # checked by pydantic
-
-
-@cli.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
-def verify(file: Path, as_json: bool) -> None:
-    """Say where FILE comes from, and whether consent to it stands."""
-    with open_service(Settings()) as service:
-        verdict = service.verifier.verify(file, at=service.clock())
-    if as_json:
-        click.echo(json.dumps(verdict.as_json(), indent=2))
-    else:
-        click.echo(verdict.summary)
-        click.echo(
-            f"  signed by        {verdict.signer or 'nobody we trust'}{f', {verdict.signed_at}' if verdict.signed_at else ''}"
-        )
-        click.echo(f"  manifest         {'trusted' if verdict.manifest_trusted else verdict.manifest_state}")
-        click.echo(
-            f"  bytes            {'as signed' if verdict.asset_bound else 'not the ones that were signed'}"
-        )
-        click.echo(f"  found through    {verdict.recovered_via}")
-        if verdict.log is not None:
-            click.echo(
-                f"  recorded         log {verdict.log['origin']}, decision {verdict.log['decision']}, release {verdict.log['release']}"
-            )
-            click.echo(
-                f"  consent then     {'given by everyone shown' if verdict.consent_then else 'not known'}"
-            )
-            changed = f" since {verdict.consent_changed_at}" if verdict.consent_changed_at else ""
-            click.echo(f"  consent now      {verdict.consent_now}{changed}")
-            if verdict.taken_down_at is not None:
-                click.echo(f"  taken down       {verdict.taken_down_at}")
-        for note in (*verdict.contradictions, *verdict.notes):
-            click.echo(f"  note: {note}")
-    sys.exit(0 if verdict.released else 1)
 
 
 @cli.group()
@@ -339,6 +305,7 @@ def rotate(role: str) -> None:
             click.echo(f"the new {role} key counts from entry {index + 1} on")
 
 
+cli.add_command(verify)
 for command in signing_keys.COMMANDS:
     keys.add_command(command)
 cli.add_command(policy)

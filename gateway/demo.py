@@ -246,7 +246,7 @@ def _verify(web: httpx.Client, what: str, clip: Path, *, consent: str, via: str)
     verdict = _ok(web.post("/v1/verify", content=clip.read_bytes(), headers={"content-type": "video/mp4"}))
     if (verdict["consent_now"], verdict["recovered_via"], verdict["released"]) != (consent, via, True):
         raise DemoFailed(f"{what}: {verdict}")
-    _say(what, verdict["summary"])
+    _say(what, verdict["sentence"])
     return verdict
 
 
@@ -301,7 +301,7 @@ def _leave(web: httpx.Client, clip: Path, verdict: dict[str, Any]) -> None:
     (OUT / "checkpoint").write_bytes(web.get("/checkpoint").content)
     (OUT / "log.vkey").write_text(_ok(web.get("/v1/log/keys"))["vkey"] + "\n")
     (OUT / "verdict.json").write_text(json.dumps(verdict, indent=2) + "\n")
-    _contact_sheet(clip, verdict["summary"])
+    _contact_sheet(clip, verdict["sentence"])
 
 
 def _contact_sheet(clip: Path, caption: str) -> None:

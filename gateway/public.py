@@ -3,76 +3,42 @@
 A file sent to `/v1/verify` is decoded, answered and deleted. A clip's status names nobody.
 """
 
-import asyncio
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import BoundedSemaphore
-from typing import Any, TypeVar
+from typing import Any
 
 from litestar import Request, Response, get, post
-from litestar.datastructures import UploadFile
 
 from gateway.problems import problem
 from gateway.service import Service
+from gateway.uploads import in_turn, received
+from ledger.errors import MediaError
 from ledger.provenance import schemas
-from ledger.provenance.verdict import Verdict, clip_standing
+from ledger.provenance.standing import clip_standing
+from ledger.provenance.verdict import Verdict
 from safety.policy.engine import Engine
 
 Ask = Request[Any, Any, Any]
-R = TypeVar("R")
-# Strangers' files are decoded on threads of their own: a queue of them never holds up a revocation.
-_DECODING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="verify")
-_PLACES = BoundedSemaphore(16)
+_STATUS = {"media.too_large": 413, "media.not_video": 415, "media.codec": 415}
+"""Of files that no verdict is given on; others are 422."""
 
 
 @post("/v1/verify", status_code=200)
 async def verify(request: Ask, service: Service) -> dict[str, Any]:
     """The verdict on a video: send it as the body, or as the form file `file`. Nothing is kept."""
-    with TemporaryDirectory(prefix="verify-", dir=service.settings.uploads) as directory:
-        path = Path(directory) / "upload"
-        await _receive(request, path, service.settings.max_upload_mb << 20)
-        verdict = await judged(service, path)
-    return verdict.as_json()
+    async with received(request, service) as path:
+        try:
+            found = await judged(service, path)
+        except MediaError as error:
+            said = error.reason
+            raise problem(_STATUS.get(said.id, 422), said.id, said.sentence, said.remedy) from error
+    return found.as_json()
 
 
 async def judged(service: Service, path: Path) -> Verdict:
     """The verdict on a stranger's file, in its turn. Raises a 503 problem when too many wait."""
     return await in_turn(partial(service.verifier.verify, path, at=service.clock()))
-
-
-async def in_turn(job: Callable[[], R]) -> R:
-    """Decode what a stranger sent, two at a time. Raises a 503 problem when too many wait."""
-    if not _PLACES.acquire(blocking=False):
-        raise problem(
-            503, "verify.busy", "too many files are being checked right now", "try again in a minute"
-        )
-    try:
-        return await asyncio.get_running_loop().run_in_executor(_DECODING, job)
-    finally:
-        _PLACES.release()
-
-
-async def _receive(request: Ask, path: Path, limit: int) -> None:
-    received = 0
-    with path.open("wb") as out:
-        if request.headers.get("content-type", "").startswith("multipart/form-data"):
-            upload = (await request.form()).get("file")
-            if not isinstance(upload, UploadFile):
-                raise problem(400, "request.file", "the file `file` is missing", "send a video")
-            while chunk := await upload.read(1 << 20):
-                out.write(chunk)
-            return
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > limit:
-                raise problem(
-                    413, "media.too_large", f"the file is over `{limit >> 20}` MB", "send a shorter clip"
-                )
-            out.write(chunk)
 
 
 @get("/v1/clips/{video_id:str}", sync_to_thread=True)
@@ -91,6 +57,7 @@ def clip_status(service: Service, video_id: str) -> dict[str, Any]:
         "consent_changed_at": standing.consent_changed_at,
         "taken_down": standing.taken_down_at is not None,
         "taken_down_at": standing.taken_down_at,
+        "checks": None if standing.checks is None else list(standing.checks),
         "log": {
             "origin": service.ledger.origin,
             "decision": standing.decision_index,
@@ -106,11 +73,14 @@ def root_certificate(service: Service) -> Response[bytes]:
     return Response(anchors.own_pem + anchors.development_pem, media_type="application/x-pem-file")
 
 
-@get("/schemas/{name:str}/v1", sync_to_thread=True)
-def assertion_schema(name: str) -> Response[bytes]:
-    """The JSON Schema of what our manifests say: `consent` and `generation`, as `org.countersign.NAME`."""
-    if name not in schemas.NAMES:
-        raise problem(404, "schema.unknown", f"there is no schema `{name[:40]}`", f"one of {schemas.NAMES}")
+@get("/schemas/{name:str}/{version:str}", sync_to_thread=True)
+def published_schema(name: str, version: str) -> Response[bytes]:
+    """The JSON Schema of what our manifests say (`consent/v1`, `generation/v1`) and of a verdict (`verdict/v2`)."""
+    if schemas.VERSIONS.get(name) != version:
+        known = ", ".join(f"`{one}/{held}`" for one, held in schemas.VERSIONS.items())
+        raise problem(
+            404, "schema.unknown", f"there is no schema `{name[:40]}/{version[:10]}`", f"ask for {known}"
+        )
     body = json.dumps(schemas.schema(name), indent=2).encode()
     return Response(body, media_type="application/schema+json")
 

@@ -33,6 +33,7 @@ from ledger.log.sequencer import Ledger
 from ledger.provenance import media, tsa
 from ledger.provenance.manifest import Signer, canary
 from ledger.provenance.verdict import Verifier
+from ledger.sandbox import Sandbox
 from ledger.store.database import Database
 from ledger.store.objects import Objects
 from safety import copies, prompt
@@ -42,6 +43,7 @@ from safety.gate import Gate
 from safety.models import Folder
 from safety.policy.activation import Activated, archive, seed
 from safety.policy.engine import Engine
+from safety.workers import Workers
 
 DEFAULT_MODEL = "countersign-reference"
 _AGAIN_S = 60.0
@@ -62,6 +64,8 @@ class Service:
     sets: Activated
     objects: Objects
     verifier: Verifier
+    eyes: Workers
+    """What opens the files that strangers send, closed in."""
     signing: Signing
     pipeline: Pipeline
     demo_issuer: str = ""
@@ -101,7 +105,9 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             tsa_url = stack.enter_context(tsa.serve(signing.authority(), clock))
         sets = Activated()
         gate = Gate(ledger, sets, Sealer(keyring.permit), Folder(settings.models))
-        limits = media.Limits()
+        limits = media.Limits(max_bytes=settings.max_upload_mb << 20)
+        eyes = Workers(3, sandbox=Sandbox(whole=settings.sandbox == "whole"))
+        stack.callback(eyes.close)
         objects = Objects.local(home / "objects")
         renderer = ReferenceRenderer()
         stamper = Stamper(
@@ -120,7 +126,8 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             gate=gate,
             sets=sets,
             objects=objects,
-            verifier=Verifier(ledger, signing.believed, keyring.watermark, limits),
+            verifier=Verifier(ledger, signing.believed, keyring.watermark, limits, eyes, gate.clips),
+            eyes=eyes,
             signing=signing,
             pipeline=Pipeline(gate, {renderer.name: renderer}, stamper, objects, home / "work", clock),
         )

@@ -4,7 +4,7 @@ The defaults run everything on this machine with no account and no network.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import field_validator
@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     capture_anchors: Path | None = None
     """Certificates (PEM) of camera makers whose C2PA signature on an enrolment film is shown to the operator."""
     max_upload_mb: int = 200
+    sandbox: Literal["whole", "partial"] = "whole"
+    """`partial`: files of strangers are looked at also where this system can not keep what looks at them from the
+    network, from writing, or from reading what is not theirs. Memory and time are bounded all the same."""
     renders_at_once: int = 1
     workers: int = 2
     """Processes that verify and seal large batches. They start with the first one."""

@@ -11,7 +11,7 @@ counts in a running service from the next clip on. Guarantees:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ledger.log.sequencer import Ledger
 from ledger.log.signing import SigningTable, used
 from ledger.provenance import tsa
 from ledger.provenance.pki import Authority
-from ledger.provenance.revocation import Revocation, answered
+from ledger.provenance.revocation import Revocation, Told, answered, asked
 from ledger.provenance.signing import (
     CommandKey,
     Credential,
@@ -37,6 +37,7 @@ from ledger.provenance.signing import (
 )
 from ledger.provenance.trust import Anchors, Revoked, fingerprint
 
+_ASKED_AGAIN = timedelta(hours=1)
 _ONE_KEY = (
     "set COUNTERSIGN_SIGNING_CHAIN, COUNTERSIGN_SIGNING_ROOTS and exactly one of COUNTERSIGN_SIGNING_KEY, "
     "COUNTERSIGN_SIGNING_PKCS11_MODULE and COUNTERSIGN_SIGNING_COMMAND; or none of them, for the development authority"
@@ -98,18 +99,24 @@ class Signing:
         self._announced.add(name)
 
     def ocsp(self, certificate: x509.Certificate, at: datetime) -> bytes | None:
-        """What our authority says of its leaf. Raises ProvenanceError for one that was taken back."""
+        """What the issuer says of the leaf, ours or theirs. Raises ProvenanceError for one that was taken back."""
         held = self.table().find(bytes.fromhex(fingerprint(certificate)))
         if held is not None and held.since is not None:
-            raise ProvenanceError(
-                "signing.revoked",
-                "the certificate that clips are signed with was revoked",
-                "configure another one and restart; of the development authority: countersign keys rotate-signing",
-            )
+            raise _taken_back()
         if self.configured is not None:
-            return None
+            return self._told(self.configured, at)
         issuer = self.authority().issuers[0]
         return answered(issuer, certificate, self.revoked_by_serial(), at=at)
+
+    def _told(self, credential: Credential, at: datetime) -> bytes | None:
+        """What the authority that sold it says, asked again within the hour; None while it does not answer."""
+        held: Told | None = self._opened.get("told")
+        if held is None or self._opened["asked"] + _ASKED_AGAIN < at or held.until < at:
+            held = asked(credential.certificate, credential.issuing, at=at)
+            self._opened.update(told=held, asked=at)
+        if held is not None and held.revoked:
+            raise _taken_back()
+        return held.der if held is not None else None
 
     # -- how it is believed -------------------------------------------------------------------------------------
 
@@ -191,6 +198,14 @@ class Signing:
     @property
     def _kept(self) -> Path:
         return self.settings.home / "anchors"
+
+
+def _taken_back() -> ProvenanceError:
+    return ProvenanceError(
+        "signing.revoked",
+        "the certificate that clips are signed with was revoked",
+        "configure another one and restart; of the development authority: countersign keys rotate-signing",
+    )
 
 
 def _configured(settings: Settings) -> Credential | None:

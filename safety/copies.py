@@ -26,7 +26,7 @@ from ledger.log.sequencer import Ledger
 from ledger.provenance import fingerprint, media
 from ledger.provenance.fingerprint import Fingerprint
 from ledger.provenance.known_clips import Index, Match
-from ledger.provenance.verdict import clip_standing
+from ledger.provenance.standing import clip_standing
 from ledger.store.objects import Objects
 from ledger.store.transaction import Transaction
 from safety import workers

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from ledger.provenance.signing import CLAIM_SIGNING
 
@@ -77,6 +77,7 @@ def certificate(
     uses: tuple[x509.ObjectIdentifier, ...] | None = CLAIMS,
     signs: bool = True,
     days: int = 90,
+    ocsp: str = "",
 ) -> x509.Certificate:
     public = key.public_key() if isinstance(key, ec.EllipticCurvePrivateKey) else key
     usage = x509.KeyUsage(signs and not ca, False, False, False, False, ca, ca, False, False)
@@ -97,4 +98,9 @@ def certificate(
     )
     if uses and not ca:
         builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+    if ocsp:
+        told = x509.AccessDescription(
+            AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(ocsp)
+        )
+        builder = builder.add_extension(x509.AuthorityInformationAccess([told]), critical=False)
     return builder.sign(issuer_key, hashes.SHA384())

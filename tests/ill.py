@@ -3,12 +3,15 @@
 import ctypes
 import os
 import pickle
+import resource
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -173,3 +176,68 @@ class _Runs:
 def pickled(path: str) -> bytes:
     """What makes a directory in whoever loads it."""
     return pickle.dumps(_Runs(path))
+
+
+# What a decoder that somebody else has taken over would try -----------------------------------------------------
+
+
+def tries(what: str, path: Path) -> str:
+    """What came of it: the name of the error, or that it was done."""
+    attempts: dict[str, Callable[[], object]] = {
+        "connect": lambda: socket.create_connection(("127.0.0.1", int(path.name)), timeout=2).close(),
+        "listen": lambda: socket.create_server(("127.0.0.1", 0)),
+        "a socket by name": lambda: socket.socket(socket.AF_UNIX),
+        "a datagram": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "read": path.read_bytes,
+        "write": lambda: path.write_bytes(b"x"),
+        "append": lambda: path.open("ab"),
+        "make": lambda: path.with_name("made").mkdir(),
+        "remove": path.unlink,
+        "rename": lambda: path.rename(path.with_name("renamed")),
+        "list": lambda: list(path.parent.iterdir()),
+        "the environment of the service": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
+        "start a program": lambda: os.execv("/bin/true", ["true"]),
+        "fork": os.fork,
+        "signal": lambda: os.kill(os.getppid(), signal.SIGTERM),
+        "trace": lambda: _must(ctypes.CDLL(None, use_errno=True).ptrace(16, os.getppid(), 0, 0)),
+        "more time": lambda: resource.setrlimit(resource.RLIMIT_CPU, (1 << 20, 1 << 20)),
+        "by another machine's numbers": lambda: ctypes.CDLL(None).syscall(0x40000000 + 39),
+    }
+    try:
+        attempts[what]()
+    except OSError as error:
+        return type(error).__name__
+    except ValueError as error:
+        return type(error).__name__
+    return "done"
+
+
+def _must(status: int) -> None:
+    if status < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+
+
+def spins() -> int:
+    while True:
+        pass
+
+
+def works() -> int:
+    """What decoding needs: threads, memory, code that is loaded late."""
+    import colorsys  # noqa: PLC0415
+
+    done: list[int] = []
+    threads = [threading.Thread(target=done.append, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(done) + int(np.ones(1 << 20).sum() > 0) + int(colorsys.rgb_to_hsv(0, 0, 0)[0])
+
+
+def reads(name: str) -> str:
+    return tries("read", Path(name)) if Path(name).is_absolute() else ""
+
+
+def parent() -> int:
+    return os.getppid()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+from gateway.site.open import verdict_in
 from gateway.site.words import COUNTRIES, LANGUAGES, Language, catalogue
 
 NASTY = "<img src=x onerror=alert(1)>\"'&amp;"
@@ -300,7 +301,7 @@ def pages(language: Language) -> dict[str, tuple[str, Mapping[str, Any]]]:
     }
     waiting = {**people[1], "grant_id": GRANT, "sentence": SAYS[language]}
     return {
-        "check": ("check", {"verdict_words": words_of(language, "verdict.")}),
+        "check": ("check", verdict_in(language)),
         "join": ("join", {}),
         "signin": ("signin", {"next": "/me", "refused": False}),
         "signin-refused": ("signin", {"next": "/me", "refused": True}),

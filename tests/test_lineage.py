@@ -18,7 +18,7 @@ from ledger.consent.registry import SignedGrant, record_grant, revoke
 from ledger.consent.statement import GRANT_TAG, encode_key, sign
 from ledger.ids import AppId, GrantId, VideoId, new_id
 from ledger.provenance import media
-from ledger.provenance.verdict import clip_standing
+from ledger.provenance.standing import clip_standing
 from safety.chain import Allowed
 from safety.errors import InvalidInput
 from safety.gate import Denied

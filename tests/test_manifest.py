@@ -422,12 +422,11 @@ class TestAltered:
     def test_one_flipped_bit_of_media_unbinds(self, bench: Bench) -> None:
         at = inside(bench.signed, b"mdat")
         finding = bench.read_bytes(flipped(bench.signed.read_bytes(), (at.start + at.stop) // 2))
-        assert finding.state == "invalid"
-        assert not finding.manifest_trusted
-        assert not finding.asset_bound
-        assert "assertion.bmffHash.mismatch" in finding.failures
-        assert finding.consent is None
-        assert finding.signer is None
+        assert (finding.state, finding.asset_bound) == ("invalid", False)
+        assert finding.failures == ("assertion.bmffHash.mismatch",)
+        # What was signed is still what was signed, over other bytes.
+        assert finding.manifest_trusted
+        assert (finding.consent, finding.soft_binding) == (CONSENT, CLAIM.watermark)
 
     def test_an_altered_statement_breaks_trust_and_leaves_the_media_alone(self, bench: Bench) -> None:
         content = bench.signed.read_bytes()
@@ -455,7 +454,7 @@ class TestAltered:
         finding = bench.read_bytes(
             other[: box.start] + bench.signed.read_bytes()[box.start : box.stop] + other[box.start :]
         )
-        assert not finding.manifest_trusted
+        assert finding.manifest_trusted
         assert not finding.asset_bound
 
     def test_media_parked_in_a_free_box_is_not_bound(self, bench: Bench, tmp_path: Path) -> None:
@@ -473,7 +472,6 @@ class TestAltered:
     @pytest.mark.parametrize("added", [b"\x00\x00\x00\x08free", b"\x00\x00\x00\x0bskipabc"])
     def test_our_hash_covers_free_and_skip_boxes(self, bench: Bench, added: bytes) -> None:
         finding = bench.read_bytes(bench.signed.read_bytes() + added)
-        assert not finding.manifest_trusted
         assert not finding.asset_bound
 
     def test_a_remux_strips_the_manifest(self, bench: Bench, tmp_path: Path) -> None:
@@ -506,7 +504,6 @@ class TestAltered:
         for kind in (b"moov", b"free", b"mdat"):
             for at in inside(bench.signed, kind)[::8]:
                 finding = bench.read_bytes(flipped(content, at, 0x55))
-                assert not finding.manifest_trusted
                 assert not finding.asset_bound
 
     @pytest.mark.parametrize("seed", range(3))

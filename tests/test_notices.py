@@ -40,7 +40,7 @@ from ledger.consent.notices import (
 from ledger.consent.statement import ENROLMENT_TAG, encode_key, parse_enrolment, sign
 from ledger.errors import InvalidStatement, LedgerError, NotFound, Unavailable
 from ledger.ids import AppId, CameoId, NoticeId, VideoId, new_id
-from ledger.provenance.verdict import clip_standing
+from ledger.provenance.standing import clip_standing
 from ledger.store import keeping
 from ledger.store.records import Notice, Webhook
 from ledger.store.transaction import Transaction

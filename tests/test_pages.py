@@ -5,6 +5,7 @@ break out; then a real service is used in a real Chromium, with an authenticator
 """
 
 import io
+import json
 import re
 import shutil
 import time
@@ -22,9 +23,15 @@ from playwright.sync_api import Browser, Page, Route, ViewportSize, sync_playwri
 import pages_fixture
 from gateway.app import ASSETS, CSP
 from gateway.enrolments import accept
+from gateway.site.open import verdict_in
 from gateway.site.render import DONE, local, rendered
 from gateway.site.words import CATALOGUES, LANGUAGES, Language, catalogue, negotiated, region, spoken
+from ledger.provenance import media
+from ledger.provenance.sentences import STATES
+from ledger.provenance.verdict import judge
 from live import PATIENCE_S, Owner, Site, collins_picture, ended, pixels, video_of, wanted
+from safety.clearing import WORDS
+from test_verdict import every_evidence
 
 pytest_plugins = ["live"]
 pytestmark = pytest.mark.slow
@@ -77,9 +84,17 @@ def test_every_text_is_used_and_every_text_used_is_there() -> None:
     assert {f"done.{one}" for one in DONE} == {key for key in keys if key.startswith("done.")}
 
 
+def test_every_sentence_of_a_verdict_is_said_in_both_languages() -> None:
+    english, german = (verdict_in(language)["said"] for language in ("en", "de"))
+    assert english.keys() == german.keys()
+    for key, text in english.items():
+        assert set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", german[key])), key
+    assert verdict_in("en")["checks"] == dict(WORDS)
+
+
 def test_no_page_talks_like_an_engineer() -> None:
     jargon = re.compile(r"\b(grants?|cameos?|ceremon\w+|assertions?|credentials?|WebAuthn)\b", re.IGNORECASE)
-    for key, text in catalogue("en").items():
+    for key, text in (catalogue("en") | verdict_in("en")["said"]).items():
         assert not jargon.search(text), key
 
 
@@ -226,6 +241,44 @@ def test_a_page_is_sound_at_a_desk_and_in_the_dark(shown: Shown, name: str) -> N
     page = shown(name, "en", viewport=DESK, dark=True)
     sound(page)
     keep(page, f"page-{name}-desk-dark")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_verdict_can_be_read(shown: Shown, tmp_path: Path, language: Language) -> None:
+    page = shown("check", language)
+    told, said = set[str](), verdict_in(language)["said"]
+    media.write_pattern(tmp_path / "clip.mp4")
+    answers: list[Any] = []
+    page.route("**/v1/verify", lambda route: route.fulfill(json=answers[-1]))
+    for evidence in every_evidence():
+        verdict = judge(evidence, "test.example/log").as_json()
+        answers.append(verdict)
+        page.set_input_files("#file", tmp_path / "clip.mp4")
+        page.wait_for_function(
+            "told => JSON.stringify(JSON.parse(document.getElementById('raw').textContent || 'null')) === told",
+            arg=json.dumps(verdict, separators=(",", ":"), ensure_ascii=False),
+        )
+        if page.locator("#auditors").get_attribute("open") is None:
+            page.locator("#auditors > summary").click()
+        assert page.inner_text("#sentence") == said[verdict["state"]]
+        shows = page.inner_text("#verdict")
+        # The bare data, for programs, is not for reading.
+        shows = shows.replace(page.inner_text("#raw"), "")
+        assert not re.search(r"\{|undefined|null|NaN|Invalid|object", shows), shows
+        for reason in (*verdict["reasons"], *verdict["contradictions"]):
+            pattern = re.escape(said[reason["id"]])
+            for name in ("at", "signer", "where", "checks", "count", "seconds", "of"):
+                pattern = pattern.replace(re.escape(f"{{{name}}}"), ".*")
+            assert re.search(pattern, shows), reason["id"]
+        expected = f"/takedown?video={verdict['video_id']}" if verdict["released"] else "/takedown"
+        assert page.locator("#report").get_attribute("href") == expected
+        fits(page)
+        if verdict["state"] not in told:
+            told.add(verdict["state"])
+            keep(page, f"page-verdict-{verdict['state']}-{language}")
+            if language == "en":
+                assert findings(page) == []
+    assert told == set(STATES)
 
 
 def test_refusing_is_as_large_as_approving(shown: Shown) -> None:

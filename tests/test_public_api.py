@@ -1,6 +1,8 @@
 """What anyone may ask without an account, what auditors ask with a key, and what every answer looks like."""
 
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from ledger.errors import LedgerError, LogError
 from ledger.log.note import VerifierKey, open_checkpoint
 from ledger.provenance import media
 from ledger.provenance.manifest import read
+from ledger.provenance.schemas import schema
 from live import (
     UPLOAD_MB,
     Clip,
@@ -52,13 +55,14 @@ def file(clip: Clip, tmp_path: Path) -> Path:
 
 
 GOLDEN = Path(__file__).parent / "golden"
+PUBLISHED = jsonschema.Draft202012Validator(schema("verdict"))
 
 
 def verdict_on(web: httpx.Client, content: bytes) -> dict[str, Any]:
     answer = web.post("/v1/verify", content=content, headers={"content-type": "video/mp4"})
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
-    assert found["schema"] == "countersign/verdict/v1"
+    PUBLISHED.validate(found)
     return found
 
 
@@ -88,7 +92,7 @@ def test_a_stripped_clip_is_recognised_by_its_mark(web: httpx.Client, clip: Clip
     )
     assert found["consent_now"] == "standing"
     # A mark says where pixels come from, and the verdict says what it does not cover.
-    assert "what else this file shows is not covered" in found["summary"]
+    assert "what else it shows is not covered" in found["sentence"]
 
 
 def test_a_clip_encoded_again_is_recognised_by_its_mark(web: httpx.Client, clip: Clip, file: Path) -> None:
@@ -114,7 +118,7 @@ def test_an_altered_clip_is_never_called_as_signed(web: httpx.Client, clip: Clip
     found = verdict_on(web, bytes(spoilt))
     assert found["asset_bound"] is False
     assert found["recovered_via"] in {"watermark", "none"}
-    assert not found["summary"].startswith("Its signed manifest is intact")
+    assert (found["state"], found["stands"]) == ("altered", False)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
@@ -122,7 +126,7 @@ def test_a_byte_changed_anywhere_is_noticed(web: httpx.Client, clip: Clip, share
     spoilt = bytearray(clip.content)
     spoilt[int(len(spoilt) * share)] ^= 0x80
     answer = web.post("/v1/verify", content=bytes(spoilt))
-    assert answer.status_code in {200, 400}
+    assert answer.status_code in {200, 415, 422}
     found = answer.json()
     assert not (found.get("manifest_trusted") and found.get("asset_bound"))
 
@@ -133,21 +137,21 @@ def test_a_video_from_elsewhere_is_not_ours_and_is_not_called_real(web: httpx.Cl
     assert (found["manifest_trusted"], found["asset_bound"], found["released"]) == (False, False, False)
     assert (found["recovered_via"], found["video_id"], found["log"]) == ("none", None, None)
     assert (found["consent_then"], found["consent_now"]) == (False, "unknown")
-    assert "does not mean it is real" in found["summary"]
+    assert "does not mean it is real" in found["sentence"]
 
 
 def test_what_is_not_a_whole_video_is_refused_and_nothing_is_kept(
     live: Site, web: httpx.Client, collins: Owner, clip: Clip, tmp_path: Path
 ) -> None:
     bad = {
-        "no bytes": (b"", 400),
-        "text": (b"a video\n" * 1000, 400),
-        "a picture": (nobodys_picture(), 400),
-        "half": (clip.content[: len(clip.content) // 2], 400),
-        "all but the end": (clip.content[:-2000], 400),
-        "a header and nothing": (clip.content[:32], 400),
-        "a playlist": (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 400),
-        "another codec": (video_of(pixels(nobodys_picture()), tmp_path / "old.mp4", codec="mpeg2video"), 400),
+        "no bytes": (b"", 422),
+        "text": (b"a video\n" * 1000, 415),
+        "a picture": (nobodys_picture(), 415),
+        "half": (clip.content[: len(clip.content) // 2], 422),
+        "all but the end": (clip.content[:-2000], 422),
+        "a header and nothing": (clip.content[:32], 422),
+        "a playlist": (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 415),
+        "another codec": (video_of(pixels(nobodys_picture()), tmp_path / "old.mp4", codec="mpeg2video"), 415),
         "too large": (clip.content + b"\x00" * (UPLOAD_MB << 20), 413),
     }
     with collins.nothing_happens():
@@ -160,10 +164,48 @@ def test_what_is_not_a_whole_video_is_refused_and_nothing_is_kept(
         chunked = web.post("/v1/verify", content=iter([b"\x00" * (1 << 20)] * (UPLOAD_MB + 1)))
         assert (chunked.status_code, chunked.headers["connection"]) == (413, "close")
         assert reason_of(web.post("/v1/verify", data={"file": "x"}, files={"other": b"x"}))
-        assert reason_of(
-            web.post("/v1/verify", content=b"x", headers={"content-type": "multipart/form-data"})
-        )
+        for kind, content, status in (
+            ("multipart/form-data", b"x", 400),
+            ("multipart/form-data; boundary=x", b"--x\r\nno form", 400),
+            (
+                "multipart/form-data; boundary=x",
+                b'--x\r\ncontent-disposition: form-data; name="file"\r\n' * 99,
+                400,
+            ),
+            ("application/json", b"{}", 415),
+            ("text/html", b"<p>", 415),
+        ):
+            answer = web.post("/v1/verify", content=content, headers={"content-type": kind})
+            assert (answer.status_code, bool(reason_of(answer))) == (status, True), kind
+        twice = web.post("/v1/verify", files=[("file", ("a", b"x")), ("file", ("b", b"x"))])
+        assert (twice.status_code, reason_of(twice)) == (400, "request.file")
     assert list(live.temporary.iterdir()) == []
+
+
+def test_the_form_of_a_verdict_is_published(web: httpx.Client) -> None:
+    answer = web.get("/schemas/verdict/v2")
+    assert answer.headers["content-type"].startswith("application/schema+json")
+    assert answer.json() == PUBLISHED.schema
+    jsonschema.Draft202012Validator.check_schema(answer.json())
+
+
+def test_too_many_at_once_are_told_to_come_again(web: httpx.Client, live: Site, clip: Clip) -> None:
+    """Each holds its place from the first byte on, and gives it back."""
+    waiting = [live.client() for _ in range(16)]
+    lines = []
+    for one in waiting:
+        line = socket.create_connection(("127.0.0.1", live.port))
+        line.sendall(b"POST /v1/verify HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\nx")
+        lines.append(line)
+        one.close()
+    until = time.monotonic() + 10
+    while (answer := web.post("/v1/verify", content=clip.content)).status_code == 200:
+        assert time.monotonic() < until
+    assert (answer.status_code, reason_of(answer)) == (503, "verify.busy")
+    for line in lines:
+        line.close()
+    while web.post("/v1/verify", content=clip.content).status_code != 200:
+        assert time.monotonic() < until
 
 
 # What a clip's status says, and what it does not ---------------------------------------------------------------
@@ -172,6 +214,7 @@ def test_what_is_not_a_whole_video_is_refused_and_nothing_is_kept(
 def test_a_clips_status_names_nobody(live: Site, web: httpx.Client, clip: Clip, collins: Owner) -> None:
     answer = web.get(f"/v1/clips/{clip.video_id}")
     assert answer.json()["people_shown"] == 1
+    assert "faces" in answer.json()["checks"]
     assert answer.json()["consent_now"] == "standing"
     verdict = web.post("/v1/verify", content=clip.content).text
     secrets = [collins.person_id, collins.cameo_id, live.holder("film club"), "Collins", "golden light"]
@@ -283,7 +326,7 @@ WRONG: list[tuple[str, str, int]] = [
     ("POST", "/checkpoint", 405),
     ("DELETE", "/v1/verify", 405),
     ("PUT", "/", 405),
-    ("POST", "/v1/verify", 400),
+    ("POST", "/v1/verify", 422),
     ("POST", "/v1/sessions", 400),
     ("POST", "/v1/cameos/vouched", 401),
 ]

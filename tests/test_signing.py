@@ -3,9 +3,11 @@
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -32,6 +34,7 @@ from ledger.ids import VideoId
 from ledger.provenance import media, tsa
 from ledger.provenance.manifest import Claim, Signer, canary, read
 from ledger.provenance.pki import Authority
+from ledger.provenance.revocation import Issuer, Revocation, reply
 from ledger.provenance.signing import CommandKey, Credential, FileKey, TokenKey, checked
 from ledger.provenance.trust import Anchors, fingerprint
 from world import World
@@ -453,6 +456,96 @@ class TestWhose:
             found = read(self.signed(signing, plain, url), signing.anchors)
         assert (found.manifest_trusted, found.trusted_by, found.development) == (True, "ours", True)
         assert stat.S_IMODE((world.home / "pki" / "claims.pem").stat().st_mode) == 0o600
+
+
+class TestSellersWord:
+    """What the authority that sold the certificate says of it, over HTTP."""
+
+    @pytest.fixture
+    def seller(self, shop: Shop) -> Iterator["Seller"]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = shop.leaf(key, NOW, uses=(ExtendedKeyUsageOID.OCSP_SIGNING,))
+        issuer = Issuer(shop.issuing, shop.key, Credential(leaf, FileKey(key), (shop.issuing,)))
+        with Seller(("127.0.0.1", 0), issuer) as server:
+            server.shop = shop
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+            thread.start()
+            yield server
+            server.shutdown()
+            thread.join()
+
+    def made(self, seller: "Seller", world: World, folder: Path, stamps: tuple[str, Path]) -> Signing:
+        url = f"http://127.0.0.1:{seller.server_port}/"
+        one = bought(seller.shop, folder, ec.generate_private_key(ec.SECP256R1()), ocsp=url)
+        seller.issued.add(one.credential.certificate.serial_number)
+        return signing_of(world, **one.files, tsa_url=stamps[0], tsa_roots=stamps[1])
+
+    def test_it_is_stapled_and_asked_for_once_an_hour(
+        self, seller: "Seller", world: World, tmp_path: Path, stamps: tuple[str, Path], plain: Path
+    ) -> None:
+        signing = self.made(seller, world, tmp_path / "key", stamps)
+        signing.check()
+        path = tmp_path / "signed.mp4"
+        Signer(signing, stamps[0]).sign(plain, path, CLAIM)
+        assert b"ocspVals" in path.read_bytes()
+        assert read(path, signing.anchors).trusted_by == "ours"
+        assert seller.asked == 1
+
+    def test_a_certificate_its_seller_revoked_signs_nothing(
+        self, seller: "Seller", world: World, tmp_path: Path, stamps: tuple[str, Path]
+    ) -> None:
+        signing = self.made(seller, world, tmp_path / "key", stamps)
+        seller.revoked = {serial: Revocation("keyCompromise", NOW) for serial in seller.issued}
+        assert "was revoked" in refused(signing.check)
+
+    @pytest.mark.parametrize("fault", ["unknown", "another issuer's", "garbage", "old"])
+    def test_an_answer_that_is_none_is_not_stapled(
+        self, seller: "Seller", world: World, tmp_path: Path, stamps: tuple[str, Path], fault: str
+    ) -> None:
+        signing = self.made(seller, world, tmp_path / "key", stamps)
+        credential = signing.configured
+        assert credential is not None
+        match fault:
+            case "unknown":
+                seller.issued.clear()
+            case "another issuer's":
+                stranger = ec.generate_private_key(ec.SECP256R1())
+                seller.issuer = replace(seller.issuer, responder=replace(credential, key=FileKey(stranger)))
+            case "garbage":
+                seller.content = b"\x30\x03garbage"
+            case _:
+                seller.at = NOW - timedelta(days=8)
+        assert signing.ocsp(credential.certificate, NOW) is None
+        assert seller.asked == 1
+
+
+class Seller(HTTPServer):
+    """An OCSP responder: ours, for somebody else's certificates."""
+
+    def __init__(self, address: tuple[str, int], issuer: Issuer) -> None:
+        super().__init__(address, Answer)
+        self.issuer = issuer
+        self.shop = Shop(issuer.certificate, issuer.certificate, issuer.key)
+        self.issued: set[int] = set()
+        self.revoked: dict[int, Revocation] = {}
+        self.content: bytes | None = None
+        self.at = NOW
+        self.asked = 0
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server = self.server
+        assert isinstance(server, Seller)
+        server.asked += 1
+        question = self.rfile.read(int(self.headers["Content-Length"]))
+        content = reply(question, (server.issuer,), server.revoked, frozenset(server.issued), at=server.at)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(server.content or content)
+
+    def log_message(self, *said: object) -> None:
+        """Nothing."""
 
 
 @dataclass(frozen=True)

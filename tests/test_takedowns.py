@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from command import countersign
-from gateway import public
+from gateway import uploads
 from gateway.access import JSON_BYTES
 from gateway.notices import deciding, giving
 from gateway.problems import Problem
@@ -646,8 +646,8 @@ def test_a_stranger_sends_only_files_large(live: Site) -> None:
 
 def test_a_strangers_pictures_wait_their_turn() -> None:
     with ExitStack() as taken:
-        while public._PLACES.acquire(blocking=False):
-            taken.callback(public._PLACES.release)
+        while uploads._PLACES.acquire(blocking=False):
+            taken.callback(uploads._PLACES.release)
         with pytest.raises(Problem) as busy:
             asyncio.run(giving._shown_face([b"a picture"]))
     assert busy.value.reasons[0].id == "verify.busy"

@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import ill
+from ledger import workers
 from ledger.errors import LedgerError, MediaError
-from safety import models, workers
+from ledger.workers import _packed, _types, _unpacked
+from safety import models
 from safety.errors import CheckUnavailable, InvalidInput, Refused, SafetyError
-from safety.workers import Workers, _packed, _types, _unpacked
+from safety.workers import Workers
 
 ROOT = Path(__file__).resolve().parent.parent
 

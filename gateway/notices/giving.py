@@ -29,9 +29,10 @@ from gateway.notices import mail
 from gateway.notices.clocks import clock_of
 from gateway.notices.form import PICTURE_BYTES, read_body, read_form
 from gateway.problems import problem
-from gateway.public import in_turn, judged
+from gateway.public import judged
 from gateway.service import Service
 from gateway.throttle import Limit, address, attempt
+from gateway.uploads import in_turn
 from ledger.consent.grant import Strict
 from ledger.consent.notices import (
     CONFIRM_LIFE,

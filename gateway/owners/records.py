@@ -28,7 +28,7 @@ from ledger.consent.words import language_of as spoken
 from ledger.consent.words import name_of
 from ledger.errors import LedgerError, NotFound
 from ledger.ids import CameoId, GrantId, LeafIndex, PersonId
-from ledger.provenance.verdict import clip_standing
+from ledger.provenance.standing import clip_standing
 from ledger.store import keeping
 from ledger.store.transaction import Transaction
 

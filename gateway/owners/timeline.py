@@ -21,7 +21,7 @@ from ledger.consent.registry import certificate, erase
 from ledger.errors import LogError
 from ledger.ids import CameoId, LeafIndex, PersonId, VideoId
 from ledger.log.merkle import MAX_SIZE
-from ledger.provenance.verdict import clip_standing
+from ledger.provenance.standing import clip_standing
 from ledger.store import keeping
 from ledger.store.jobs import ENDED
 from ledger.store.journal import Opened

@@ -1,5 +1,6 @@
 """Pages for anyone: check a clip, open an account, sign in, the operator's desk, the language of all of them."""
 
+import json
 from typing import Any
 
 from litestar import Response, get
@@ -11,13 +12,30 @@ from gateway.problems import Problem
 from gateway.service import Service
 from gateway.site.posts import Form, do, on
 from gateway.site.render import Ask, language_of, local, on_page_error, page, remember_language, to
-from gateway.site.words import LANGUAGES, Language, catalogue
+from gateway.site.words import CATALOGUES, LANGUAGES, Language, catalogue
+from ledger.provenance.sentences import SENTENCES, STATES
+from safety.clearing import WORDS
 
 
-@get("/", include_in_schema=False, sync_to_thread=True, exception_handlers={Exception: on_page_error})
+@get(
+    ["/", "/verify"],
+    include_in_schema=False,
+    sync_to_thread=True,
+    exception_handlers={Exception: on_page_error},
+)
 def home(request: Ask) -> Response[str]:
     """The page where anyone checks a clip."""
-    return page(request, "check", verdict_words=words_under("verdict.", language_of(request)))
+    return page(request, "check", **verdict_in(language_of(request)))
+
+
+def verdict_in(language: Language) -> dict[str, Any]:
+    """All that the page may have to say of a verdict, by its ids."""
+    said: dict[str, str] = STATES | SENTENCES
+    if language != "en":
+        said = json.loads((CATALOGUES / f"verdict.{language}.json").read_text("utf-8"))
+    words = words_under("verdict.", language)
+    checks = {name: words.pop(f"check.{name}") for name in WORDS}
+    return {"verdict_words": words, "said": said, "checks": checks}
 
 
 @get("/join", include_in_schema=False, sync_to_thread=True, exception_handlers={Exception: on_page_error})

@@ -15,14 +15,16 @@ from gateway.site.posts import Form, do, on
 from gateway.site.render import Ask, on_page_error, page
 from gateway.site.words import COUNTRIES, spoken
 from ledger.errors import LedgerError
+from ledger.ids import is_id
 from safety.errors import SafetyError
 
 FIELDS = ("kind", "video", "shown", "relation", "reason", "intimate", "name", "email", "country", "signature")
 
 
 @get("/takedown", include_in_schema=False, sync_to_thread=True, exception_handlers={Exception: on_page_error})
-def ask(request: Ask) -> Response[str]:
-    return _form(request, dict.fromkeys(FIELDS, ""))
+def ask(request: Ask, video: str = "") -> Response[str]:
+    """The form; `video`: the clip it is about, where somebody comes from having checked one."""
+    return _form(request, dict.fromkeys(FIELDS, "") | {"video": video if is_id(video, "video") else ""})
 
 
 def _form(request: Ask, given: dict[str, str], refused: Problem | None = None) -> Response[str]:

@@ -172,8 +172,17 @@ class Box:
 # --- accepting -------------------------------------------------------------------------------------------------
 
 
-def probe(path: Path, limits: Limits, *, any_container: bool = False) -> Probe:
-    """Decode `path` to its end within `limits`, or raise MediaError."""
+def probe(
+    path: Path,
+    limits: Limits,
+    each: Callable[[float, NDArray[np.uint8]], None] | None = None,
+    *,
+    any_container: bool = False,
+) -> Probe:
+    """Decode `path` to its end within `limits`, or raise MediaError.
+
+    `each` is given every frame on the way, as :func:`frames` would: seconds from the first, uint8 [h, w, 3] RGB 0-255.
+    """
     size = _size(path)
     if size == 0:
         raise MediaError("media.empty", "the file is empty", "send the clip again")
@@ -189,7 +198,7 @@ def probe(path: Path, limits: Limits, *, any_container: bool = False) -> Probe:
         if video.width * video.height > limits.max_pixels:
             raise _too_large(_pixels(video.width, video.height, limits))
         video.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-        tally = _decode_all(container, video, audio, limits)
+        tally = _decode_all(container, video, audio, limits, each)
         fps = video.average_rate or Fraction(tally.frames).limit_denominator(1001)
         seconds = tally.last_s - tally.first_s + float(1 / fps)
         if declared - tally.end_s > _DURATION_SLACK_S:
@@ -218,7 +227,11 @@ class _Tally:
 
 
 def _decode_all(
-    container: InputContainer, video: VideoStream, audio: AudioStream | None, limits: Limits
+    container: InputContainer,
+    video: VideoStream,
+    audio: AudioStream | None,
+    limits: Limits,
+    each: Callable[[float, NDArray[np.uint8]], None] | None,
 ) -> _Tally:
     tally = _Tally()
     for packet in container.demux(*filter(None, (video, audio))):
@@ -238,6 +251,8 @@ def _decode_all(
                 tally.first_s = frame.time or 0.0
             tally.frames += 1
             tally.last_s = frame.time if frame.time is not None else tally.last_s
+            if each is not None:
+                each((frame.time or 0.0) - tally.first_s, _rgb(frame))
     if not tally.frames:
         raise MediaError(
             "media.not_video", "the file holds no picture that can be decoded", "send a video clip"

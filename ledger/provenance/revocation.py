@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
+import httpx
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
 from ledger.errors import ProvenanceError
 from ledger.provenance.signing import Credential, FileKey
@@ -23,6 +25,7 @@ from ledger.provenance.signing import Credential, FileKey
 ANSWER_LIFE: Final = timedelta(days=7)
 LIST_LIFE: Final = timedelta(days=7)
 LONGEST_QUESTION: Final = 4096
+_PATIENCE_S: Final = 5.0
 _DATED_BACK: Final = timedelta(minutes=1)
 """Whoever asks may have a clock that is a little slow."""
 
@@ -40,6 +43,15 @@ class Issuer:
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey = field(repr=False)
     responder: Credential
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An authority's answer about a bought certificate, in DER."""
+
+    der: bytes = field(repr=False)
+    revoked: bool
+    until: datetime
 
 
 def key_name(certificate: x509.Certificate) -> str:
@@ -97,6 +109,78 @@ def reply(
     except (ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm):
         return _refusal(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
     return _refusal(ocsp.OCSPResponseStatus.UNAUTHORIZED)
+
+
+def asked(leaf: x509.Certificate, issuer: x509.Certificate, *, at: datetime) -> Told | None:
+    """What the authority that issued a bought certificate says of it, asked where the certificate names.
+
+    None where it names nobody, nobody answers, or the answer is not one of theirs about this certificate at this time.
+    """
+    url = _responder_of(leaf)
+    if url is None:
+        return None
+    question = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA256()).build()
+    try:
+        got = httpx.post(
+            url,
+            content=question.public_bytes(Encoding.DER),
+            headers={"Content-Type": "application/ocsp-request"},
+            timeout=_PATIENCE_S,
+        )
+        answer = ocsp.load_der_ocsp_response(got.content)
+        # Of an answer that is a refusal nothing else can be read.
+        if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            return None
+        until = answer.next_update_utc or answer.this_update_utc + timedelta(days=1)
+        status = answer.certificate_status
+        counts = (
+            answer.serial_number == leaf.serial_number
+            and status is not ocsp.OCSPCertStatus.UNKNOWN
+            and answer.this_update_utc <= at + _DATED_BACK
+            and at <= until
+            and _is_theirs(answer, issuer)
+        )
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    if not counts:
+        return None
+    return Told(got.content, revoked=status is ocsp.OCSPCertStatus.REVOKED, until=until)
+
+
+def _responder_of(leaf: x509.Certificate) -> str | None:
+    try:
+        access = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except x509.ExtensionNotFound:
+        return None
+    named = (
+        one.access_location.value
+        for one in access
+        if one.access_method == AuthorityInformationAccessOID.OCSP
+        and isinstance(one.access_location, x509.UniformResourceIdentifier)
+    )
+    return next(named, None)
+
+
+def _is_theirs(answer: ocsp.OCSPResponse, issuer: x509.Certificate) -> bool:
+    """Signed by the issuer, or by a leaf of theirs that may answer for it (RFC 6960 §4.2.2.2)."""
+    for signer in (issuer, *answer.certificates):
+        key, algorithm = signer.public_key(), answer.signature_hash_algorithm
+        if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or algorithm is None:
+            continue
+        try:
+            if signer != issuer:
+                signer.verify_directly_issued_by(issuer)
+                uses = signer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+                if ExtendedKeyUsageOID.OCSP_SIGNING not in uses:
+                    continue
+            if isinstance(key, ec.EllipticCurvePublicKey):
+                key.verify(answer.signature, answer.tbs_response_bytes, ec.ECDSA(algorithm))
+            else:
+                key.verify(answer.signature, answer.tbs_response_bytes, padding.PKCS1v15(), algorithm)
+        except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+            continue
+        return True
+    return False
 
 
 def _answer(

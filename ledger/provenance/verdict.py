@@ -1,280 +1,419 @@
-"""What can be said about a clip: three findings, then the ledger's word. Never one bit, never "true".
+"""What can be said about a file: three findings, then the ledger's word, each with its reason. Never one bit, never "true".
 
-| finding            | says                                                                             |
-|--------------------|----------------------------------------------------------------------------------|
-| `manifest_trusted` | a C2PA manifest is present, and its signer chains to our anchor                  |
-| `asset_bound`      | the bytes are the ones that manifest was signed over                             |
-| `recovered_via`    | how the ledger's record was found: `embedded`, `watermark` or `none`             |
+| finding            | says                                                                                      |
+|--------------------|-------------------------------------------------------------------------------------------|
+| `manifest_trusted` | a C2PA manifest is present, its signer chains to our anchors, and what it says is unaltered |
+| `asset_bound`      | the bytes are the ones that manifest was signed over                                       |
+| `recovered_via`    | how the ledger's record was found: `embedded`, `watermark`, `fingerprint` or `none`         |
 
-Then `released`, `consent_then`, `consent_now` and `taken_down_at`. A mark alone shows that the pixels carry a number; it does
-not show that the rest of the picture is what we released, and the verdict says so. When manifest and mark
-point to different clips, neither is believed. What was made from a clip that somebody has withdrawn is withdrawn
-too, at any depth.
+Then `released`, `consent_then`, `consent_now` and `taken_down_at`; and a `state` that sums them up, with one plain sentence.
+The form is published: `schemas/verdict-v2.json`.
+
+In two steps. :func:`~ledger.provenance.look.look` decodes the file where nothing else can be reached, and knows no key.
+:func:`judge` has the key and the ledger, and never opens the file. It holds what was found against each other:
+
+- A mark shows that pixels carry a number, not that the rest of the picture is what we released: the sentence says so.
+- Where manifest, mark and looks point to clips that have nothing to do with one another, **none is believed**.
+- Of several clips in one file, the one that least may be shown is told of.
+- `released` is never said without a record of the release in this ledger, nor `intact` without a trusted signature over
+  these very bytes that names that record's own manifest.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from ledger.errors import NotFound
+from ledger.errors import MediaError
 from ledger.log.sequencer import Ledger
-from ledger.provenance import media, watermark
-from ledger.provenance.manifest import ManifestFinding, read
-from ledger.provenance.trust import Anchors
-from ledger.store.records import Depicted, Video
+from ledger.provenance import fingerprint, media, watermark
+from ledger.provenance.fingerprint import Fingerprint
+from ledger.provenance.known_clips import Index
+from ledger.provenance.look import Seen, look
+from ledger.provenance.manifest import ManifestFinding
+from ledger.provenance.sentences import SENTENCES, STANDS, STATES, State
+from ledger.provenance.standing import ClipStanding, ConsentNow, clip_standing
+from ledger.provenance.trust import Anchors, TrustedBy
+from ledger.provenance.watermark.sound import find_in_sound
 from ledger.store.transaction import Transaction
+from ledger.workers import Workers
 
-Via = Literal["embedded", "watermark", "none"]
-ConsentNow = Literal["standing", "expired", "revoked", "withdrawn", "erased", "nobody_shown", "unknown"]
+Via = Literal["embedded", "watermark", "fingerprint", "none"]
+SCHEMA: Final = "countersign/verdict/v2"
+LOOK_WITHIN_S: Final = 120.0
+_FOUND_S: Final = 2
+"""Seconds of a clip that have to be seen for it to be found by its looks alone; all of a shorter one."""
+_WORST_FIRST: Final[tuple[ConsentNow, ...]] = (
+    *("withdrawn", "erased", "unknown", "revoked", "expired", "standing", "nobody_shown"),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class ClipStanding:
-    """What the ledger says about one clip, without naming anyone in it."""
+class Said:
+    """One sentence, its id, and the values in it."""
 
-    video_id: str
-    released: bool
-    released_at: str | None
-    manifest_id: str | None
-    decision_index: int | None
-    release_index: int | None
-    people: int
-    consent_then: bool
-    consent_now: ConsentNow
-    consent_changed_at: str | None
-    taken_down_at: str | None = None
+    about: str
+    id: str
+    sentence: str
+    values: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A number found in the pictures or the sound."""
+
+    payload: str
+    medium: Literal["picture", "sound"]
+    confidence: float
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """For how many of the file's seconds it looks like a clip."""
+
+    seconds: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A released clip that something in the file points to. alike: None where looks were not compared, or say nothing."""
+
+    standing: ClipStanding
+    via: Via
+    mark: Mark | None = None
+    alike: Alike | Literal[False] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a verdict rests on. clips: what is surest first. claimed: the clip that a trusted manifest names, and
+    what that was made from.
+    """
+
+    manifest: ManifestFinding
+    clips: tuple[Found, ...] = ()
+    unmatched: tuple[Mark, ...] = ()
+    claimed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    summary: str
+    state: State
+    sentence: str
+    stands: bool
     manifest_trusted: bool
     asset_bound: bool
     recovered_via: Via
     released: bool
+    released_at: str | None
     consent_then: bool
     consent_now: ConsentNow
     consent_changed_at: str | None
+    taken_down_at: str | None
     video_id: str | None
+    people: int | None
+    checks: tuple[str, ...] | None
     signer: str | None
     signed_at: str | None
     manifest_state: str
-    watermark: str | None
+    trusted_by: TrustedBy | None
+    development: bool
+    failures: tuple[str, ...]
+    manifest: str | None
+    """Where the manifest of the clip can be had, by its path here."""
+    marks: tuple[Mark, ...]
+    clips: tuple[str, ...]
     log: dict[str, Any] | None
-    notes: tuple[str, ...]
-    contradictions: tuple[str, ...]
-    taken_down_at: str | None = None
+    reasons: tuple[Said, ...]
+    contradictions: tuple[Said, ...]
 
     def as_json(self) -> dict[str, Any]:
-        return {"schema": "countersign/verdict/v1", **asdict(self)}
+        return {"schema": SCHEMA, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Reads a file and asks the ledger. Keeps nothing."""
+    """Looks at a file and asks the ledger. Keeps nothing. `workers` are closed ones."""
 
     ledger: Ledger
     anchors: Callable[[], Anchors]
-    watermark_key: bytes
+    watermark_key: bytes = field(repr=False)
     limits: media.Limits
+    workers: Workers
+    index: Index = field(default_factory=Index, repr=False)
 
     def verify(self, path: Path, *, at: datetime) -> Verdict:
-        """The verdict on a file. Raises MediaError for what is not a video we can decode."""
-        # 1. It is a video, whole and within limits.
-        media.probe(path, self.limits)
-        # 2. What the file says about itself.
-        found = read(path, self.anchors())
-        embedded = found.manifest_trusted and found.asset_bound
-        # 3. What the pixels say. A trusted, bound manifest already fixes every pixel, mark included.
-        mark = None if embedded else self._mark(path)
-        # 4. What the ledger says about the clip either of them names.
-        payload = found.soft_binding if embedded else mark
+        """The verdict on a file. Raises MediaError for what is not a video we can decode, Unavailable for no answer."""
+        seen = self.workers.call(look, path.resolve(), self.limits, self.anchors(), timeout_s=LOOK_WITHIN_S)
+        marks = tuple(found_marks(seen, self.watermark_key))
         with self.ledger.reading() as tx:
-            standing = _clip_by_payload(tx, payload, at=at) if payload else None
-        return _compile(found, mark, standing, self.ledger.origin, embedded=embedded)
-
-    def _mark(self, path: Path) -> str | None:
-        found = watermark.detect((frame for _, frame in media.frames(path)), self.watermark_key)
-        return found.payload.hex() if isinstance(found, watermark.Detected) else None
+            evidence = gathered(seen, marks, tx, self.index, at=at)
+        return judge(evidence, self.ledger.origin)
 
 
-def clip_standing(tx: Transaction, video_id: str, *, at: datetime) -> ClipStanding | None:
-    """The ledger's word on a released clip; None for one it never released."""
-    video = tx.video(video_id)
-    release = tx.find("release", video_id)
-    if video is None or release is None:
+# --- gathering -------------------------------------------------------------------------------------------------
+
+
+def found_marks(seen: Seen, key: bytes) -> Iterator[Mark]:
+    """The marks of this key in what was sampled. Raises MediaError where the samples are not what samples are."""
+    found: list[tuple[Literal["picture", "sound"], watermark.Detected | watermark.NotDetected]] = []
+    try:
+        if seen.picture is not None:
+            found.append(("picture", watermark.find(seen.picture, key)))
+        if seen.sound is not None:
+            found.append(("sound", find_in_sound(seen.sound, key)))
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise MediaError(
+            "media.crashed",
+            "the program that reads videos breaks off at this file",
+            "export the clip again with another program",
+        ) from error
+    for medium, one in found:
+        if isinstance(one, watermark.Detected):
+            yield Mark(one.payload.hex(), medium, round(one.confidence, 3), one.where)
+
+
+def gathered(seen: Seen, marks: tuple[Mark, ...], tx: Transaction, index: Index, *, at: datetime) -> Evidence:
+    """What manifest, marks and looks point to in the ledger."""
+    found = seen.manifest
+    if found.manifest_trusted and found.asset_bound:
+        # Such a signature fixes every pixel already, mark included.
+        standing = _clip_by_payload(tx, found.soft_binding, at)
+        named = (Found(standing, "embedded"),) if standing else ()
+        return Evidence(found, named, claimed=_claimed(tx, found, at))
+    claimed = _claimed(tx, found, at)
+    clips: list[Found] = []
+    unmatched: list[Mark] = []
+    for mark in marks:
+        standing = _clip_by_payload(tx, mark.payload, at)
+        if standing is None:
+            unmatched.append(mark)
+        else:
+            clips.append(Found(standing, "watermark", mark, _alike(seen, mark, tx, standing)))
+    clips += _looking_alike(seen, tx, index, {one.standing.video_id for one in clips}, at)
+    return Evidence(found, tuple(clips), tuple(unmatched), claimed)
+
+
+def _alike(seen: Seen, mark: Mark, tx: Transaction, clip: ClipStanding) -> Alike | Literal[False] | None:
+    """Whether the file looks like the clip that its mark names. Only of a mark in its place can it be said that it does not."""
+    kept = tx.fingerprint(clip.video_id)
+    if seen.prints is None or kept is None or mark.medium == "sound":
         return None
-    decision = tx.find("decision", video_id)
-    uses, line = tx.uses(video.id), tx.lineage(video)
-    above = [use for one in line[1:] for use in tx.uses(one.id)]
-    now, changed = _consent_now(tx, uses, above, at)
-    if line[-1].parent_id is not None:
-        now, changed = "unknown", None  # a row of what it was made from is missing
-    return ClipStanding(
-        video_id=video_id,
-        released=True,
-        released_at=_iso(release.at),
-        manifest_id=video.manifest_id,
-        decision_index=decision.index if decision else None,
-        release_index=release.index,
-        people=len(uses),
-        consent_then=decision is not None,
-        consent_now=now,
-        consent_changed_at=changed,
-        taken_down_at=_taken_down(line),
-    )
+    held = Fingerprint.from_bytes(kept)
+    match fingerprint.agrees(seen.prints, held, moved=not mark.where.startswith("in place")):
+        case True:
+            found = fingerprint.like(seen.prints, held)
+            return Alike(len(found.seconds), found.of) if found is not None else None
+        case told:
+            return False if told is False else None
 
 
-def _taken_down(line: Iterable[Video]) -> str | None:
-    """Since when a clip, or one that it was made from, is down."""
-    return min((_iso(one.taken_down_at) for one in line if one.taken_down_at is not None), default=None)
+def _looking_alike(
+    seen: Seen, tx: Transaction, index: Index, known: set[str], at: datetime
+) -> Iterator[Found]:
+    if seen.prints is None:
+        return
+    for match in index.matches(tx, seen.prints):
+        standing = None if match.video_id in known else clip_standing(tx, match.video_id, at=at)
+        likeness = match.likeness
+        if standing is not None and len(likeness.seconds) >= min(_FOUND_S, likeness.of):
+            yield Found(standing, "fingerprint", alike=Alike(len(likeness.seconds), likeness.of))
 
 
-def _clip_by_payload(tx: Transaction, payload: str, *, at: datetime) -> ClipStanding | None:
-    if not re.fullmatch(r"[0-9a-f]{16}", payload):
+def _claimed(tx: Transaction, found: ManifestFinding, at: datetime) -> tuple[str, ...]:
+    video_id = (found.consent or {}).get("video_id") if found.manifest_trusted else None
+    if not isinstance(video_id, str):
+        return ()
+    standing = clip_standing(tx, video_id, at=at)
+    return (video_id,) if standing is None else tuple(dict.fromkeys((video_id, *standing.line)))
+
+
+def _clip_by_payload(tx: Transaction, payload: object, at: datetime) -> ClipStanding | None:
+    if not isinstance(payload, str) or not re.fullmatch(r"[0-9a-f]{16}", payload):
         return None  # a manifest may name anything as its mark
     video_id = tx.video_by_payload(bytes.fromhex(payload))
     return clip_standing(tx, video_id, at=at) if video_id else None
 
 
-def _consent_now(
-    tx: Transaction, uses: Sequence[Depicted], above: Sequence[Depicted], at: datetime
-) -> tuple[ConsentNow, str | None]:
-    """The worst of everyone shown: one person's withdrawal is the clip's, and that of everything made from it.
-
-    `above`: those shown in the clips it was made from. That a grant of theirs has ended changes nothing made before.
-    """
-    answers = [_one(tx, use, at) for use in uses]
-    answers += [one for use in above if (one := _one(tx, use, at))[0] in _REACHING]
-    if not answers:
-        return "nobody_shown", None
-    order: tuple[ConsentNow, ...] = ("unknown", "erased", "withdrawn", "revoked", "expired", "standing")
-    return min(answers, key=lambda answer: order.index(answer[0]))
+# --- judging ---------------------------------------------------------------------------------------------------
 
 
-_REACHING: tuple[ConsentNow, ...] = ("unknown", "erased", "withdrawn")
-"""What befalls a clip befalls what was made from it."""
-
-
-def _one(tx: Transaction, use: Depicted, at: datetime) -> tuple[ConsentNow, str | None]:
-    try:
-        standing = tx.standing(use.person_id)
-    except NotFound:
-        return "erased", None
-    if standing.erased:
-        return "erased", None
-    held = standing.grants.get(use.grant_id)
-    if held is None:
-        return "unknown", None
-    if held.revoked_index is not None:
-        return ("withdrawn" if held.withdrawn else "revoked"), held.revoked_at
-    if held.grant.expires <= at:
-        return "expired", held.grant.expires.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return "standing", None
-
-
-def _compile(
-    found: ManifestFinding, mark: str | None, standing: ClipStanding | None, origin: str, *, embedded: bool
-) -> Verdict:
-    contradictions = _contradictions(found, standing, embedded=embedded)
-    unknown_mark = mark is not None and standing is None
-    if contradictions:
-        standing = None  # which of the two clips this is, if either, cannot be said
-    via: Via = "none" if standing is None else "embedded" if embedded else "watermark"
+def judge(evidence: Evidence, origin: str) -> Verdict:
+    """The verdict that this evidence bears, and no more. Pure."""
+    found = evidence.manifest
+    contradictions = tuple(_contradictions(evidence))
+    told = None if contradictions else _worst(evidence.clips)
+    clip = told.standing if told else None
+    state = _state(evidence, told, contradictory=bool(contradictions))
+    marks = [one.mark for one in evidence.clips if one.mark] + list(evidence.unmatched)
     return Verdict(
-        summary=_summary(found, standing, via, contradictions),
+        state=state,
+        sentence=STATES[state],
+        stands=state in STANDS,
         manifest_trusted=found.manifest_trusted,
         asset_bound=found.asset_bound,
-        recovered_via=via,
-        released=standing is not None,
-        consent_then=standing is not None and standing.consent_then,
-        consent_now=standing.consent_now if standing else "unknown",
-        consent_changed_at=standing.consent_changed_at if standing else None,
-        video_id=standing.video_id if standing else None,
+        recovered_via=told.via if told else "none",
+        released=clip is not None,
+        released_at=clip.released_at if clip else None,
+        consent_then=clip is not None and clip.consent_then,
+        consent_now=clip.consent_now if clip else "unknown",
+        consent_changed_at=clip.consent_changed_at if clip else None,
+        taken_down_at=clip.taken_down_at if clip else None,
+        video_id=clip.video_id if clip else None,
+        people=clip.people if clip else None,
+        checks=clip.checks if clip else None,
         signer=found.signer,
-        signed_at=found.signed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if found.signed_at else None,
+        signed_at=_iso(found.signed_at),
         manifest_state=found.state,
-        watermark=mark or (found.soft_binding if embedded else None),
+        trusted_by=found.trusted_by,
+        development=found.development,
+        failures=found.failures,
+        manifest=f"/v1/manifests/{clip.manifest_id}" if clip and clip.manifest_id else None,
+        marks=tuple(marks),
+        clips=tuple(dict.fromkeys(one.standing.video_id for one in evidence.clips)),
         log=None
-        if standing is None
-        else {"origin": origin, "decision": standing.decision_index, "release": standing.release_index},
-        notes=_notes(found, via, unknown_mark=unknown_mark),
+        if clip is None
+        else {"origin": origin, "decision": clip.decision_index, "release": clip.release_index},
+        reasons=tuple(_reasons(evidence, told)),
         contradictions=contradictions,
-        taken_down_at=standing.taken_down_at if standing else None,
     )
 
 
-def _contradictions(
-    found: ManifestFinding, standing: ClipStanding | None, *, embedded: bool
-) -> tuple[str, ...]:
-    # Someone who can sign as we do could write a released clip's number into other footage: the number is public.
-    if embedded and standing and found.manifest_id != standing.manifest_id:
-        return (
-            "the manifest is not the one the clip it names was released with: it was made for other footage",
-        )
-    claimed = found.consent.get("video_id") if found.manifest_trusted and found.consent else None
-    if claimed and standing and claimed != standing.video_id:
-        return ("the manifest names one clip and the mark another: at least one was copied here",)
-    return ()
-
-
-def _notes(found: ManifestFinding, via: Via, *, unknown_mark: bool) -> tuple[str, ...]:
-    notes = []
-    if found.state != "none" and not found.manifest_trusted:
-        notes.append(f"the manifest is not one we trust (`{found.state}`), so nothing it says is believed")
+def _state(evidence: Evidence, told: Found | None, *, contradictory: bool) -> State:  # noqa: PLR0911 — one for each
+    found = evidence.manifest
+    if contradictory:
+        return "contradiction"
+    if told is not None:
+        clip = told.standing
+        if clip.taken_down_at is not None:
+            return "taken_down"
+        if clip.consent_now in {"withdrawn", "erased"}:
+            return "consent_withdrawn"
+        if clip.consent_now == "unknown" or not clip.consent_then:
+            return "consent_unknown"
+        if told.via == "embedded":
+            return "intact"
+        return "altered" if found.manifest_trusted else "recovered"
     if found.manifest_trusted and not found.asset_bound:
-        notes.append(
-            "the manifest was signed by us over other bytes: this file was altered, or it was copied here"
-        )
-    if via == "watermark":
-        notes.append(
-            "the mark shows that pixels of that clip are in this file; what else the file shows is not covered"
-        )
-    if unknown_mark:
-        notes.append("a mark was found, but the ledger knows no released clip by it")
-    return tuple(notes)
+        return "altered"
+    if evidence.unmatched:
+        return "mark_without_match"
+    by_state: dict[str, State] = {
+        "trusted": "trusted_elsewhere",
+        "valid": "unknown_signer",
+        "none": "no_evidence",
+    }
+    return by_state.get(found.state, "broken_manifest")
 
 
-def _summary(
-    found: ManifestFinding, standing: ClipStanding | None, via: Via, contradictions: Sequence[str]
-) -> str:
-    if contradictions:
-        return "This file contradicts itself; nothing it says about its origin can be relied on."
-    if standing is None:
-        if found.state in {"valid", "trusted"}:
-            return "This file is signed, but it is not a clip this ledger released."
-        return "No evidence of where this file comes from was found. That does not mean it is real, or that it is not."
-    released = _in_words(standing.released_at)
-    how = (
-        f"Its signed manifest is intact: an AI-generated clip, released on {released}."
-        if via == "embedded"
-        else f"No intact manifest, but it carries the mark of an AI-generated clip released on {released}; "
-        "what else this file shows is not covered."
+def _worst(clips: tuple[Found, ...]) -> Found | None:
+    """Of several, the one that least may be shown."""
+    return min(
+        clips,
+        key=lambda one: (
+            one.standing.taken_down_at is None,
+            _WORST_FIRST.index(one.standing.consent_now),
+        ),
+        default=None,
     )
-    if standing.taken_down_at is not None:
-        how += f" It was taken down on {_in_words(standing.taken_down_at)}, and should no longer be shown."
-    consent = _CONSENT_WORDS[standing.consent_now].format(at=_in_words(standing.consent_changed_at))
-    return f"{how} {consent if via == 'embedded' else consent.replace('Everyone shown', 'Everyone in that clip')}"
 
 
-_CONSENT_WORDS: dict[ConsentNow, str] = {
-    "standing": "Everyone shown agreed, and still does.",
-    "expired": "Everyone shown agreed then; the grant ended on {at}.",
-    "revoked": "Everyone shown agreed then; consent for anything new was withdrawn on {at}.",
-    "withdrawn": "Everyone shown agreed then; consent was withdrawn on {at}, and the clip should no longer be shown.",
-    "erased": "Everyone shown agreed then; someone has since had their likeness erased.",
-    "nobody_shown": "It shows nobody's enrolled likeness.",
-    "unknown": "What consent it had cannot be told.",
-}
+def _contradictions(evidence: Evidence) -> Iterator[Said]:
+    found = evidence.manifest
+    for clip in evidence.clips:
+        standing = clip.standing
+        # What was made from a clip may carry that clip's mark as well.
+        related = {standing.video_id} & {*evidence.claimed} or {*evidence.claimed[:1]} & {*standing.line}
+        # Someone who can sign as we do could write a released clip's number into other footage: the number is public.
+        if clip.via == "embedded" and (
+            found.manifest_id != standing.manifest_id
+            or evidence.claimed[:1] not in ((), (standing.video_id,))
+        ):
+            yield _said("contradictions", "contradiction.footage")
+        elif evidence.claimed and not related:
+            yield _said("contradictions", "contradiction.clips")
+        if clip.mark is not None and clip.alike is False:
+            yield _said("contradictions", "contradiction.looks")
 
 
-def _in_words(moment: str | None) -> str:
+def _reasons(evidence: Evidence, told: Found | None) -> Iterator[Said]:
+    found = evidence.manifest
+    yield from _of_the_manifest(found)
+    if found.asset_bound:
+        yield _said("asset_bound", "bytes.bound")
+    else:
+        yield _said("asset_bound", "bytes.other" if found.manifest_trusted else "bytes.unsigned")
+    yield _said("recovered_via", f"via.{told.via if told else 'none'}")
+    if told is not None:
+        yield from _of_the_find(told)
+    if told is not None and (count := len({one.standing.video_id for one in evidence.clips})) > 1:
+        yield _said("recovered_via", "clips.several", count=str(count))
+    if evidence.unmatched:
+        yield _said("recovered_via", "mark.unmatched")
+    if told is not None:
+        yield from _of_the_clip(told.standing)
+
+
+def _of_the_manifest(found: ManifestFinding) -> Iterator[Said]:
+    if not found.manifest_trusted:
+        kind = {"none": "none", "valid": "unknown"}.get(found.state, "broken")
+        kind = "revoked" if found.revoked is not None else kind
+        yield _said("manifest_trusted", f"manifest.{kind}")
+        return
+    signer = found.signer or "somebody without a name"
+    if found.signed_at is None:
+        yield _said("manifest_trusted", "manifest.undated", signer=signer)
+    else:
+        yield _said("manifest_trusted", "manifest.trusted", signer=signer, at=_iso(found.signed_at) or "")
+    if found.development:
+        yield _said("manifest_trusted", "manifest.development")
+    if any(not code.startswith("assertion.bmffHash.") for code in found.failures):
+        yield _said("manifest_trusted", "manifest.ingredients")
+
+
+def _of_the_find(told: Found) -> Iterator[Said]:
+    if told.mark is not None:
+        where = f" ({told.mark.where})" if told.mark.where else ""
+        yield _said("recovered_via", f"mark.{told.mark.medium}", where=where)
+    if told.alike:
+        alike = {"seconds": str(told.alike.seconds), "of": str(told.alike.of)}
+        yield _said(
+            "recovered_via", "looks.same" if told.mark else "looks.alike", **({} if told.mark else alike)
+        )
+
+
+def _of_the_clip(clip: ClipStanding) -> Iterator[Said]:
+    yield _said("released", "ledger.released", at=clip.released_at or "")
+    if clip.checks is None:
+        yield _said("released", "ledger.unchecked")
+    elif clip.checks:
+        yield _said("released", "ledger.checks", checks=", ".join(clip.checks))
+    if clip.people:
+        yield _said("consent_then", "then.agreed" if clip.consent_then else "then.unknown")
+    at = {"at": clip.consent_changed_at} if clip.consent_changed_at else {}
+    yield _said("consent_now", f"now.{clip.consent_now}", **at)
+    if clip.taken_down_at is not None:
+        yield _said("taken_down_at", "down.taken", at=clip.taken_down_at)
+
+
+def _said(about: str, sentence_id: str, **values: str) -> Said:
+    text = SENTENCES[sentence_id]
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", in_words(value) if name == "at" else value)
+    return Said(about, sentence_id, text.replace("{at}", "a date not known"), values)
+
+
+def in_words(moment: str) -> str:
     """`2026-03-01T12:00:00Z` as a person writes it."""
-    return f"{datetime.fromisoformat(moment):%-d %B %Y, %H:%M} UTC" if moment else "a date not known"
+    try:
+        return f"{datetime.fromisoformat(moment):%-d %B %Y, %H:%M} UTC"
+    except ValueError:
+        return "a date not known"
 
 
-def _iso(moment: int) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
