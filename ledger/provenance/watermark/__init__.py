@@ -11,9 +11,9 @@ keeps a few small whitened pictures (:mod:`.sampling`, which knows no key and ma
 from the lattice how the picture was moved (:mod:`.geometry`) and decodes (:mod:`.search`).
 
 **False positives.** A decoding that does not depend on the check key passes its 40 check bits with probability at most
-32 · 2⁻⁴⁰, for the 32 words of its list. One call decodes at most `search.MAX_ATTEMPTS` = 10 times: in place, at the best
-translation, at the eight best moves. So a clip without a mark of this key is taken for one with probability
-≤ 320 · 2⁻⁴⁰ ≈ 2.9·10⁻¹⁰. The correlations before it only choose *where* to decode; no threshold of theirs is part of this
+32 · 2⁻⁴⁰, for the 32 words of its list. One call decodes at most `search.MAX_ATTEMPTS` = 20 times: in place, at the best
+translation and at the eight best moves, each with two ways of weighing the frames. So a clip without a mark of this key is taken for one with probability
+≤ 640 · 2⁻⁴⁰ ≈ 5.8·10⁻¹⁰. The correlations before it only choose *where* to decode; no threshold of theirs is part of this
 sum. The check bits prove that *this key* marked *some* frames with the payload, not that these frames are the ones it
 marked: a mark can be copied onto other footage, so a verdict also needs the fingerprint and the ledger.
 
