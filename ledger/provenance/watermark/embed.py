@@ -28,7 +28,8 @@ _FADE_FRAMES: Final = 6
 _FLOOR: Final = 0.56
 _SLOPE: Final = 0.7
 _QUIET_ACTIVITY: Final = 0.2
-_RMS_LIMIT: Final = 1.45
+_RMS_LIMIT: Final = 1.42
+_SHARE: Final = 1.3
 _CELL: Final = 8
 _AROUND: Final = np.ones((3, 3), np.uint8)
 
@@ -101,10 +102,10 @@ def arrangement(key: bytes, payload: bytes) -> tuple[list[int], int]:
     return order, 1 - 2 * (draws[lattice.PATTERNS] & 1)
 
 
-def unfit(width: int, height: int) -> str | None:
+def unfit(width: int, height: int, *, least: int = MIN_SIDE) -> str | None:
     """Why a picture of this size cannot carry the mark, or None."""
-    if min(width, height) < MIN_SIDE:
-        return f"`{width}×{height}` is too small: the short side needs `{MIN_SIDE}` pixels"
+    if min(width, height) < least:
+        return f"`{width}×{height}` is too small: the short side needs `{least}` pixels"
     if max(width, height) > MAX_ASPECT * min(width, height):
         return f"`{width}×{height}` is too narrow: at most `{MAX_ASPECT:g}` to 1"
     return None
@@ -143,9 +144,11 @@ def strength(picture: NDArray[np.uint8]) -> lattice.Reals:
     activity = cv2.erode(_cells(detail, rows, columns), _AROUND)
     activity = cv2.blur(np.maximum(activity - _QUIET_ACTIVITY, 0.0), (3, 3))
     mean = _cells(level, rows, columns)
-    gain = (_FLOOR + _SLOPE * np.sqrt(activity)) * np.minimum(
-        1.0, 0.6 + np.minimum(mean, 255.0 - mean) / 60.0
-    )
+    lively = _SLOPE * np.sqrt(activity)
+    # What a calm picture leaves of the overall limit goes where it is not calm.
+    room = (_RMS_LIMIT**2 - _FLOOR**2) / (float(np.mean((_FLOOR + lively) ** 2)) - _FLOOR**2 + 1e-6)
+    lively *= np.clip(np.sqrt(room), 1.0, _SHARE)
+    gain = (_FLOOR + lively) * np.minimum(1.0, 0.6 + np.minimum(mean, 255.0 - mean) / 60.0)
     gain *= min(1.0, _RMS_LIMIT / float(np.sqrt(np.mean(gain**2))))
     return np.asarray(
         cv2.resize(gain.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR), np.float32

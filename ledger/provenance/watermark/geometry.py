@@ -24,9 +24,10 @@ SCALES: Final = (0.42, 2.4)
 _ANGLE: Final = np.pi / 4
 _STRETCH: Final = 0.7
 _STEP: Final = 0.012
-_CANDIDATES: Final = 24
+_CANDIDATES: Final = 40
 _LOUDEST: Final = 6.0
 """Energy of a cell, in those of its neighbourhood, beyond which it belongs to the picture."""
+_KEY_FRAME: Final = 3.0
 _AROUND: Final = 6
 """Cells on each side that make a neighbourhood."""
 _HEARD: Final = (9.0, 18.0)
@@ -57,18 +58,21 @@ class Spectra:
     centre: tuple[float, float]
 
     @classmethod
-    def of(cls, pictures: lattice.Reals) -> "Spectra":
+    def of(cls, pictures: lattice.Reals, first: lattice.Reals) -> "Spectra":
+        """`first` is the clip's first frame: encoders spend most on it, so it is heard by itself as well."""
         _, height, width = pictures.shape
         size = 1 << (2 * max(height, width) - 1).bit_length() - 1
         taper = _taper(height)[:, None] * _taper(width)
         each = np.stack([np.fft.rfft2(picture * taper, (size, size)) for picture in pictures])
         energy = np.zeros(each.shape[1:], np.float32)
         # Neighbours as well: two bursts of one pattern say more together than one by one.
-        for spectrum in (*each, *(one + next_ for one, next_ in itertools.pairwise(each))):
+        together = [(one + after, 1.0) for one, after in itertools.pairwise(each)]
+        key = np.fft.rfft2(first * taper, (size, size))
+        for spectrum, weight in ((key, _KEY_FRAME), *((one, 1.0) for one in each), *together):
             power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
             around = np.pad(power, ((_AROUND, _AROUND), (0, 0)), mode="wrap")
             around = cv2.blur(around, (2 * _AROUND + 1, 2 * _AROUND + 1))[_AROUND:-_AROUND]
-            energy += np.minimum(power / (around + 1e-9), _LOUDEST) - 1.0
+            energy += weight * (np.minimum(power / (around + 1e-9), _LOUDEST) - 1.0)
         return cls(each.astype(np.complex64), _whole_plane(energy), size, ((width - 1) / 2, (height - 1) / 2))
 
     def scores(self, moves: NDArray[np.float64]) -> lattice.Reals:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from ledger.errors import MediaError
 from ledger.provenance.watermark.embed import Frame, check_frame, luma, unfit
 
+MIN_SIDE: Final = 96
+"""Less than is marked: a picture may have been cut since."""
 BURST_FRAMES: Final = 4
 MAX_BURSTS: Final = 24
 _LEVELS: Final = 48
@@ -55,7 +57,7 @@ def sample(frames: Iterable[Frame], *, fps: float | None = None) -> Sampled | No
         check_frame(frame)
         if shape is None:
             shape = frame.shape
-            if (reason := unfit(shape[1], shape[0])) is not None:
+            if (reason := unfit(shape[1], shape[0], least=MIN_SIDE)) is not None:
                 return NotDetected(reason)
         if frame.shape != shape:
             raise MediaError("watermark.frame", f"frame `{index}` is `{frame.shape}` in a clip of `{shape}`")

@@ -26,9 +26,11 @@ from ledger.provenance.watermark.sampling import NotDetected, Sampled, sample
 
 _LOUDEST: Final = 2.5
 """A wave louder than this many deviations belongs to the picture (a fence, a line of text) and is held down."""
-_GRID: Final = 96
+_GRID: Final = 64
 _MOVES_TRIED: Final = 8
-MAX_ATTEMPTS: Final = 2 + _MOVES_TRIED
+MAX_ATTEMPTS: Final = 2 * (2 + _MOVES_TRIED)
+"""In place, at the best translation and at the best moves, each with two ways of weighing the frames."""
+_ROUNDS: Final = 2
 _GROUPS: Final = 12
 _BLOCK: Final = 120.0
 _UNITS: Final = (0.8, 2.0)
@@ -71,7 +73,7 @@ def find(sampled: Sampled | NotDetected, key: bytes) -> Detected | NotDetected:
             )
     groups = sampled.bursts // (sampled.bursts[-1] // _GROUPS + 1)
     sums = np.stack([pictures[groups == group].sum(0) for group in range(groups[-1] + 1)])
-    for candidate in _candidates(sums, patterns, units[0]):
+    for candidate in _candidates(sums, pictures[0], patterns, units[0]):
         placed = candidate.refined(sums, patterns)
         view = _View.of(placed.brought_back(pictures), sampled.bursts, (placed.units,) * 2)
         shift = _best_near_origin(view.scores(patterns))
@@ -123,24 +125,58 @@ class _View:
     def decode(
         self, patterns: tuple[lattice.Pattern, ...], place: tuple[int, int, int], key: bytes
     ) -> _Evidence | None:
-        """One decoding, with the picture moved back by `place` = sign, y, x."""
+        """At most two decodings, with the picture moved back by `place` = sign, y, x."""
         k = lattice.waves()
         sign = 1 - 2 * place[0]
         aligned = (
             sign * self.waves * np.exp(2j * np.pi / lattice.PERIOD * (k.ky * place[1] + k.kx * place[2]))
         )
         weights = _weights(aligned, self.bursts, patterns)
-        total = np.zeros(ecc.CODED_BITS, np.float32)
-        seen = [weights[:, index] @ aligned for index in range(len(patterns))]
-        heard = _heard(seen, patterns)
-        for index, pattern in enumerate(patterns):
-            total += pattern.evidence(seen[index] * heard)
-        payload = ecc.decode(total, key)
-        if payload is None:
-            return None
-        agrees = total * ecc.encode(payload, key) > 0
-        confidence = float(np.abs(total[agrees]).sum() / (np.abs(total).sum() + 1e-12))
-        return _Evidence(payload, confidence, sign)
+        total = _evidence(aligned, weights, patterns)
+        found = _decoded(total, key, sign)
+        if found is not None:
+            return found
+        for _ in range(_ROUNDS):
+            weights = _weights_again(aligned, self.bursts, patterns, total)
+            total = _evidence(aligned, weights, patterns)
+        return _decoded(total, key, sign)
+
+
+def _decoded(total: ecc.Signs, key: bytes, sign: int) -> _Evidence | None:
+    payload = ecc.decode(total, key)
+    if payload is None:
+        return None
+    agrees = total * ecc.encode(payload, key) > 0
+    confidence = float(np.abs(total[agrees]).sum() / (np.abs(total).sum() + 1e-12))
+    return _Evidence(payload, confidence, sign)
+
+
+def _evidence(
+    aligned: lattice.Phasors, weights: NDArray[np.float64], patterns: tuple[lattice.Pattern, ...]
+) -> ecc.Signs:
+    """float32 [512]: what all frames together say of each bit."""
+    seen = [weights[:, index] @ aligned for index in range(len(patterns))]
+    heard = _heard(seen, patterns)
+    total = np.zeros(ecc.CODED_BITS, np.float32)
+    for pattern, waves in zip(patterns, seen, strict=True):
+        total += pattern.evidence(waves * heard)
+    return total
+
+
+def _weights_again(
+    aligned: lattice.Phasors,
+    bursts: NDArray[np.intp],
+    patterns: tuple[lattice.Pattern, ...],
+    total: ecc.Signs,
+) -> NDArray[np.float64]:
+    """float64 [t, p]: the same by all waves, taking the bits as far as they are known; what frames have in common, the
+    picture standing still, counts against them.
+    """
+    bits = np.tanh(total / (np.sqrt(np.mean(total**2)) + 1e-12)).astype(np.float32)
+    full = np.stack([p.coefficients(bits) / p.amplitudes for p in patterns]).conj()
+    fits = (aligned @ full.T).real / np.sqrt((np.abs(full) ** 2).sum(1) / 2)
+    alike = (aligned @ aligned.conj().T).real / aligned.shape[1]
+    return np.asarray(np.linalg.solve(alike + np.eye(len(alike)), _told_apart(fits.astype(float), bursts)))
 
 
 def _normalised(measured: lattice.Phasors) -> lattice.Phasors:
@@ -178,7 +214,12 @@ def _weights(
     t = patterns[0].template
     fits = np.stack([(aligned[:, t] * p.phases[t].conj()).real.sum(1) for p in patterns], 1).astype(float)
     fits /= np.sqrt(len(t) / 2)
-    shown = np.zeros((bursts[-1] + 1, len(patterns)))
+    return _told_apart(fits, bursts)
+
+
+def _told_apart(fits: NDArray[np.float64], bursts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """float64 [t, p]: `fits`, in deviations, where their burst shows that pattern rather than another."""
+    shown = np.zeros((bursts[-1] + 1, fits.shape[1]))
     np.add.at(shown, bursts, fits)
     shown /= np.sqrt(np.bincount(bursts))[:, None]
     shown = np.exp(shown - shown.max(axis=1, keepdims=True))
@@ -199,9 +240,11 @@ def _heard(seen: list[lattice.Phasors], patterns: tuple[lattice.Pattern, ...]) -
     return np.asarray(np.maximum(level, 0.15 * max(float(level.max()), 1e-12)), np.float32)
 
 
-def _candidates(sums: lattice.Reals, patterns: tuple[lattice.Pattern, ...], units: float) -> list["_Placed"]:
+def _candidates(
+    sums: lattice.Reals, first: lattice.Reals, patterns: tuple[lattice.Pattern, ...], units: float
+) -> list["_Placed"]:
     """The moves whose templates fit best, best first."""
-    spectra = geometry.Spectra.of(sums)
+    spectra = geometry.Spectra.of(sums, first)
     tried: list[tuple[float, _Placed]] = []
     height, width = sums.shape[1:]
     for move in geometry.likely(spectra, units):
