@@ -11,24 +11,30 @@ after an exec, without the seconds of importing. Keys are created before the ser
 
 - the model is :class:`StillClip`, which is fast, and shows whom the prompt asks it to;
 - the clock is `ahead_s` seconds ahead;
-- one process looks at pictures, where the product has as many as there are cores;
+- one process looks at pictures, where the product has as many as there are cores, and it is a fork of one that has
+  loaded what it needs (:func:`_hatchery`);
 - films of people who enrol are as they should be (:func:`_fine`), unless `examines`;
 - where the file `death` names a point, the process kills itself there with SIGKILL, as the kernel would.
 """
 
+import ctypes
 import json
 import os
+import select
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
 from functools import lru_cache, partial, wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import av
 import numpy as np
@@ -38,17 +44,20 @@ from PIL import Image
 
 import gateway.serve
 import gateway.service
+import safety.workers
 from gateway import access
 from gateway.owners import enrolment
 from gateway.settings import Settings
 from generator import drafts, pipeline
 from generator.backend import Portrait, RenderRequest
 from generator.errors import BackendFailed
+from ledger import workers
 from ledger.log.sequencer import Ledger
+from ledger.sandbox import Sandbox
 from ledger.store import objects
 from ledger.store.transaction import Transaction
 from live import BROKEN, MODEL, STRANGER, UNHURRIED, hopper_picture, pixels
-from safety import prompt, workers
+from safety import faces, frames, prompt, writing
 from safety.enrolment.checks import Asked, Examined, Finding
 
 Picture = NDArray[np.uint8]
@@ -211,6 +220,92 @@ class _TornStore:
         return obstore.put(store, key, content, **options)
 
 
+# The workers ------------------------------------------------------------------------------------------------
+
+
+class _Nursery:
+    """In the place of `subprocess`: what would be started is forked, by the hatchery."""
+
+    DEVNULL = subprocess.DEVNULL
+
+    def __init__(self, address: bytes) -> None:
+        self._address = address
+
+    def Popen(self, argv: list[str], *, pass_fds: list[int], **_options: Any) -> "_Hatched":  # noqa: N802
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+            line.connect(self._address)
+            socket.send_fds(line, [argv[-1].encode()], pass_fds)
+            return _Hatched(os.pidfd_open(int(line.recv(32))))
+
+
+class _Hatched:
+    def __init__(self, process: int) -> None:
+        self._process = process
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._process], [], [], 0)[0]:
+            self.returncode = 0  # how it ended, its parent knows
+        return self.returncode
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
+
+    def wait(self) -> None:
+        if self.returncode is None:
+            select.select([self._process], [], [])
+            os.close(self._process)
+            self.returncode = 0
+
+
+def _hatched() -> bytes:
+    """Start the hatchery; where it listens."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(f"\0countersign-tests-{os.getpid()}")
+    listener.listen(64)
+    with listener:
+        if os.fork() == 0:
+            _hatchery(listener)
+        return cast("bytes", listener.getsockname())
+
+
+def _hatchery(listener: socket.socket) -> NoReturn:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with the launcher
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1):
+        os.dup2(nothing, stream)
+    faces._engine()
+    writing._reader()
+    frames._open_nsfw()
+    while True:
+        line, _ = listener.accept()
+        with line:
+            order, fds, _, _ = socket.recv_fds(line, 1 << 16, 2)
+            if (pid := os.fork()) == 0:
+                listener.close()
+                line.close()
+                _work(json.loads(order), *fds)
+            line.send(str(pid).encode())
+            for fd in fds:
+                os.close(fd)
+
+
+def _work(order: dict[str, Any], line: int, life: int) -> NoReturn:
+    """In the fork: be a worker, as `python -m ledger.workers` is. Never returns."""
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.dup2(1, 2)
+        workers._bound(life, order["memory_mb"])
+        workers._serve(
+            socket.socket(fileno=line), None if order["sandbox"] is None else Sandbox(**order["sandbox"])
+        )
+    finally:
+        os._exit(0)
+
+
 # The services -----------------------------------------------------------------------------------------------
 
 
@@ -230,7 +325,8 @@ def _serve(order: dict[str, Any]) -> NoReturn:
         vars(gateway.serve)["open_service"] = partial(
             gateway.service.open_service, clock=lambda: gateway.service.now() + ahead
         )
-        vars(workers)["shared"] = lru_cache(maxsize=1)(partial(workers.Workers, 1))
+        vars(safety.workers)["shared"] = lru_cache(maxsize=1)(partial(safety.workers.Workers, 1))
+        vars(workers)["subprocess"] = _Nursery(order["hatchery"])
         if not order["examines"]:
             vars(enrolment)["looked_at"] = _fine
         if order["death"]:
@@ -262,6 +358,7 @@ def _create_keys(settings: Settings, wanted: dict[access.Role, dict[str, str]]) 
 
 def main() -> None:
     running: set[int] = set()
+    hatchery = _hatched()
     prompt.warm()
     for line in sys.stdin:
         command = json.loads(line)
@@ -273,7 +370,7 @@ def main() -> None:
             if threading.active_count() != 1:
                 raise RuntimeError("a fork would lose a thread")
             if (pid := os.fork()) == 0:
-                _serve(command["start"])
+                _serve(command["start"] | {"hatchery": hatchery})
             running.add(pid)
             answer = {"pid": pid}
         sys.stdout.write(json.dumps(answer) + "\n")

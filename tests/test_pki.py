@@ -23,6 +23,7 @@ from rfc3161_client import TimestampRequestBuilder, VerifierBuilder, decode_time
 from ledger.errors import ProvenanceError
 from ledger.provenance import tsa
 from ledger.provenance.pki import Authority
+from ledger.provenance.signing import FileKey
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FILES = ("root.pem", "issuing.pem", "claims.pem", "stamps.pem")
@@ -117,7 +118,8 @@ class TestDirectory:
         later = Authority.open(tmp_path / "ca", at=AT + timedelta(days=370))
         assert later.root_pem == first.root_pem
         assert later.claims.certificate != first.claims.certificate
-        assert later.claims.key.public == later.claims.certificate.public_key()
+        assert isinstance(later.claims.key, FileKey)
+        assert later.claims.key.private.public_key() == later.claims.certificate.public_key()
         assert Authority.open(tmp_path / "ca", at=AT + timedelta(days=371)).claims.chain_pem == (
             later.claims.chain_pem
         )
