@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from litestar import Request, Response, get, post
+from litestar.concurrency import sync_to_thread
 
 from gateway.access import JSON_BYTES
 from gateway.log import published_size, transparent_statement
@@ -72,7 +73,7 @@ async def by_large_binding(request: Ask, service: Service) -> dict[str, Any]:
     alg, value = asked.get("alg"), asked.get("value")
     if not isinstance(alg, str) or not isinstance(value, str):
         raise problem(400, "bindings.query", "`alg` and `value` are not both text", "send both as strings")
-    return _bound(service, alg, value, _most(request))
+    return await sync_to_thread(_bound, service, alg, value, _most(request))
 
 
 @post("/v1/matches/byContent", status_code=200)
@@ -207,11 +208,10 @@ def manifest_receipt(service: Service, manifest_id: str) -> dict[str, Any]:
 @post("/v1/manifests/{manifest_id:str}/receipts", status_code=200)
 async def verify_manifest_receipt(request: Ask, service: Service, manifest_id: str) -> dict[str, Any]:
     """Whether a receipt shows that this manifest is in our log."""
-    kept = _kept(service, manifest_id)
-    given = await _json(request)
+    given, kept = await _json(request), await sync_to_thread(_kept, service, manifest_id)
     # A receipt that was asked for comes with our own word on it; only what it shows counts.
     given = {name: said for name, said in given.items() if name not in {"verified", "error"}}
-    return {**given, **_shown(service, given, kept)}
+    return {**given, **await sync_to_thread(_shown, service, given, kept)}
 
 
 def _shown(service: Service, given: dict[str, Any], kept: Manifest) -> dict[str, Any]:

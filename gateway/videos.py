@@ -243,7 +243,7 @@ def _request(
         audience=asked.audience,
         modalities=frozenset(asked.modalities),
         cameo_ids=_known(asked.cameo_ids),
-        reference=decode_picture(picture) if picture is not None else None,
+        reference=service.eyes.call(decode_picture, picture) if picture is not None else None,
         person=asker.person,
         countries=asked.countries,
         marking=asked.marking(service),

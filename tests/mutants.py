@@ -254,7 +254,7 @@ class Maker:
             [n[i] for n, i in walk(manifest.children or []) if n[i].kind in {b"cbor", b"json"}]
         )
         if node.kind == b"json":
-            node.head = json.dumps(self.changed(json.loads(node.head))).encode()
+            node.head = json.dumps(self.changed(json.loads(node.head)), default=str).encode()
         else:
             node.head = cbor2.dumps(self.changed(cbor2.loads(node.head)))
         if self.rng.random() < 0.7:

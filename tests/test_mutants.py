@@ -8,7 +8,7 @@ Every run looks at a sample; all of them, with a report of what was done and wha
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 
 from ledger.errors import MediaError
 from ledger.provenance import jumbf, media
-from mutants import Material, mutant, parse
+from mutants import Material, Node, mutant, parse, walk
 from test_manifest import CLAIM, NOW, Bench, dated
 
 pytestmark = pytest.mark.slow
@@ -67,6 +67,31 @@ def hashed(path: Path) -> list[tuple[int, bytes]]:
 
 def test_the_parts_put_together_again_are_the_clip(ground: Ground) -> None:
     assert b"".join(node.encode() for node in parse(ground.material.clip)) == ground.material.clip
+
+
+def longer(tree: list[Node]) -> None:
+    """The store says that it is longer than its box; c2pa reads it all the same."""
+    store = next(nodes[at] for nodes, at in walk(tree) if nodes[at].kind == b"jumb")
+    store.size = len(store.encode()) + 1
+
+
+def second(tree: list[Node]) -> None:
+    """After the store comes another, which is empty."""
+    store = next(node for node in tree if node.kind == b"uuid")
+    tree.append(Node(store.kind, store.head))
+
+
+@pytest.mark.parametrize("bent", [longer, second])
+def test_a_signer_whose_certificate_cannot_be_told_is_not_trusted(
+    ground: Ground, bent: Callable[[list[Node]], None]
+) -> None:
+    """That it was taken back is looked up by the certificate: unread, it would be as good as any."""
+    tree = parse(ground.material.clip)
+    bent(tree)
+    ground.path.write_bytes(b"".join(node.encode() for node in tree))
+    found = ground.bench.read(ground.path)
+    assert not found.manifest_trusted
+    assert (found.signer, found.consent, found.signed_at) == (None, None, None)
 
 
 @pytest.mark.parametrize("piece", range(PIECES))

@@ -248,7 +248,7 @@ def test_every_verdict_can_be_read(shown: Shown, tmp_path: Path, language: Langu
     page = shown("check", language)
     told, said = set[str](), verdict_in(language)["said"]
     media.write_pattern(tmp_path / "clip.mp4")
-    answers: list[Any] = []
+    answers = list[dict[str, Any]]()
     page.route("**/v1/verify", lambda route: route.fulfill(json=answers[-1]))
     for evidence in every_evidence():
         verdict = judge(evidence, "test.example/log").as_json()

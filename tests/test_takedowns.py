@@ -15,7 +15,7 @@ from datetime import timedelta
 from email import message_from_bytes, policy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -649,5 +649,5 @@ def test_a_strangers_pictures_wait_their_turn() -> None:
         while uploads._PLACES.acquire(blocking=False):
             taken.callback(uploads._PLACES.release)
         with pytest.raises(Problem) as busy:
-            asyncio.run(giving._shown_face([b"a picture"]))
+            asyncio.run(giving._shown_face(cast("Any", None), [b"a picture"]))
     assert busy.value.reasons[0].id == "verify.busy"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from skimage import data
 from sqlalchemy import text
 
 from ledger.consent.registry import revoke
@@ -37,7 +38,7 @@ from ledger.provenance.verdict import (
     judge,
 )
 from ledger.store.journal import About
-from stamped import KEY, Clip
+from stamped import KEY, Clip, film
 from world import START, Someone, World, zulu
 
 pytest_plugins = ["stamped"]
@@ -175,6 +176,19 @@ def test_a_file_found_by_its_mark_is_offered_the_manifest_of_the_clip(
     (mark,) = verdict.marks
     assert (mark.payload, mark.medium) == (stamped.payload, "picture")
     assert "what else it shows is not covered" in verdict.sentence
+
+
+def test_our_mark_on_other_footage_is_called_a_contradiction(
+    there: World, stamped: Clip, tmp_path: Path
+) -> None:
+    """As somebody would lay it there who has learned it: the numbers agree, the pictures do not."""
+    plain, copied = tmp_path / "plain.mp4", tmp_path / "copied.mp4"
+    film(plain, data.coffee())  # type: ignore[no-untyped-call]
+    embed = watermark.Embedder(KEY, bytes.fromhex(stamped.payload), width=640, height=360)
+    media.restamp(plain, copied, embed)
+    sent = published(stamped.verdict(there, copied))
+    assert (sent["state"], sent["released"], sent["clips"]) == ("contradiction", False, [stamped.video_id])
+    assert [one["id"] for one in sent["contradictions"]] == ["contradiction.looks"]
 
 
 def test_every_state_has_a_row_here() -> None:

@@ -80,7 +80,7 @@ async def give_notice(request: Ask, service: Service) -> dict[str, Any]:
     if form.kind == "takedown":
         video_id = await _clip_named(service, video, clip)
         return await sync_to_thread(_lodge, service, form, video_id, None)
-    return await sync_to_thread(_lodge, service, form, None, await _shown_face(pictures))
+    return await sync_to_thread(_lodge, service, form, None, await _shown_face(service, pictures))
 
 
 def _lodge(service: Service, form: Form, video_id: VideoId | None, face: Likeness | None) -> dict[str, Any]:
@@ -298,12 +298,12 @@ def _released(service: Service, video_id: str) -> bool:
         return is_id(video_id, "video") and tx.find("release", video_id) is not None
 
 
-async def _shown_face(pictures: Sequence[bytes]) -> Likeness:
+async def _shown_face(service: Service, pictures: Sequence[bytes]) -> Likeness:
     # In turn with other strangers' files: four large pictures, decoded, fill half a gigabyte.
-    return await in_turn(partial(_face, pictures))
+    return await in_turn(partial(_face, service, pictures))
 
 
-def _face(pictures: Sequence[bytes]) -> Likeness:
+def _face(service: Service, pictures: Sequence[bytes]) -> Likeness:
     if not pictures or any(len(one) > PICTURE_BYTES for one in pictures):
         raise problem(
             400,
@@ -311,7 +311,7 @@ def _face(pictures: Sequence[bytes]) -> Likeness:
             f"`{len(pictures)}` pictures came, or one of them is over 20 MB",
             "send one to four pictures of the person alone, as the form's files `pictures`",
         )
-    return register.face_of([decode_picture(one) for one in pictures])
+    return register.face_of([service.eyes.call(decode_picture, one) for one in pictures])
 
 
 # How often --------------------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ def _receive(service: Service, person_id: PersonId, capture_id: str, film: bytes
     with TemporaryDirectory(prefix="film-", dir=service.settings.uploads) as directory:
         path = Path(directory) / "film"
         path.write_bytes(film)
-        media.probe(path, FILM_LIMITS)
+        service.eyes.call(media.probe, path, FILM_LIMITS)
         findings = _examined(service, challenge, path, at)
         with service.ledger.reading() as tx:
             key = tx.held(person_id).key

@@ -53,6 +53,8 @@ State = Literal["trusted", "valid", "invalid", "none"]
 
 _FORMAT: Final = "video/mp4"
 _REVOKED: Final = "signingCredential.ocsp.revoked"
+_UNTOLD: Final = "org.countersign.signerUntold"
+"""c2pa read a signature; in the file there is not the one that it can only be."""
 _SPEC_VERSION: Final = "2.4.0"
 _STATES: Final[Mapping[str, State]] = {"Trusted": "trusted", "Valid": "valid", "Invalid": "invalid"}
 _SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -475,9 +477,13 @@ def _with_signer(
     chain = cose.chain(path, finding.manifest_id or "")
     if chain and str(chain[0].serial_number) != manifest.get("signature_info", {}).get("cert_serial_number"):
         chain = ()  # not the certificate that c2pa looked at
+    if not chain:
+        # Whoever bends a length so that c2pa reads on and we do not would else sign with a key that was taken back.
+        failures = (*finding.failures, _UNTOLD)
+        return replace(finding, state="invalid", manifest_trusted=False, failures=failures)
     whose, development = trust.whose(chain)
-    certificate = fingerprint(chain[0]) if chain else None
-    revoked = trust.revocation(chain[0], told.signed_at) if chain else None
+    certificate = fingerprint(chain[0])
+    revoked = trust.revocation(chain[0], told.signed_at)
     if revoked is not None:
         failures = (*finding.failures, _REVOKED)
         return replace(
