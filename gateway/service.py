@@ -108,6 +108,8 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
         limits = media.Limits(max_bytes=settings.max_upload_mb << 20)
         eyes = Workers(3, sandbox=Sandbox(whole=settings.sandbox == "whole"))
         stack.callback(eyes.close)
+        minds = Workers(1)
+        stack.callback(minds.close)
         objects = Objects.local(home / "objects")
         renderer = ReferenceRenderer()
         stamper = Stamper(
@@ -126,7 +128,7 @@ def open_service(settings: Settings, *, clock: Callable[[], datetime] = now) -> 
             gate=gate,
             sets=sets,
             objects=objects,
-            verifier=Verifier(ledger, signing.believed, keyring.watermark, limits, eyes, gate.clips),
+            verifier=Verifier(ledger, signing.believed, keyring.watermark, limits, eyes, minds, gate.clips),
             eyes=eyes,
             signing=signing,
             pipeline=Pipeline(gate, {renderer.name: renderer}, stamper, objects, home / "work", clock),

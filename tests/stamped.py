@@ -49,9 +49,12 @@ class Clip:
     signer: Signer
     claim: Claim
     eyes: Workers
+    minds: Workers
 
     def verifier(self, world: World) -> Verifier:
-        return Verifier(world.ledger, lambda: self.authority.anchors, KEY, media.Limits(), self.eyes)
+        return Verifier(
+            world.ledger, lambda: self.authority.anchors, KEY, media.Limits(), self.eyes, self.minds
+        )
 
     def verdict(self, world: World, file: Path) -> Verdict:
         return self.verifier(world).verify(file, at=world.at)
@@ -91,7 +94,7 @@ def film(path: Path, picture: NDArray[np.uint8], *, count: int = 36, size: tuple
     return path
 
 
-def made(place: Path, eyes: Workers, at: datetime = START) -> Iterator[Clip]:
+def made(place: Path, eyes: Workers, minds: Workers, at: datetime = START) -> Iterator[Clip]:
     ledger, keyring = open_ledger(place)
     world = World(ledger, keyring, place, at)
     authority = Authority.open(place / "pki", at=at)
@@ -117,6 +120,7 @@ def made(place: Path, eyes: Workers, at: datetime = START) -> Iterator[Clip]:
             signer,
             claim,
             eyes,
+            minds,
         )
     ledger.close()
 
@@ -129,5 +133,12 @@ def eyes() -> Iterator[Workers]:
 
 
 @pytest.fixture(scope="session")
-def stamped(tmp_path_factory: pytest.TempPathFactory, eyes: Workers) -> Iterator[Clip]:
-    yield from made(tmp_path_factory.mktemp("stamped"), eyes)
+def minds() -> Iterator[Workers]:
+    these = Workers(1)
+    yield these
+    these.close()
+
+
+@pytest.fixture(scope="session")
+def stamped(tmp_path_factory: pytest.TempPathFactory, eyes: Workers, minds: Workers) -> Iterator[Clip]:
+    yield from made(tmp_path_factory.mktemp("stamped"), eyes, minds)

@@ -114,7 +114,7 @@ def test_the_command_line_says_the_same_of_the_clip_without_a_server(demo: Playe
     done = demo.countersign("verify", "var/demo/clip.mp4", "--json")
     verdict = json.loads(done.stdout)
     found = (verdict["manifest_trusted"], verdict["asset_bound"], verdict["released"])
-    assert (done.returncode, *found) == (0, True, True, True), done.stderr
+    assert (done.returncode, *found) == (1, True, True, True), done.stderr  # withdrawn
     assert (verdict["recovered_via"], verdict["consent_now"]) == ("embedded", "withdrawn")
     stripped = json.loads(demo.countersign("verify", "var/demo/clip-stripped.mp4", "--json").stdout)
     assert (stripped["recovered_via"], stripped["manifest_trusted"]) == ("watermark", False)

@@ -215,7 +215,7 @@ def test_what_is_no_video_gets_no_verdict(world: World, stamped: Clip, tmp_path:
 def test_samples_that_are_none_are_a_refusal_and_no_fault(picture: Any) -> None:
     """As a decoder that the file has taken over may send them."""
     with pytest.raises(MediaError):
-        list(found_marks(Seen(ManifestFinding("none"), None, picture), KEY))
+        found_marks(picture, None, KEY)
 
 
 # ── findings side by side ─────────────────────────────────────────────────────────────────────────────────

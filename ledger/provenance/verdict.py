@@ -36,13 +36,14 @@ from ledger.provenance.manifest import ManifestFinding
 from ledger.provenance.sentences import SENTENCES, STANDS, STATES, State
 from ledger.provenance.standing import ClipStanding, ConsentNow, clip_standing
 from ledger.provenance.trust import Anchors, TrustedBy
-from ledger.provenance.watermark.sound import find_in_sound
+from ledger.provenance.watermark.sound import SampledSound, find_in_sound
 from ledger.store.transaction import Transaction
 from ledger.workers import Workers
 
 Via = Literal["embedded", "watermark", "fingerprint", "none"]
 SCHEMA: Final = "countersign/verdict/v2"
 LOOK_WITHIN_S: Final = 120.0
+FIND_WITHIN_S: Final = 60.0
 _FOUND_S: Final = 2
 """Seconds of a clip that have to be seen for it to be found by its looks alone; all of a shorter one."""
 _WORST_FIRST: Final[tuple[ConsentNow, ...]] = (
@@ -137,19 +138,25 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Looks at a file and asks the ledger. Keeps nothing. `workers` are closed ones."""
+    """Looks at a file and asks the ledger. Keeps nothing.
+
+    `eyes` are closed workers, which open the file. `minds` are kept ones: they see what was sampled, and hold the key.
+    """
 
     ledger: Ledger
     anchors: Callable[[], Anchors]
     watermark_key: bytes = field(repr=False)
     limits: media.Limits
-    workers: Workers
+    eyes: Workers
+    minds: Workers
     index: Index = field(default_factory=Index, repr=False)
 
     def verify(self, path: Path, *, at: datetime) -> Verdict:
         """The verdict on a file. Raises MediaError for what is not a video we can decode, Unavailable for no answer."""
-        seen = self.workers.call(look, path.resolve(), self.limits, self.anchors(), timeout_s=LOOK_WITHIN_S)
-        marks = tuple(found_marks(seen, self.watermark_key))
+        seen = self.eyes.call(look, path.resolve(), self.limits, self.anchors(), timeout_s=LOOK_WITHIN_S)
+        marks = self.minds.call(
+            found_marks, seen.picture, seen.sound, self.watermark_key, timeout_s=FIND_WITHIN_S
+        )
         with self.ledger.reading() as tx:
             evidence = gathered(seen, marks, tx, self.index, at=at)
         return judge(evidence, self.ledger.origin)
@@ -158,23 +165,27 @@ class Verifier:
 # --- gathering -------------------------------------------------------------------------------------------------
 
 
-def found_marks(seen: Seen, key: bytes) -> Iterator[Mark]:
+def found_marks(
+    picture: watermark.Sampled | watermark.NotDetected | None, heard: SampledSound | None, key: bytes
+) -> tuple[Mark, ...]:
     """The marks of this key in what was sampled. Raises MediaError where the samples are not what samples are."""
     found: list[tuple[Literal["picture", "sound"], watermark.Detected | watermark.NotDetected]] = []
     try:
-        if seen.picture is not None:
-            found.append(("picture", watermark.find(seen.picture, key)))
-        if seen.sound is not None:
-            found.append(("sound", find_in_sound(seen.sound, key)))
+        if picture is not None:
+            found.append(("picture", watermark.find(picture, key)))
+        if heard is not None:
+            found.append(("sound", find_in_sound(heard, key)))
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise MediaError(
             "media.crashed",
             "the program that reads videos breaks off at this file",
             "export the clip again with another program",
         ) from error
-    for medium, one in found:
-        if isinstance(one, watermark.Detected):
-            yield Mark(one.payload.hex(), medium, round(one.confidence, 3), one.where)
+    return tuple(
+        Mark(one.payload.hex(), medium, round(one.confidence, 3), one.where)
+        for medium, one in found
+        if isinstance(one, watermark.Detected)
+    )
 
 
 def gathered(seen: Seen, marks: tuple[Mark, ...], tx: Transaction, index: Index, *, at: datetime) -> Evidence:
