@@ -20,7 +20,6 @@ from ledger.consent.registry import revoke
 from ledger.errors import MediaError
 from ledger.ids import AppId, VideoId, new_id
 from ledger.provenance import media, tsa, watermark
-from ledger.provenance.look import Seen
 from ledger.provenance.manifest import ManifestFinding, Signer
 from ledger.provenance.manifest import State as ManifestState
 from ledger.provenance.pki import Authority
