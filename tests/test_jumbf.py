@@ -93,8 +93,9 @@ SMUGGLED = {
     "two contents": box(
         b"jumb", box(b"jumd", SIGNATURE_TYPE, b"\x03c2pa.signature\x00"), box(b"cbor"), box(b"cbor")
     ),
-    "an empty superbox, into which c2pa takes the next": EMPTY + ONE,
-    "a box of type 0, where c2pa thinks the superbox ends": superbox("x", box(bytes(4), OTHER, EMPTY)) + ONE,
+    "an empty superbox, into which a reader may take the next": EMPTY + ONE,
+    "a box of type 0, where a reader may think the superbox ends": superbox("x", box(bytes(4), OTHER, EMPTY))
+    + ONE,
     "a superbox longer than the one around it": (
         superbox("x", (8 + len(ONE)).to_bytes(4, "big") + b"json") + ONE
     ),

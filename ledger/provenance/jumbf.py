@@ -8,8 +8,8 @@ the last one is the active one (C2PA 2.4 §11.1.4). In an MP4 it lies in a `uuid
 Who bends a length shows two readers two signatures: one that was taken back to the one, and an innocent one to the
 other. So nothing is read here that can be read in two ways. A store has to be the only one in its file; every box,
 down to the last superbox, fills the one around it exactly, with a length of 32 bits; every superbox has a label and
-something in it (c2pa looks for it in what follows, where there is nothing); nothing has the type 0 (where c2pa takes
-a superbox to be at its end); no two manifests have one id; and what has the type or the label of a signature has both,
+something in it (else a reader may look for that in what follows); nothing has the type 0 (else a reader may take the
+superbox to be at its end); no two manifests have one id; and what has the type or the label of a signature has both,
 and is the only one.
 
 :func:`read` gives None for a file with no box of C2PA's at all; whatever else does not hold raises MediaError with the
