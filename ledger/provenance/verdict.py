@@ -15,7 +15,7 @@ In two steps. :func:`~ledger.provenance.look.look` decodes the file where nothin
 - A mark shows that pixels carry a number, not that the rest of the picture is what we released: the sentence says so.
 - Where manifest, mark and looks point to clips that have nothing to do with one another, **none is believed**.
 - Of several clips in one file, the one that least may be shown is told of.
-- `released` is never said without a record of the release in this ledger, nor `intact` without a trusted signature over
+- `released` is never said without a record of the release in this ledger, nor `intact` without a signature of ours over
   these very bytes that names that record's own manifest.
 """
 
@@ -91,7 +91,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that a verdict rests on. clips: what is surest first. claimed: the clip that a trusted manifest names, and
+    """All that a verdict rests on. clips: what is surest first. claimed: the clip that a manifest of ours names, and
     what that was made from.
     """
 
@@ -191,8 +191,9 @@ def found_marks(
 def gathered(seen: Seen, marks: tuple[Mark, ...], tx: Transaction, index: Index, *, at: datetime) -> Evidence:
     """What manifest, marks and looks point to in the ledger."""
     found = seen.manifest
-    if found.manifest_trusted and found.asset_bound:
-        # Such a signature fixes every pixel already, mark included.
+    if found.trusted_by == "ours" and found.asset_bound:
+        # Such a signature fixes every pixel already, mark included. Whoever else we trust can write any clip's number
+        # and its manifest's id over any picture: both are public.
         standing = _clip_by_payload(tx, found.soft_binding, at)
         named = (Found(standing, "embedded"),) if standing else ()
         return Evidence(found, named, claimed=_claimed(tx, found, at))
@@ -236,7 +237,7 @@ def _looking_alike(
 
 
 def _claimed(tx: Transaction, found: ManifestFinding, at: datetime) -> tuple[str, ...]:
-    video_id = (found.consent or {}).get("video_id") if found.manifest_trusted else None
+    video_id = (found.consent or {}).get("video_id") if found.trusted_by == "ours" else None
     if not isinstance(video_id, str):
         return ()
     standing = clip_standing(tx, video_id, at=at)
@@ -308,7 +309,7 @@ def _state(evidence: Evidence, told: Found | None, *, contradictory: bool) -> St
             return "consent_unknown"
         if told.via == "embedded":
             return "intact"
-        return "altered" if found.manifest_trusted else "recovered"
+        return "altered" if found.manifest_trusted and not found.asset_bound else "recovered"
     if found.manifest_trusted and not found.asset_bound:
         return "altered"
     if evidence.unmatched:
