@@ -19,7 +19,7 @@ from sqlalchemy import text
 from ledger.consent.registry import revoke
 from ledger.errors import MediaError
 from ledger.ids import AppId, VideoId, new_id
-from ledger.provenance import media, tsa, watermark
+from ledger.provenance import fingerprint, media, tsa, watermark
 from ledger.provenance.known_clips import Index
 from ledger.provenance.look import Seen
 from ledger.provenance.manifest import ManifestFinding, Signer
@@ -227,6 +227,26 @@ def test_the_name_of_our_clip_in_what_somebody_else_signed_leads_nowhere(
         evidence = gathered(Seen(found), (), tx, Index(), at=there.at)
     assert (len(evidence.clips), len(evidence.claimed)) == (count, count)
     assert judge(evidence, ORIGIN).state == ("intact" if count else "trusted_elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "media_of_marks", "state"),
+    [
+        ("other", ("sound",), "contradiction"),
+        ("file", ("sound",), "recovered"),
+        ("other", ("picture", "sound"), "recovered"),
+    ],
+)
+def test_the_sound_of_a_clip_under_other_pictures_does_not_make_them_the_clip(
+    there: World, stamped: Clip, pictures: str, media_of_marks: tuple[Any, ...], state: State
+) -> None:
+    """The track is copied with one command. With a mark found in moved pictures, looks say nothing against it."""
+    prints = fingerprint.of(media.frames(getattr(stamped, pictures)))
+    marks = tuple(Mark(stamped.payload, medium, 0.9, "cropped to 60 %") for medium in media_of_marks)
+    with there.ledger.reading() as tx:
+        evidence = gathered(Seen(UNSIGNED, prints=prints), marks, tx, Index(), at=there.at)
+    verdict = judge(evidence, ORIGIN)
+    assert (verdict.state, verdict.stands) == (state, state == "recovered")
 
 
 def test_every_state_has_a_row_here() -> None:

@@ -200,23 +200,29 @@ def gathered(seen: Seen, marks: tuple[Mark, ...], tx: Transaction, index: Index,
     claimed = _claimed(tx, found, at)
     clips: list[Found] = []
     unmatched: list[Mark] = []
+    alone = not any(mark.medium == "picture" for mark in marks)
     for mark in marks:
         standing = _clip_by_payload(tx, mark.payload, at)
         if standing is None:
             unmatched.append(mark)
         else:
-            clips.append(Found(standing, "watermark", mark, _alike(seen, mark, tx, standing)))
+            clips.append(Found(standing, "watermark", mark, _alike(seen, mark, tx, standing, alone=alone)))
     clips += _looking_alike(seen, tx, index, {one.standing.video_id for one in clips}, at)
     return Evidence(found, tuple(clips), tuple(unmatched), claimed)
 
 
-def _alike(seen: Seen, mark: Mark, tx: Transaction, clip: ClipStanding) -> Alike | Literal[False] | None:
-    """Whether the file looks like the clip that its mark names. Only of a mark in its place can it be said that it does not."""
+def _alike(
+    seen: Seen, mark: Mark, tx: Transaction, clip: ClipStanding, *, alone: bool
+) -> Alike | Literal[False] | None:
+    """Whether the file looks like the clip that its mark names. That it does not can be said only of a mark in its place,
+    and of one in the sound where none is in the pictures (`alone`): a track of sound is laid under others by anybody.
+    """
     kept = tx.fingerprint(clip.video_id)
-    if seen.prints is None or kept is None or mark.medium == "sound":
+    heard = mark.medium == "sound"
+    if seen.prints is None or kept is None or (heard and not alone):
         return None
     held = Fingerprint.from_bytes(kept)
-    match fingerprint.agrees(seen.prints, held, moved=not mark.where.startswith("in place")):
+    match fingerprint.agrees(seen.prints, held, moved=not (heard or mark.where.startswith("in place"))):
         case True:
             found = fingerprint.like(seen.prints, held)
             return Alike(len(found.seconds), found.of) if found is not None else None
