@@ -154,6 +154,8 @@ class Verifier:
     def verify(self, path: Path, *, at: datetime) -> Verdict:
         """The verdict on a file. Raises MediaError for what is not a video we can decode, Unavailable for no answer."""
         seen = self.eyes.call(look, path.resolve(), self.limits, self.anchors(), timeout_s=LOOK_WITHIN_S)
+        if seen.prints is not None:
+            seen.prints.require_possible()
         marks = self.minds.call(
             found_marks, seen.picture, seen.sound, self.watermark_key, timeout_s=FIND_WITHIN_S
         )
