@@ -89,8 +89,12 @@ async def by_content(request: Ask, service: Service) -> dict[str, Any]:
         _require_known(alg)
     async with received(request, service) as path:
         verdict = await judged(service, path)
+    return {"matches": (await sync_to_thread(_matches, service, verdict, alg))[:most]}
+
+
+def _matches(service: Service, verdict: Verdict, alg: str | None) -> list[dict[str, Any]]:
     with service.ledger.reading() as tx:
-        return {"matches": _in(tx, verdict, embedded=alg is None)[:most]}
+        return _in(tx, verdict, embedded=alg is None)
 
 
 @post("/v1/matches/byReference", status_code=200)

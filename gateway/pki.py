@@ -10,6 +10,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from litestar import Request, Response, get, post
+from litestar.concurrency import sync_to_thread
 
 from gateway.problems import problem
 from gateway.service import Service
@@ -43,7 +44,7 @@ async def ocsp(request: Ask, service: Service) -> Response[bytes]:
         received += chunk
         if len(received) > LONGEST_QUESTION:
             break
-    return Response(_answer(service, received), media_type=_OCSP)
+    return Response(await sync_to_thread(_answer, service, received), media_type=_OCSP)
 
 
 @get("/pki/ocsp/{request_b64:path}", sync_to_thread=True)

@@ -109,9 +109,13 @@ class Signing:
         return answered(issuer, certificate, self.revoked_by_serial(), at=at)
 
     def _told(self, credential: Credential, at: datetime) -> bytes | None:
-        """What the authority that sold it says, asked again within the hour; None while it does not answer."""
+        """What the authority that sold it says, asked again within the hour; None while it does not answer.
+
+        That it was revoked is not asked again: an authority that cannot be reached takes nothing back.
+        """
         held: Told | None = self._opened.get("told")
-        if held is None or self._opened["asked"] + _ASKED_AGAIN < at or held.until < at:
+        stale = held is None or self._opened["asked"] + _ASKED_AGAIN < at or held.until < at
+        if stale and not (held is not None and held.revoked):
             held = asked(credential.certificate, credential.issuing, at=at)
             self._opened.update(told=held, asked=at)
         if held is not None and held.revoked:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import data as _samples
 
-from ledger.errors import Unavailable
+from ledger.errors import MediaError, Unavailable
 from ledger.ids import AppId, VideoId, new_id
-from ledger.provenance.fingerprint import MOST_LOOKED, Fingerprint, agrees, like, of
+from ledger.provenance.fingerprint import MOST_LOOKED, MOST_ROWS, Fingerprint, agrees, like, of
 from ledger.provenance.known_clips import Index
 from ledger.provenance.pdq import Picture
 from ledger.store.records import Video
@@ -257,3 +257,35 @@ def test_a_clips_fingerprint_stays_what_it_was_first(world: World, released: dic
     with world.ledger.reading() as tx:
         assert tx.fingerprint(released["coffee"]) == before
         assert tx.last_fingerprint() == len(released)
+
+
+def _rows(count: int, **other: Any) -> Fingerprint:
+    columns = {
+        "at_ms": np.zeros(count, np.uint32),
+        "view": np.zeros(count, np.uint8),
+        "hashes": np.zeros((count, 4), np.uint64),
+    }
+    return Fingerprint(**(columns | other))
+
+
+@pytest.mark.parametrize(
+    "made_up",
+    [
+        _rows(MOST_ROWS + 1),
+        _rows(2, at_ms=np.zeros(2, np.float64)),
+        _rows(2, view=np.zeros(3, np.uint8)),
+        _rows(2, hashes=np.zeros((2, 400), np.uint64)),
+        _rows(2, hashes="text"),
+        _rows(2, at_ms=None),
+        _rows(2, at_ms=np.array(0, np.uint32)),
+    ],
+)
+def test_what_a_decoder_that_was_taken_over_makes_up_is_not_searched_for(made_up: Fingerprint) -> None:
+    """The search runs in the service: a million rows would keep it busy for hours."""
+    with pytest.raises(MediaError):
+        made_up.require_possible()
+
+
+def test_what_a_look_makes_is_possible(clips: dict[str, Clip]) -> None:
+    for one in (of(clips["coffee"]), of(clips["coffee"]).kept(), of(())):
+        one.require_possible()

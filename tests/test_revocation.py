@@ -1,5 +1,6 @@
 """Certificates succeeded and taken back: what our verdict says of clips, and what OpenSSL says of lists and answers."""
 
+import asyncio
 import subprocess
 import warnings
 from base64 import b64encode
@@ -336,6 +337,20 @@ class TestPublished:
         (folder / "issuer.pem").write_bytes(issuer.public_bytes(Encoding.PEM))
         (folder / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
         return f"/pki/{key_name(issuer)}.crl"
+
+    def test_who_asks_holds_up_nobody_else(
+        self, installed: Installed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The table is read from the database, which may be slow: never by the thread that all requests share."""
+        table, seen = Signing.table, list[str]()
+
+        def watched(signing: Signing) -> SigningTable:
+            seen.append("shared" if asyncio._get_running_loop() is not None else "own")
+            return table(signing)
+
+        monkeypatch.setattr(Signing, "table", watched)
+        installed.client.post("/pki/ocsp", content=b"")
+        assert set(seen) == {"own"}
 
     def test_the_leaf_says_where_to_ask(self, installed: Installed) -> None:
         said = installed.fresh().extensions

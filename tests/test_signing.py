@@ -498,6 +498,20 @@ class TestSellersWord:
         seller.revoked = {serial: Revocation("keyCompromise", NOW) for serial in seller.issued}
         assert "was revoked" in refused(signing.check)
 
+    def test_a_seller_that_falls_silent_takes_no_revocation_back(
+        self, seller: "Seller", world: World, tmp_path: Path, stamps: tuple[str, Path]
+    ) -> None:
+        """Whoever has the key would only have to keep us from asking."""
+        signing = self.made(seller, world, tmp_path / "key", stamps)
+        assert signing.configured is not None
+        leaf = signing.configured.certificate
+        seller.revoked = {serial: Revocation("keyCompromise", NOW) for serial in seller.issued}
+        assert "was revoked" in refused(lambda: signing.ocsp(leaf, NOW))
+        seller.revoked, seller.content = {}, b"\x30\x03garbage"
+        for hours in (2, 24 * 8):
+            at = NOW + timedelta(hours=hours)
+            assert "was revoked" in refused(lambda at=at: signing.ocsp(leaf, at))
+
     @pytest.mark.parametrize("fault", ["unknown", "another issuer's", "garbage", "old"])
     def test_an_answer_that_is_none_is_not_stapled(
         self, seller: "Seller", world: World, tmp_path: Path, stamps: tuple[str, Path], fault: str

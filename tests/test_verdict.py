@@ -19,14 +19,16 @@ from sqlalchemy import text
 from ledger.consent.registry import revoke
 from ledger.errors import MediaError
 from ledger.ids import AppId, VideoId, new_id
-from ledger.provenance import media, tsa, watermark
+from ledger.provenance import fingerprint, media, tsa, watermark
+from ledger.provenance.known_clips import Index
+from ledger.provenance.look import Seen
 from ledger.provenance.manifest import ManifestFinding, Signer
 from ledger.provenance.manifest import State as ManifestState
 from ledger.provenance.pki import Authority
 from ledger.provenance.schemas import schema
 from ledger.provenance.sentences import SENTENCES, STANDS, STATES, State
 from ledger.provenance.standing import ClipStanding, ConsentNow, clip_standing
-from ledger.provenance.trust import Revoked
+from ledger.provenance.trust import Revoked, TrustedBy
 from ledger.provenance.verdict import (
     Alike,
     Evidence,
@@ -34,6 +36,7 @@ from ledger.provenance.verdict import (
     Mark,
     Verdict,
     found_marks,
+    gathered,
     judge,
 )
 from ledger.store.journal import About
@@ -188,6 +191,62 @@ def test_our_mark_on_other_footage_is_called_a_contradiction(
     sent = published(stamped.verdict(there, copied))
     assert (sent["state"], sent["released"], sent["clips"]) == ("contradiction", False, [stamped.video_id])
     assert [one["id"] for one in sent["contradictions"]] == ["contradiction.looks"]
+
+
+def test_a_withdrawn_clip_that_somebody_else_signed_is_known_by_its_mark(
+    world: World, stamped: Clip, tmp_path: Path
+) -> None:
+    """Whoever has a signer on the public list could otherwise wash any clip with it."""
+    ada = world.enrol()
+    grant = stamped.release(world, ada)
+    assert grant is not None
+    revoke(world.ledger, ada.person_id, grant, "withdraw_all", at=world.at)
+    other, washed = Authority.open(tmp_path / "other", at=START), tmp_path / "washed.mp4"
+    with tsa.serve(other, lambda: START) as url:
+        Signer(other, url).sign(stripped(stamped, tmp_path), washed, replace(stamped.claim, consent={}))
+    believed = replace(stamped.authority.anchors, others_pem=other.root_pem)
+    verdict = replace(stamped.verifier(world), anchors=lambda: believed).verify(washed, at=world.at)
+    sent = published(verdict)
+    assert (sent["trusted_by"], sent["manifest_trusted"], sent["asset_bound"]) == ("elsewhere", True, True)
+    assert (sent["state"], sent["recovered_via"]) == ("consent_withdrawn", "watermark")
+
+
+@pytest.mark.parametrize(("by", "count"), [("ours", 1), ("elsewhere", 0)])
+def test_the_name_of_our_clip_in_what_somebody_else_signed_leads_nowhere(
+    there: World, stamped: Clip, by: TrustedBy, count: int
+) -> None:
+    """Anyone on the public list can copy a clip's number and its manifest's id: both are public."""
+    found = replace(
+        OURS,
+        manifest_id=stamped.manifest_id,
+        consent={"video_id": stamped.video_id},
+        soft_binding=stamped.payload,
+        trusted_by=by,
+    )
+    with there.ledger.reading() as tx:
+        evidence = gathered(Seen(found), (), tx, Index(), at=there.at)
+    assert (len(evidence.clips), len(evidence.claimed)) == (count, count)
+    assert judge(evidence, ORIGIN).state == ("intact" if count else "trusted_elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "media_of_marks", "state"),
+    [
+        ("other", ("sound",), "contradiction"),
+        ("file", ("sound",), "recovered"),
+        ("other", ("picture", "sound"), "recovered"),
+    ],
+)
+def test_the_sound_of_a_clip_under_other_pictures_does_not_make_them_the_clip(
+    there: World, stamped: Clip, pictures: str, media_of_marks: tuple[Any, ...], state: State
+) -> None:
+    """The track is copied with one command. With a mark found in moved pictures, looks say nothing against it."""
+    prints = fingerprint.of(media.frames(getattr(stamped, pictures)))
+    marks = tuple(Mark(stamped.payload, medium, 0.9, "cropped to 60 %") for medium in media_of_marks)
+    with there.ledger.reading() as tx:
+        evidence = gathered(Seen(UNSIGNED, prints=prints), marks, tx, Index(), at=there.at)
+    verdict = judge(evidence, ORIGIN)
+    assert (verdict.state, verdict.stands) == (state, state == "recovered")
 
 
 def test_every_state_has_a_row_here() -> None:

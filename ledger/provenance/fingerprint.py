@@ -34,6 +34,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ledger.errors import MediaError
 from ledger.provenance import pdq
 from ledger.provenance.pdq import Hashes, Picture
 
@@ -53,6 +54,8 @@ MIDDLES: Final = (1.0, 0.8, 0.64, 0.512)
 CLOSER: Final = (1.0, 0.95, 0.90, 0.85)
 """Parts of each side that are asked about: with those kept, they are at most 3 % away from any crop down to a half."""
 _BARE: Final = len(CLOSER) * pdq.TURNS
+MOST_ROWS: Final = MOST_KEPT + (MOST_LOOKED + 1) * (_BARE + pdq.TURNS)
+"""Of a file, all that is asked and all that is kept."""
 _KEPT: Final = 64
 _HEAD, _ROW = Struct("<4sH"), np.dtype([("ms", "<u4"), ("view", "u1"), ("bits", ">u8", (4,))])
 _MAGIC = b"cfp1"
@@ -75,6 +78,20 @@ class Fingerprint:
     def kept(self) -> "Fingerprint":
         """What is stored of a clip."""
         return self.only(self.view >= _KEPT)
+
+    def require_possible(self) -> None:
+        """Raises MediaError for what no look at a file can have made: asked of what comes from where it was decoded."""
+        columns = (self.at_ms, np.uint32, ()), (self.view, np.uint8, ()), (self.hashes, np.uint64, (4,))
+        rows = len(self.at_ms) if isinstance(self.at_ms, np.ndarray) and self.at_ms.ndim else -1
+        if rows > MOST_ROWS or any(
+            not isinstance(one, np.ndarray) or one.dtype != kind or one.shape != (rows, *rest)
+            for one, kind, rest in columns
+        ):
+            raise MediaError(
+                "media.crashed",
+                "the program that reads videos breaks off at this file",
+                "export the clip again with another program",
+            )
 
     def asked(self) -> "Fingerprint":
         """What a file is looked for with; of a fingerprint that was stored, its whole pictures."""

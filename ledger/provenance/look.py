@@ -5,7 +5,8 @@ for in. It needs no key, no ledger and no clock, and is meant to run where nothi
 (:mod:`ledger.sandbox`). Whatever it answers may have been made up by the file: it says nothing about any other file, and
 :func:`~ledger.provenance.verdict.judge` takes nothing from it for the ledger's word.
 
-A file whose manifest is trusted and fits its bytes is not decoded to its end: the signature fixes every pixel already.
+A file whose manifest is ours and fits its bytes is not decoded to its end: the signature fixes every pixel already. What
+somebody else signed is: they may have signed a copy of a clip.
 """
 
 import threading
@@ -56,7 +57,7 @@ class Sampled:
 def look(path: Path, limits: media.Limits, anchors: Anchors) -> Seen:
     """Raises MediaError for what is not a whole video within limits."""
     found = read(path, anchors)
-    if found.manifest_trusted and found.asset_bound:
+    if found.trusted_by == "ours" and found.asset_bound:
         # That it plays at all is asked: what its hash leaves out says how to open it.
         next(media.frames(path), None)
         return Seen(found)

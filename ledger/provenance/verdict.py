@@ -15,7 +15,7 @@ In two steps. :func:`~ledger.provenance.look.look` decodes the file where nothin
 - A mark shows that pixels carry a number, not that the rest of the picture is what we released: the sentence says so.
 - Where manifest, mark and looks point to clips that have nothing to do with one another, **none is believed**.
 - Of several clips in one file, the one that least may be shown is told of.
-- `released` is never said without a record of the release in this ledger, nor `intact` without a trusted signature over
+- `released` is never said without a record of the release in this ledger, nor `intact` without a signature of ours over
   these very bytes that names that record's own manifest.
 """
 
@@ -91,7 +91,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that a verdict rests on. clips: what is surest first. claimed: the clip that a trusted manifest names, and
+    """All that a verdict rests on. clips: what is surest first. claimed: the clip that a manifest of ours names, and
     what that was made from.
     """
 
@@ -154,6 +154,8 @@ class Verifier:
     def verify(self, path: Path, *, at: datetime) -> Verdict:
         """The verdict on a file. Raises MediaError for what is not a video we can decode, Unavailable for no answer."""
         seen = self.eyes.call(look, path.resolve(), self.limits, self.anchors(), timeout_s=LOOK_WITHIN_S)
+        if seen.prints is not None:
+            seen.prints.require_possible()
         marks = self.minds.call(
             found_marks, seen.picture, seen.sound, self.watermark_key, timeout_s=FIND_WITHIN_S
         )
@@ -191,31 +193,38 @@ def found_marks(
 def gathered(seen: Seen, marks: tuple[Mark, ...], tx: Transaction, index: Index, *, at: datetime) -> Evidence:
     """What manifest, marks and looks point to in the ledger."""
     found = seen.manifest
-    if found.manifest_trusted and found.asset_bound:
-        # Such a signature fixes every pixel already, mark included.
+    if found.trusted_by == "ours" and found.asset_bound:
+        # Such a signature fixes every pixel already, mark included. Whoever else we trust can write any clip's number
+        # and its manifest's id over any picture: both are public.
         standing = _clip_by_payload(tx, found.soft_binding, at)
         named = (Found(standing, "embedded"),) if standing else ()
         return Evidence(found, named, claimed=_claimed(tx, found, at))
     claimed = _claimed(tx, found, at)
     clips: list[Found] = []
     unmatched: list[Mark] = []
+    alone = not any(mark.medium == "picture" for mark in marks)
     for mark in marks:
         standing = _clip_by_payload(tx, mark.payload, at)
         if standing is None:
             unmatched.append(mark)
         else:
-            clips.append(Found(standing, "watermark", mark, _alike(seen, mark, tx, standing)))
+            clips.append(Found(standing, "watermark", mark, _alike(seen, mark, tx, standing, alone=alone)))
     clips += _looking_alike(seen, tx, index, {one.standing.video_id for one in clips}, at)
     return Evidence(found, tuple(clips), tuple(unmatched), claimed)
 
 
-def _alike(seen: Seen, mark: Mark, tx: Transaction, clip: ClipStanding) -> Alike | Literal[False] | None:
-    """Whether the file looks like the clip that its mark names. Only of a mark in its place can it be said that it does not."""
+def _alike(
+    seen: Seen, mark: Mark, tx: Transaction, clip: ClipStanding, *, alone: bool
+) -> Alike | Literal[False] | None:
+    """Whether the file looks like the clip that its mark names. That it does not can be said only of a mark in its place,
+    and of one in the sound where none is in the pictures (`alone`): a track of sound is laid under others by anybody.
+    """
     kept = tx.fingerprint(clip.video_id)
-    if seen.prints is None or kept is None or mark.medium == "sound":
+    heard = mark.medium == "sound"
+    if seen.prints is None or kept is None or (heard and not alone):
         return None
     held = Fingerprint.from_bytes(kept)
-    match fingerprint.agrees(seen.prints, held, moved=not mark.where.startswith("in place")):
+    match fingerprint.agrees(seen.prints, held, moved=not (heard or mark.where.startswith("in place"))):
         case True:
             found = fingerprint.like(seen.prints, held)
             return Alike(len(found.seconds), found.of) if found is not None else None
@@ -236,7 +245,7 @@ def _looking_alike(
 
 
 def _claimed(tx: Transaction, found: ManifestFinding, at: datetime) -> tuple[str, ...]:
-    video_id = (found.consent or {}).get("video_id") if found.manifest_trusted else None
+    video_id = (found.consent or {}).get("video_id") if found.trusted_by == "ours" else None
     if not isinstance(video_id, str):
         return ()
     standing = clip_standing(tx, video_id, at=at)
@@ -308,7 +317,7 @@ def _state(evidence: Evidence, told: Found | None, *, contradictory: bool) -> St
             return "consent_unknown"
         if told.via == "embedded":
             return "intact"
-        return "altered" if found.manifest_trusted else "recovered"
+        return "altered" if found.manifest_trusted and not found.asset_bound else "recovered"
     if found.manifest_trusted and not found.asset_bound:
         return "altered"
     if evidence.unmatched:
