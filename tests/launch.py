@@ -27,6 +27,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class StillClip:
         people = [_head(portrait) for portrait in request.portraits]
         if STRANGER in request.prompt:
             people.append(_stranger())
-        picture = _compose(people, request)
+        picture = _compose(people, request, out)
         progress(0.3)
         if UNHURRIED in request.prompt:
             time.sleep(2)
@@ -102,10 +103,11 @@ def _stranger() -> Picture:
     return pixels(hopper_picture())[40:340, 100:400]
 
 
-def _compose(people: list[Picture], request: RenderRequest) -> Picture:
+def _compose(people: list[Picture], request: RenderRequest, out: Path) -> Picture:
     height, width = request.height, request.width
-    random = np.random.default_rng(request.seed)
-    coarse = Image.fromarray(random.integers(60, 180, (9, 16, 3), np.uint8)).resize((width, height))
+    # Another wall for each clip, as the place where it is made is another's: twins would be copies of one another.
+    random = np.random.default_rng(zlib.crc32(str(out).encode()))
+    coarse = Image.fromarray(random.integers(30, 220, (9, 16, 3), np.uint8)).resize((width, height))
     wall = np.asarray(coarse, np.int16) + random.normal(0, 5, (height, width, 1))
     picture = np.clip(wall, 0, 255).astype(np.uint8)
     side = min(height, width // max(1, len(people))) * 8 // 10 & ~1

@@ -29,7 +29,7 @@ from typing import Any, Final, Literal
 from ledger.errors import MediaError
 from ledger.log.sequencer import Ledger
 from ledger.provenance import fingerprint, media, watermark
-from ledger.provenance.fingerprint import Fingerprint
+from ledger.provenance.fingerprint import Fingerprint, Likeness
 from ledger.provenance.known_clips import Index
 from ledger.provenance.look import Seen, look
 from ledger.provenance.manifest import ManifestFinding
@@ -202,45 +202,60 @@ def gathered(seen: Seen, marks: tuple[Mark, ...], tx: Transaction, index: Index,
     claimed = _claimed(tx, found, at)
     clips: list[Found] = []
     unmatched: list[Mark] = []
+    explained = set[int]()
     alone = not any(mark.medium == "picture" for mark in marks)
     for mark in marks:
         standing = _clip_by_payload(tx, mark.payload, at)
         if standing is None:
             unmatched.append(mark)
         else:
-            clips.append(Found(standing, "watermark", mark, _alike(seen, mark, tx, standing, alone=alone)))
-    clips += _looking_alike(seen, tx, index, {one.standing.video_id for one in clips}, at)
+            likeness = _likeness(seen, mark, tx, standing, alone=alone)
+            explained |= _shown(likeness) if likeness else set()
+            clips.append(Found(standing, "watermark", mark, _alike(likeness)))
+    clips += _looking_alike(seen, tx, index, explained, at)
     return Evidence(found, tuple(clips), tuple(unmatched), claimed)
 
 
-def _alike(
+def _likeness(
     seen: Seen, mark: Mark, tx: Transaction, clip: ClipStanding, *, alone: bool
-) -> Alike | Literal[False] | None:
-    """Whether the file looks like the clip that its mark names. That it does not can be said only of a mark in its place,
-    and of one in the sound where none is in the pictures (`alone`): a track of sound is laid under others by anybody.
+) -> Likeness | Literal[False] | None:
+    """How much of the clip that its mark names the file shows. False: it shows something else. That can be said only of a
+    mark in its place, and of one in the sound where none is in the pictures (`alone`): a track of sound is laid under
+    others by anybody.
     """
     kept = tx.fingerprint(clip.video_id)
     heard = mark.medium == "sound"
     if seen.prints is None or kept is None or (heard and not alone):
         return None
     held = Fingerprint.from_bytes(kept)
-    match fingerprint.agrees(seen.prints, held, moved=not (heard or mark.where.startswith("in place"))):
-        case True:
-            found = fingerprint.like(seen.prints, held)
-            return Alike(len(found.seconds), found.of) if found is not None else None
-        case told:
-            return False if told is False else None
+    agrees = fingerprint.agrees(seen.prints, held, moved=not (heard or mark.where.startswith("in place")))
+    return fingerprint.like(seen.prints, held) if agrees else False if agrees is False else None
+
+
+def _alike(likeness: Likeness | Literal[False] | None) -> Alike | Literal[False] | None:
+    return Alike(len(likeness.seconds), likeness.of) if likeness else False if likeness is False else None
+
+
+def _shown(likeness: Likeness) -> set[int]:
+    """The seconds of the file in which the clip is seen."""
+    return {round(second + likeness.offset_s) for second in likeness.seconds}
 
 
 def _looking_alike(
-    seen: Seen, tx: Transaction, index: Index, known: set[str], at: datetime
+    seen: Seen, tx: Transaction, index: Index, explained: set[int], at: datetime
 ) -> Iterator[Found]:
+    """The clips that the file looks like, where no mark says whose its pictures are (`explained`, in seconds).
+
+    A model that is asked for the same twice makes twins: which of them a file shows, its mark says and its looks do not.
+    """
     if seen.prints is None:
         return
     for match in index.matches(tx, seen.prints):
-        standing = None if match.video_id in known else clip_standing(tx, match.video_id, at=at)
         likeness = match.likeness
-        if standing is not None and len(likeness.seconds) >= min(_FOUND_S, likeness.of):
+        if _shown(likeness) <= explained or len(likeness.seconds) < min(_FOUND_S, likeness.of):
+            continue
+        standing = clip_standing(tx, match.video_id, at=at)
+        if standing is not None:
             yield Found(standing, "fingerprint", alike=Alike(len(likeness.seconds), likeness.of))
 
 
