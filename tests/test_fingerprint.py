@@ -260,7 +260,7 @@ def test_a_clips_fingerprint_stays_what_it_was_first(world: World, released: dic
 
 
 def _rows(count: int, **other: Any) -> Fingerprint:
-    columns = {
+    columns: dict[str, Any] = {
         "at_ms": np.zeros(count, np.uint32),
         "view": np.zeros(count, np.uint8),
         "hashes": np.zeros((count, 4), np.uint64),
