@@ -35,8 +35,7 @@ from gateway.service import Service
 from gateway.uploads import received
 from ledger.errors import LedgerError, LogError
 from ledger.ids import VideoId
-from ledger.provenance import anchored, watermark
-from ledger.provenance.jumbf import active_alone
+from ledger.provenance import anchored, jumbf, watermark
 from ledger.provenance.manifest import WATERMARK_ALG
 from ledger.provenance.verdict import Verdict
 from ledger.store.records import Manifest
@@ -192,7 +191,7 @@ def manifest_store(request: Ask, service: Service, manifest_id: str) -> Response
     kept = _kept(service, manifest_id)
     status = f"{service.settings.url}/v1/clips/{kept.video_id}"
     return Response(
-        active_alone(kept.store) if alone == "true" else kept.store,
+        jumbf.parse(kept.store).active_alone() if alone == "true" else kept.store,
         media_type=C2PA,
         headers={"link": f'<{status}>; rel="describedby"'},
     )

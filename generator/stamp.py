@@ -23,9 +23,8 @@ from generator.errors import StampFailed
 from ledger.consent.held import APPEAL_LIFE, HEARING_LIFE, hold_for_review
 from ledger.errors import LedgerError, MediaError, NotFound
 from ledger.ids import LeafIndex, VideoId
-from ledger.provenance import fingerprint, media, watermark
+from ledger.provenance import fingerprint, jumbf, media, watermark
 from ledger.provenance.fingerprint import Fingerprint
-from ledger.provenance.jumbf import active_id, store_of
 from ledger.provenance.label import Labeller
 from ledger.provenance.manifest import CONSENT_SCHEMA, Claim, Parent, Signer, read
 from ledger.provenance.trust import Anchors
@@ -37,6 +36,8 @@ from safety.chain import Cleared, Permit, Stamped, stamped, waiting
 from safety.gate import DRAFT_LIFE, Denied, Gate
 
 REFERENCE = "countersign-reference"
+_MOST_KEPT_BYTES = 16 << 20
+"""Of a manifest store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,14 +273,12 @@ def _manifest_of(clip: Stamped) -> Manifest | None:
     by :mod:`ledger.provenance.verdict` alone.
     """
     try:
-        store = store_of(clip.path)
-        return (
-            Manifest(clip.manifest_id, clip.permit.video, store)
-            if active_id(store) == clip.manifest_id
-            else None
-        )
+        store = jumbf.read(clip.path)
     except MediaError:
         return None
+    if store is None or store.active.id != clip.manifest_id or len(store.content) > _MOST_KEPT_BYTES:
+        return None
+    return Manifest(clip.manifest_id, clip.permit.video, store.content)
 
 
 def _hold(tx: Transaction, clip: Stamped, gate: Gate, key: str, at: datetime) -> Held | None:

@@ -24,7 +24,12 @@ def box(kind: bytes, *content: bytes) -> bytes:
 
 
 def superbox(label: str, *children: bytes) -> bytes:
-    return box(b"jumb", box(b"jumd", bytes(16), b"\x03", label.encode() + b"\x00"), *children)
+    """A JUMBF superbox. One with nothing in it does not exist."""
+    return box(
+        b"jumb",
+        box(b"jumd", bytes(16), b"\x03", label.encode() + b"\x00"),
+        *(children or [box(b"free")]),
+    )
 
 
 def carried(*manifest_ids: str) -> bytes:

@@ -18,12 +18,10 @@ import c2pa
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gateway.bindings import MAX_VALUE
-from ledger.errors import InvalidStatement, LogError, MediaError
-from ledger.provenance import anchored, jumbf, media
+from ledger.errors import InvalidStatement, LogError
+from ledger.provenance import anchored, media
 from ledger.provenance.manifest import WATERMARK_ALG
 from live import (
     UPLOAD_MB,
@@ -36,7 +34,7 @@ from live import (
     video_of,
     wanted,
 )
-from studio import Studio, box, carried, superbox
+from studio import Studio
 from world import World
 
 pytest_plugins = ["live"]
@@ -395,36 +393,3 @@ def test_nobody_stores_manifests_from_outside(web: httpx.Client, manifest_id: st
     assert web.post("/v1/manifests", content=b"x").status_code in {404, 405}
     assert web.post("/v1/bindings", json={}).status_code in {404, 405}
     assert web.delete(f"/v1/manifests/{manifest_id}").status_code == 405
-
-
-# --- the store, as bytes -----------------------------------------------------------------------------------------
-
-
-def test_the_last_manifest_is_the_active_one(tmp_path: Path) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(box(b"ftyp", b"isom") + carried("urn:c2pa:first", "urn:c2pa:last"))
-    store = jumbf.store_of(path)
-    assert store == superbox("c2pa", superbox("urn:c2pa:first"), superbox("urn:c2pa:last"))
-    assert jumbf.active_id(store) == "urn:c2pa:last"
-    assert jumbf.active_alone(store) == superbox("c2pa", superbox("urn:c2pa:last"))
-
-
-@pytest.mark.parametrize("count", [0, 2])
-def test_a_file_with_no_store_or_with_two_has_none(tmp_path: Path, count: int) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(box(b"ftyp", b"isom") + carried("urn:c2pa:one") * count)
-    with pytest.raises(MediaError):
-        jumbf.store_of(path)
-
-
-@given(st.data())
-def test_no_bytes_at_all_break_the_parser(data: st.DataObject) -> None:
-    store = bytearray(superbox("c2pa", superbox("urn:c2pa:one"), superbox("urn:c2pa:two")))
-    for at in data.draw(st.lists(st.integers(0, len(store) - 1), max_size=4)):
-        store[at] = data.draw(st.integers(0, 255))
-    cut = bytes(store)[: data.draw(st.integers(0, len(store)))]
-    try:
-        alone = jumbf.active_alone(cut)
-    except MediaError:
-        return
-    assert jumbf.active_id(alone) == jumbf.active_id(cut)

@@ -598,6 +598,7 @@ def test_every_fact_that_came_later_is_one_of_the_facts_and_at_rest_in_an_ordina
         "Cameo": cameo,
         "Grant": cameo.grant,
         "Request": clear["request"],
+        "Job": clear["job"],
         "Output": clear["output"],
         "Scores": clear["output"].scores,
     }

@@ -652,7 +652,14 @@ def test_scores_that_the_prompt_does_not_have_are_noticed(
 # ── from before ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-SPELT = {"Cameo": "resource", "Grant": "grant", "Request": "request", "Output": "output", "Scores": "scores"}
+SPELT = {
+    "Cameo": "resource",
+    "Job": "resource",
+    "Grant": "grant",
+    "Request": "request",
+    "Output": "output",
+    "Scores": "scores",
+}
 
 
 def older() -> Files:

@@ -35,7 +35,7 @@ import c2pa
 
 from ledger.errors import MediaError, ProvenanceError
 from ledger.ids import VideoId
-from ledger.provenance import cose, media
+from ledger.provenance import cose, jumbf, media
 from ledger.provenance.pki import Authority
 from ledger.provenance.profiles import UNMARKED, Marking
 from ledger.provenance.signing import Credential, Source
@@ -604,15 +604,9 @@ def _samples_are_hashed(path: Path) -> bool:
 
 def _mentions_manifest(path: Path) -> bool:
     try:
-        found = [box for box in media.boxes(path) if box.kind == b"uuid"]
-    except MediaError:
-        return False
-    with path.open("rb") as file:
-        for box in found:
-            file.seek(box.start)
-            if cose.C2PA_UUID in file.read(32):
-                return True
-    return False
+        return jumbf.read(path) is not None
+    except MediaError as error:
+        return error.reason.id == jumbf.MALFORMED
 
 
 def _settings(anchors_pem: bytes) -> dict[str, Any]:
