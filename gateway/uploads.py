@@ -2,10 +2,12 @@
 
 A file lies in `uploads` while it is being looked at and no longer; what a killed process leaves there is gone at the
 next start (:func:`gateway.service.running_jobs`). It is written as it comes, in pieces, up to a limit, also out of a
-form; how many may be on their way, how long one may take and how many are looked at side by side is bounded.
+form; how many may be on their way, at all and from one address, how long one may take and how many are looked at side
+by side is bounded.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -19,6 +21,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 
 from gateway.problems import problem
 from gateway.service import Service
+from gateway.throttle import address
 
 Ask = Request[Any, Any, Any]
 R = TypeVar("R")
@@ -28,6 +31,9 @@ _LOOKING: Final = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="ve
 """Threads of their own: a queue of strangers' files never holds up a revocation."""
 _PLACES: Final = BoundedSemaphore(16)
 _COMING: Final = BoundedSemaphore(16)
+_FROM_ONE: Final = 8
+"""How many may be on their way from one address: nobody holds all places alone, however slowly they send."""
+_SENDERS: Final = Counter[str]()
 _WITHIN_S: Final = 300.0
 _PARTS: Final = 16
 _FORM: Final = "multipart/form-data"
@@ -46,6 +52,7 @@ async def received(request: Ask, service: Service) -> AsyncIterator[Path]:
     """The body, or the form's file `file`, as a file that is gone afterwards. Raises a 4xx problem, or a 503 one."""
     form = _boundary(request)
     with (
+        _share(address(request, service)),
         _place(_COMING),
         TemporaryDirectory(prefix="verify-", dir=service.settings.uploads) as directory,
     ):
@@ -60,6 +67,25 @@ async def received(request: Ask, service: Service) -> AsyncIterator[Path]:
                 408, "request.slow", "the file took too long to arrive", "send it over a faster line"
             ) from None
         yield path
+
+
+@contextmanager
+def _share(sender: str) -> Iterator[None]:
+    """On the loop's own thread, as all that counts here is."""
+    if _SENDERS[sender] >= _FROM_ONE:
+        raise problem(
+            429,
+            "verify.share",
+            f"`{_FROM_ONE}` files from your address are on their way already",
+            "wait until one of them has been answered",
+        )
+    _SENDERS[sender] += 1
+    try:
+        yield
+    finally:
+        _SENDERS[sender] -= 1
+        if not _SENDERS[sender]:
+            del _SENDERS[sender]
 
 
 @contextmanager
