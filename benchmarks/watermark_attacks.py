@@ -68,6 +68,8 @@ def coded(clip: Clip, crf: int, codec: str = "h264", fps: int = FPS) -> Clip:
         for frame in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+    # Run by root, the AV1 encoder leaves the whole process with the highest real-time priority.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     out.seek(0)
     return read(out)
 

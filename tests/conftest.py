@@ -33,6 +33,16 @@ class _AtOnce:
             terminal.write_line("\n".join(report.longreprtext.splitlines()[-40:]))
 
 
+@pytest.fixture(autouse=True)
+def _priority() -> Iterator[None]:
+    """What one test leaves of a real-time priority, whatever the next ones start inherits, and then nothing else runs."""
+    yield
+    left = os.sched_getscheduler(0)
+    if left != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    assert left == os.SCHED_OTHER, "the test left this process with a real-time priority"
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     ledger, keyring = open_ledger(tmp_path)

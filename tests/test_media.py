@@ -1,6 +1,7 @@
 """Accepting, reading and writing clips, on clips made on the spot."""
 
 import itertools
+import os
 import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
@@ -68,6 +69,8 @@ def make(
         target.mux(stream.encode())
         if isinstance(voice, av.AudioStream):
             _tone(target, voice, seconds=len(shown) / fps)
+    # Run by root, the AV1 encoder makes the whole process one of the highest real-time priority, and leaves it so.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
 
 
